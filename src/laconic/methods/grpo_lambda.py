@@ -1,0 +1,41 @@
+"""GRPO-λ (Dai, Liu and Si, arXiv 2505.18086): only the batch's most accurate groups are asked to be shorter."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from laconic.groups import GroupBatch
+from laconic.methods.base import masked_mean
+from laconic.methods.length_penalty import LengthPenalty
+
+
+class GRPOLambda(LengthPenalty):
+    """The length penalty on the top λ of the batch's groups by correctness, plain 0/1 on the rest.
+
+    k = ceil(λ·P) groups are selected over the whole global batch. The paper leaves rounding and ties open; here ties
+    go to the group whose correct members are longer on average, then to the earlier problem, and a group without a
+    correct member is never selected, even if fewer than k remain.
+    """
+
+    name = "grpo-lambda"
+    paper = "Dai, Liu and Si 2025, GRPO-λ, arXiv 2505.18086, Eq. 1-2"
+    formula = "r = length-penalty's in the top ⌈λP⌉ groups by correctness, 1[correct] elsewhere;  A as in grpo"
+
+    lam: float = Field(0.2, ge=0, le=1, description="Fraction λ of the batch's groups that get the length penalty.")
+
+    def reward(self, batch: GroupBatch, spines: int) -> Tensor:
+        return torch.where(self.selected(batch)[:, None], super().reward(batch, spines), batch.correct.double())
+
+    def selected(self, batch: GroupBatch) -> Tensor:
+        """bool [P]: the groups that are asked to be shorter."""
+        accuracy_P = masked_mean(batch.correct.double(), batch.valid)[:, 0].tolist()
+        length_P = masked_mean(batch.length.double(), batch.correct)[:, 0].tolist()
+        k = math.ceil(self.lam * len(accuracy_P) - 1e-9)
+        ranked = sorted(range(len(accuracy_P)), key=lambda p: (-accuracy_P[p], -length_P[p], p))
+        chosen_P = torch.zeros(len(accuracy_P), dtype=torch.bool, device=batch.correct.device)
+        chosen_P[[p for p in ranked[:k] if accuracy_P[p] > 0]] = True
+        return chosen_P
