@@ -1,0 +1,78 @@
+"""The process that may be killed: one job a line in, one verdict a line out, all computer algebra in between.
+
+Started by `laconic.grading.pool` as `python -m laconic.grading.worker PARENT_PID`. A job is `{"gold": …, "answer": …}`
+(JSON, ASCII, two expressions), its result `true` or `false`; the first line out says `"ready"`, or names an error.
+Both expressions are only ever parsed as LaTeX by a grammar: the plain-expression reader of math-verify would hand the
+text to `eval`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+
+MEMORY = 2 << 30
+"""Bytes of address space a worker may use."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _confine(parent: int) -> None:
+    """Bound the memory, write no core file, and (Linux) die with the parent even in the middle of a job."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "linux":
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the parent is gone")
+
+
+def _load() -> Callable[[str, str], bool]:
+    """math-verify as one function of a gold and an answer, both LaTeX, without its own time limits."""
+    from math_verify import LatexExtractionConfig, parse, verify
+
+    logging.disable(logging.CRITICAL)
+    config = [LatexExtractionConfig(boxed_match_priority=0)]
+
+    def read(expression: str) -> list[object]:
+        boxed: list[object] = parse(f"\\boxed{{{expression}}}", extraction_config=config, parsing_timeout=None)
+        return boxed
+
+    def equal(gold: str, answer: str) -> bool:
+        return bool(verify(read(gold), read(answer), allow_set_relation_comp=True, timeout_seconds=None))
+
+    return equal
+
+
+def main() -> None:
+    # A dependency that prints must not break the protocol: it gets stderr, we keep the pipe.
+    out = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)
+
+    def tell(message: object) -> None:
+        print(json.dumps(message), file=out, flush=True)
+
+    _confine(int(sys.argv[1]))
+    try:
+        equal = _load()
+        equal("\\frac{1}{2}", "\\frac{2}{4}")  # the first parse is slow: it fills the grammar's caches
+    except Exception as error:
+        tell(f"{type(error).__name__}: {error}")
+        return
+    tell("ready")
+    for line in sys.stdin:
+        job = json.loads(line)
+        tell(equal(job["gold"], job["answer"]))
+
+
+if __name__ == "__main__":
+    main()
