@@ -94,7 +94,7 @@ class TrainSection(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     checkpoint_every: int = Field(50, ge=1)
     eval_every: int = Field(0, ge=0, description="Steps between evaluations by [eval]; 0 = off.")
-    threads: int = Field(0, ge=0, description="Torch threads; 0 = one per core this process may use.")
+    threads: int = Field(0, ge=0, description="Torch threads; 0 = one for a model under 10M parameters, else one per core.")
 
 
 class EvalSection(Section):

@@ -1,0 +1,43 @@
+# The two commands of the README, and what developers run. Everything is installed into .venv from this folder's files.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+ARGS ?=
+
+.PHONY: demo test check format bench clean
+
+demo: $(VENV)/base
+	@$(BIN)/laconic demo $(ARGS)
+
+test: check
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/base
+	$(BIN)/laconic lab bench $(ARGS)
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "laconic needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/base: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing laconic into $(VENV): a minute or two the first time"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/base
+	@echo "Installing what the tests need"
+	@$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,133 @@
+"""Loading a checkpoint: a local folder, a hub id, or the base that ships with the lab."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from laconic.errors import ModelError, RecipeError
+from laconic.groups import Problem
+from laconic.rollout.chat import Chat
+
+SHIPPED = "lab/arithmetic"
+
+
+def resolve_path(path: str) -> str:
+    """Where a model lies: the shipped base by its name, a run by its latest checkpoint, anything else as given."""
+    if path == SHIPPED and not Path(path).exists():
+        from laconic.lab import base_path
+
+        return str(base_path())
+    folder = Path(path)
+    if (folder / "checkpoints").is_dir() and not (folder / "config.json").exists():
+        checkpoints = sorted((folder / "checkpoints").glob("step-*"))
+        if not checkpoints:
+            raise ModelError(f"{path} is a run without checkpoints; train it first or name a checkpoint folder")
+        return str(checkpoints[-1])
+    if folder.exists() and not (folder / "config.json").exists():
+        raise ModelError(f"{path} holds no config.json; give a Hugging Face checkpoint folder, a hub id or {SHIPPED}")
+    if not folder.exists() and (folder.is_absolute() or path.startswith(".") or path.count("/") != 1):
+        raise ModelError(
+            f"no model at {path}; give a Hugging Face checkpoint folder, a hub id (owner/name) or {SHIPPED}"
+        )
+    return path
+
+
+def load_tokenizer(path: str, revision: str | None = None) -> Any:
+    """The tokenizer of a checkpoint.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(resolve_path(path), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load the tokenizer of {path}: {_first_line(error)}") from None
+
+
+def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Any:
+    """A causal language model in evaluation mode, from safetensors only.
+
+    `dtype` auto is bfloat16 on a GPU and float32 on a CPU.
+
+    Raises:
+        ModelError: it cannot be loaded, or the device is not there.
+    """
+    transformers.utils.logging.disable_progress_bar()
+    place = resolve_device(device)
+    if dtype == "auto":
+        dtype = "bfloat16" if place == "cuda" else "float32"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            resolve_path(path),
+            revision=revision,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot load {path}: {_first_line(error)}") from None
+    return model.to(place).eval()
+
+
+def load(section: Any, inducer: str) -> tuple[Any, Chat]:
+    """Model and chat of a recipe's `[model]` section."""
+    chat = load_chat(section.path, inducer, section.revision)
+    return load_model(section.path, device=section.device, dtype=section.dtype, revision=section.revision), chat
+
+
+def load_chat(path: str, inducer: str, revision: str | None = None) -> Chat:
+    """The checked chat of a checkpoint, with the end-of-turn ids of its generation config."""
+    from transformers import GenerationConfig
+
+    tokenizer = load_tokenizer(path, revision)
+    try:
+        ends = GenerationConfig.from_pretrained(resolve_path(path), revision=revision).eos_token_id
+    except OSError:
+        ends = None
+    ids = [ends] if isinstance(ends, int) else ends or []
+    return Chat.of(tokenizer, inducer, frozenset(ids))
+
+
+def resolve_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("model.device is cuda but torch sees no GPU; set model.device = auto, or install a CUDA torch")
+    return device
+
+
+def check_positions(model: Any, chat: Chat, problems: Sequence[Problem], thought: int, answer: int) -> None:
+    """Refuse budgets that the model's positions cannot hold, judged by the longest of the first prompts.
+
+    Raises:
+        RecipeError: prompt, thought, inducer and answer together are longer than the model's positions.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    prompt = max(len(chat.render(problem.prompt)) for problem in problems[:64])
+    needed = prompt + thought + len(chat.inducer) + answer
+    if positions is not None and needed > positions:
+        raise RecipeError(
+            f"a prompt of {prompt} tokens, max_thought_tokens = {thought} and max_answer_tokens = {answer} need "
+            f"{needed} positions with the inducer, but the model has {positions}; lower the budgets"
+        )
+
+
+SMALL = 10_000_000  # parameters below which a second thread gains little and, on a busy machine, costs much
+
+
+def set_threads(model: Any, threads: int = 0) -> None:
+    """Torch threads: as asked; else one for a small model, one per core this process may use for others."""
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads or (1 if model.num_parameters() < SMALL else cores))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

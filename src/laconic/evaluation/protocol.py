@@ -1,0 +1,168 @@
+"""Evaluation by one protocol: k samples a problem, every figure with a question-clustered 95 % interval.
+
+Records (one a sample) are what is kept; the summary is computed from them and can be computed again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from laconic.evaluation.statistics import Interval, mean_interval, proportion_interval
+from laconic.grading import Grader
+from laconic.groups import Group, Problem, Spine, Verdict
+from laconic.rollout import Chat, Sampler, grade_groups
+from laconic.runs import read_json, read_jsonl, whole_directory, write_json, write_jsonl
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How a model is sampled: `samples` per problem at a temperature (0 = greedy) under stated token budgets."""
+
+    samples: int
+    temperature: float
+    top_p: float
+    max_thought_tokens: int
+    max_answer_tokens: int
+    seed: int = 0
+    cache_gb: float = 4.0
+
+    @classmethod
+    def of(cls, section: Any, **changes: Any) -> Protocol:
+        """The protocol of a resolved `[eval]` section, with changes."""
+        names = ("samples", "temperature", "top_p", "max_thought_tokens", "max_answer_tokens", "seed")
+        return cls(**{name: getattr(section, name) for name in names} | changes)
+
+    def sampler(self, model: Any, chat: Chat) -> Sampler:
+        return Sampler(
+            model,
+            chat,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_thought_tokens=self.max_thought_tokens,
+            max_answer_tokens=self.max_answer_tokens,
+            cache_gb=self.cache_gb,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Records of an evaluation, one a sample, and their summary."""
+
+    records: list[Record]
+    summary: dict[str, Any]
+
+
+def evaluate(
+    model: Any,
+    chat: Chat,
+    problems: Sequence[Problem],
+    protocol: Protocol,
+    grader: Grader,
+    *,
+    model_name: str,
+    advance: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Sample and grade every problem. Samples are keyed on (protocol.seed, problem, sample)."""
+    started = time.perf_counter()
+    groups = protocol.sampler(model, chat).spines(problems, protocol.samples, f"eval/{protocol.seed}", advance)
+    grade_groups(groups, chat, grader)
+    records = [record(group, k, spine, chat) for group in groups for k, spine in enumerate(group.spines)]
+    header = {
+        "model": model_name,
+        "task": problems[0].task,
+        "protocol": {"problems": len(problems), **asdict(protocol)},
+        "seconds": time.perf_counter() - started,
+    }
+    return Evaluation(records, header | summarise(records))
+
+
+def record(group: Group, sample: int, spine: Spine, chat: Chat) -> Record:
+    """One sample as a line of records.jsonl; token counts leave out the marks of thought and turn."""
+    return {
+        "problem": group.problem.id,
+        "difficulty": group.problem.difficulty,
+        "sample": sample,
+        "verdict": str(spine.verdict),
+        "thought_tokens": spine.thought_length,
+        "answer_tokens": sum(token not in chat.end_ids for token in spine.answer_tokens),
+        "closed": spine.closed,
+        "truncated": spine.truncated,
+        "prompt": group.problem.prompt,
+        "gold": group.problem.gold,
+        "thought": chat.text(spine.tokens[spine.thought_start : spine.thought_end]),
+        "answer": chat.answer_text(spine.answer_tokens),
+    }
+
+
+Measure = Callable[[Record], float]
+
+LENGTHS: dict[str, Measure] = {
+    "thought_tokens": lambda r: r["thought_tokens"],
+    "answer_tokens": lambda r: r["answer_tokens"],
+}
+OUTCOMES: dict[str, Measure] = {
+    "accuracy": lambda r: r["verdict"] == Verdict.CORRECT,
+    "truncated": lambda r: r["truncated"],
+    "unclosed": lambda r: not r["closed"],
+    "unparsed": lambda r: r["verdict"] == Verdict.UNPARSED,
+}
+
+
+def summarise(records: Sequence[Record]) -> dict[str, Any]:
+    """`metrics` over all records and `levels` per difficulty, each figure as {mean, low, high}."""
+    right = [r for r in records if r["verdict"] == Verdict.CORRECT]
+    metrics = {name: share(records, measure) for name, measure in OUTCOMES.items()}
+    metrics |= {name: average(records, measure) for name, measure in LENGTHS.items()}
+    metrics["thought_tokens_correct"] = average(right, LENGTHS["thought_tokens"])
+    levels = {}
+    for level in sorted({r["difficulty"] for r in records if r["difficulty"] is not None}):
+        of_level = [r for r in records if r["difficulty"] == level]
+        levels[level] = {
+            "problems": len({r["problem"] for r in of_level}),
+            "accuracy": share(of_level, OUTCOMES["accuracy"]),
+            "thought_tokens": average(of_level, LENGTHS["thought_tokens"]),
+        }
+    return {"metrics": metrics, "levels": levels}
+
+
+Figure = dict[str, float | None]
+
+
+def average(records: Sequence[Record], measure: Measure) -> Figure:
+    """A length's mean and interval; the ends are None for fewer than two questions, the mean too for none."""
+    return _figure(mean_interval, records, measure)
+
+
+def share(records: Sequence[Record], outcome: Measure) -> Figure:
+    """How often an outcome (0 or 1) holds, as `average`."""
+    return _figure(proportion_interval, records, outcome)
+
+
+def _figure(statistic: Callable[..., Interval], records: Sequence[Record], measure: Measure) -> Figure:
+    questions = [r["problem"] for r in records]
+    values = [float(measure(r)) for r in records]
+    if len(set(questions)) < 2:
+        return {"mean": sum(values) / len(values) if values else None, "low": None, "high": None}
+    return {**statistic(values, questions).as_dict()}
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """`summary.json` and `records.jsonl` in a folder that appears whole."""
+    with whole_directory(folder) as aside:
+        write_json(aside / "summary.json", evaluation.summary)
+        write_jsonl(aside / "records.jsonl", evaluation.records)
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    return Evaluation(read_jsonl(folder / "records.jsonl"), read_json(folder / "summary.json"))
+
+
+def find_evaluation(path: Path) -> Evaluation:
+    """The evaluation in a folder, or the one that `laconic eval` put into a run directory."""
+    return read_evaluation(path if (path / "summary.json").exists() else path / "evaluations" / "model")

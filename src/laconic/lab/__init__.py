@@ -1,0 +1,29 @@
+"""The micro-lab: a task, a tokenizer and a base model small enough to watch every method at work on one CPU core.
+
+The base is an ordinary Qwen3 checkpoint of about 100,000 parameters that really thinks, and thinks too long.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from laconic.lab.arithmetic import problems
+
+if TYPE_CHECKING:
+    from laconic.lab.training import build as build
+
+__all__ = ["base_path", "build", "problems"]
+
+
+def base_path() -> Path:
+    """The folder of the base model that ships with laconic: weights, tokenizer and `lab.json`."""
+    return Path(__file__).parent / "base" / "arithmetic"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "build":  # only who trains a base pays for loading torch
+        from laconic.lab.training import build
+
+        return build
+    raise AttributeError(f"module 'laconic.lab' has no attribute {name!r}")

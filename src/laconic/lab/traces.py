@@ -1,0 +1,71 @@
+"""How the lab's base learns to think: traces that derive the answer, then check it again and again.
+
+    a = 6 ; b = 6 - 1 = 5 ; c = 5 * 8 = 0 ; so 5 0 .
+    wait , a = 6 ; b = 5 ; c = 0 ; so 5 0 .
+
+Any step may slip, and a slip carries on to the end of its pass. The LAST conclusion is the answer, so a recheck may
+mend a slip or break what was right.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from laconic.lab.arithmetic import NAMES, Chain
+
+OPENERS = ("wait ,", "check again :", "let me check :", "hmm ,")
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What the writer of the traces tends to do.
+
+    Args:
+        rechecks: probability of 0, 1, 2, … rechecks after the first pass; they sum to 1.
+        slip: probability that a step of the first pass ends in a wrong digit.
+        recheck_slip: the same for a step of a recheck.
+    """
+
+    rechecks: tuple[float, ...] = (0.10, 0.25, 0.35, 0.20, 0.10)
+    slip: float = 0.02
+    recheck_slip: float = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A thought as text, and for each of its passes the conclusion it came to."""
+
+    thought: str
+    conclusions: tuple[str, ...]
+
+    @property
+    def answer(self) -> str:
+        """The last conclusion, right or wrong."""
+        return self.conclusions[-1]
+
+
+def write(chain: Chain, rng: random.Random, habits: Habits = Habits()) -> Trace:
+    """A thought about `chain` with the given habits, drawn from `rng`."""
+    lines, conclusions = [], []
+    rechecks = rng.choices(range(len(habits.rechecks)), habits.rechecks)[0]
+    for index in range(rechecks + 1):
+        line, conclusion = _pass(chain, rng, habits, first=index == 0)
+        lines.append(line if index == 0 else f"{rng.choice(OPENERS)} {line}")
+        conclusions.append(conclusion)
+    return Trace("\n".join(lines), tuple(conclusions))
+
+
+def _pass(chain: Chain, rng: random.Random, habits: Habits, first: bool) -> tuple[str, str]:
+    """One derivation with its conclusion: steps in full at first, results alone in a recheck."""
+    values = [chain.first]
+    words = [f"{NAMES[0]} = {chain.first} ;"]
+    for index, step in enumerate(chain.steps):
+        value = step.apply(values[-1])
+        if rng.random() < (habits.slip if first else habits.recheck_slip):
+            value = (value + rng.randint(1, 9)) % 10
+        work = f"{values[-1]} {step.operator} {step.operand} = " if first else ""
+        words.append(f"{NAMES[index + 1]} = {work}{value} ;")
+        values.append(value)
+    conclusion = f"{values[-2]} {values[-1]}"
+    return " ".join([*words, f"so {conclusion} ."]), conclusion
