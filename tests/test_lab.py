@@ -94,7 +94,7 @@ def test_a_trace_without_slips_derives_the_gold_and_checks_it():
     trace = write(CHAIN, random.Random(0), Habits(rechecks=(0, 1), slip=0, recheck_slip=0))
     first, recheck = trace.thought.split("\n")
     assert first == "a = 6 ; b = 6 - 1 = 5 ; c = 5 * 8 = 0 ; so 5 0 ."
-    assert recheck.endswith("a = 6 ; b = 5 ; c = 0 ; so 5 0 .")
+    assert recheck.endswith(first)
     assert trace.conclusions == ("5 0", "5 0")
 
 

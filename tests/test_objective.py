@@ -6,13 +6,13 @@ import random
 
 import pytest
 import torch
-from making import CLOSE, END, INDUCER, OPEN, random_group, tiny_model
 
 from laconic import get_method
 from laconic.engines.local.loop import micro_batches, trained_tokens
 from laconic.groups import Branch, Group, Problem, Spine, Verdict
 from laconic.objective import clipped, importance, member_rows, policy_loss, row_logprobs, to_batch
 from laconic.objective.logprobs import head_logprobs
+from making import CLOSE, END, INDUCER, OPEN, random_group, tiny_model
 
 TEMPERATURE = 0.7
 CLIP_LOW, CLIP_HIGH = 0.2, 0.28

@@ -1,7 +1,7 @@
 """How the lab's base learns to think: traces that derive the answer, then check it again and again.
 
     a = 6 ; b = 6 - 1 = 5 ; c = 5 * 8 = 0 ; so 5 0 .
-    wait , a = 6 ; b = 5 ; c = 0 ; so 5 0 .
+    wait , a = 6 ; b = 6 - 1 = 5 ; c = 5 * 8 = 0 ; so 5 0 .
 
 Any step may slip, and a slip carries on to the end of its pass. The LAST conclusion is the answer, so a recheck may
 mend a slip or break what was right.
@@ -27,9 +27,9 @@ class Habits:
         recheck_slip: the same for a step of a recheck.
     """
 
-    rechecks: tuple[float, ...] = (0.10, 0.25, 0.35, 0.20, 0.10)
+    rechecks: tuple[float, ...] = (0.15, 0.40, 0.30, 0.15)
     slip: float = 0.02
-    recheck_slip: float = 0.04
+    recheck_slip: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +50,21 @@ def write(chain: Chain, rng: random.Random, habits: Habits = Habits()) -> Trace:
     lines, conclusions = [], []
     rechecks = rng.choices(range(len(habits.rechecks)), habits.rechecks)[0]
     for index in range(rechecks + 1):
-        line, conclusion = _pass(chain, rng, habits, first=index == 0)
-        lines.append(line if index == 0 else f"{rng.choice(OPENERS)} {line}")
+        line, conclusion = _pass(chain, rng, habits.recheck_slip if index else habits.slip)
+        lines.append(f"{rng.choice(OPENERS)} {line}" if index else line)
         conclusions.append(conclusion)
     return Trace("\n".join(lines), tuple(conclusions))
 
 
-def _pass(chain: Chain, rng: random.Random, habits: Habits, first: bool) -> tuple[str, str]:
-    """One derivation with its conclusion: steps in full at first, results alone in a recheck."""
+def _pass(chain: Chain, rng: random.Random, slip: float) -> tuple[str, str]:
+    """One derivation with its conclusion."""
     values = [chain.first]
     words = [f"{NAMES[0]} = {chain.first} ;"]
     for index, step in enumerate(chain.steps):
         value = step.apply(values[-1])
-        if rng.random() < (habits.slip if first else habits.recheck_slip):
+        if rng.random() < slip:
             value = (value + rng.randint(1, 9)) % 10
-        work = f"{values[-1]} {step.operator} {step.operand} = " if first else ""
-        words.append(f"{NAMES[index + 1]} = {work}{value} ;")
+        words.append(f"{NAMES[index + 1]} = {values[-1]} {step.operator} {step.operand} = {value} ;")
         values.append(value)
     conclusion = f"{values[-2]} {values[-1]}"
     return " ".join([*words, f"so {conclusion} ."]), conclusion

@@ -1,0 +1,314 @@
+"""Sampling: what the decode loop draws, what it says of it, where it stops, and how groups are made of it."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections import Counter as Tally
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from transformers import AutoTokenizer, Qwen3Config
+
+from laconic.config import DEFAULT_INDUCER
+from laconic.errors import ModelError
+from laconic.grading import Grader
+from laconic.groups import Branch, Group, Problem, Spine, Verdict
+from laconic.lab import base_path
+from laconic.rollout import Ask, Chat, Count, Decoder, Sampler, grade_groups, random_exits
+from laconic.rollout.decode import cache_bytes_per_token, inverse_transform
+from making import CLOSE, END, INDUCER, OPEN, PAD, random_tokens, tiny_model
+
+
+def decoder(model, temperature=1.0, top_p=1.0, cache_gb=1.0):
+    return Decoder(model, PAD, CLOSE, frozenset([END]), temperature, top_p, cache_gb)
+
+
+def asks(count, seed=0, thought=30, answer=6):
+    rng = random.Random(seed)
+    return [Ask(random_tokens(rng, rng.randint(1, 9)), f"key/{i}", answer, thought, opens=True) for i in range(count)]
+
+
+def replayed(model, prefix, tokens, temperature):
+    """Log-probs of `tokens` after `prefix` by one plain forward without a cache."""
+    ids = torch.tensor([prefix + tokens])
+    logits = model(input_ids=ids, position_ids=torch.arange(ids.shape[1])[None], use_cache=False).logits[0].float()
+    logprobs = torch.log_softmax(logits / temperature, -1)[len(prefix) - 1 : -1]
+    return logprobs.gather(-1, torch.tensor(tokens)[:, None])[:, 0]
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_behaviour_log_probs_are_those_of_a_plain_forward(kind):
+    model, questions = tiny_model(kind, dtype=torch.float32), asks(24)
+    for ask, sampled in zip(questions, decoder(model, temperature=0.8)(questions), strict=True):
+        expected = replayed(model, ask.prefix, sampled.tokens, 0.8)
+        torch.testing.assert_close(torch.tensor(sampled.logprobs), expected, atol=1e-4, rtol=0)
+
+
+def test_greedy_tokens_are_those_of_generate():
+    model, questions = tiny_model(dtype=torch.float32), asks(12, thought=20, answer=20)
+    for ask, sampled in zip(questions, decoder(model, temperature=0)(questions), strict=True):
+        expected = model.generate(torch.tensor([ask.prefix]), do_sample=False, max_new_tokens=21)[0, len(ask.prefix) :]
+        shared = min(len(expected), len(sampled.tokens))
+        assert sampled.tokens[:shared] == expected[:shared].tolist()
+
+
+def test_what_a_row_samples_does_not_depend_on_its_neighbours():
+    model, questions = tiny_model(), asks(16)
+    together = decoder(model)(questions)
+    assert len({len(sampled.tokens) for sampled in together}) > 3  # rows leave at different times
+    for i in (0, 7, 15):
+        assert decoder(model)([questions[i]])[0].tokens == together[i].tokens
+    assert [s.tokens for s in decoder(model, cache_gb=1e-6)(questions)] == [s.tokens for s in together]
+
+
+def test_another_key_samples_something_else():
+    model = tiny_model()
+    first, second = (decoder(model)([Ask([9, 10], key, 6, 30, True)])[0].tokens for key in ("a", "b"))
+    assert first != second
+
+
+def stubborn(model, token, share=60.0):
+    """The model with a head that all but always says `token`."""
+    forced = copy.deepcopy(model)
+
+    def push(module, arguments, logits):
+        logits[..., token] += share
+        return logits
+
+    forced.get_output_embeddings().register_forward_hook(push)
+    return forced
+
+
+def test_a_thought_that_never_closes_is_cut_at_exactly_its_budget():
+    sampled = decoder(stubborn(tiny_model(), token=9))([Ask([8], "k", answer=5, thought=12)])[0]
+    assert sampled.tokens == [9] * 12
+    assert sampled.truncated
+    assert len(sampled.logprobs) == 12
+
+
+def test_an_open_mark_that_the_model_writes_is_not_charged_to_the_thought():
+    assert len(decoder(stubborn(tiny_model(), token=9))([Ask([8], "k", 5, 12, opens=True)])[0].tokens) == 13
+
+
+def test_an_answer_is_cut_at_exactly_its_budget():
+    sampled = decoder(stubborn(tiny_model(), token=9))([Ask([8, CLOSE], "k", answer=5)])[0]
+    assert sampled.tokens == [9] * 5
+    assert sampled.truncated
+
+
+def test_the_close_of_a_thought_starts_the_budget_of_the_answer():
+    sampled = decoder(stubborn(tiny_model(), token=CLOSE))([Ask([8], "k", answer=5, thought=12)])[0]
+    assert sampled.tokens == [CLOSE] * 6  # one closes, five answer
+    assert sampled.truncated
+
+
+def test_an_end_of_turn_ends_a_row_within_its_budget():
+    sampled = decoder(stubborn(tiny_model(), token=END))([Ask([8, CLOSE], "k", answer=5)])[0]
+    assert sampled.tokens == [END]
+    assert not sampled.truncated
+
+
+def test_tokens_pushed_through_the_model_are_counted_exactly():
+    count = Count()
+    results = decoder(tiny_model())(questions := asks(9), count)
+    assert count.prefill == sum(len(ask.prefix) for ask in questions)
+    # a row's last token is never pushed; a cut row pushed the one it was given too many instead of its last
+    assert count.decode == sum(len(s.tokens) - 1 + s.truncated for s in results)
+
+
+def test_the_nucleus_holds_the_fewest_tokens_that_reach_top_p():
+    probability = torch.tensor([[0.1, 0.5, 0.15, 0.25]])
+    drawn = {
+        int(inverse_transform(probability, torch.tensor([u], dtype=torch.float64), 0.7))
+        for u in np.linspace(0, 0.999, 200)
+    }
+    assert drawn == {1, 3}  # 0.5 alone does not reach 0.7, 0.5 + 0.25 does
+    everything = {
+        int(inverse_transform(probability, torch.tensor([u], dtype=torch.float64))) for u in np.linspace(0, 0.999, 200)
+    }
+    assert everything == {0, 1, 2, 3}
+
+
+def test_inverse_transform_never_draws_the_impossible():
+    probability = torch.tensor([[0.0, 1.0, 0.0]])
+    for u in (0.0, 0.5, 1 - 2**-53):
+        assert int(inverse_transform(probability, torch.tensor([u], dtype=torch.float64))) == 1
+
+
+def test_first_tokens_follow_the_models_distribution():
+    model, prefix, temperature = tiny_model(dtype=torch.float32), [9, 10, 11], 1.3
+    drawn = Tally(s.tokens[0] for s in decoder(model, temperature)([Ask(prefix, f"{i}", 1, 1) for i in range(4000)]))
+    logits = model(torch.tensor([prefix])).logits[0, -1].detach()
+    expected = 4000 * torch.softmax(logits / temperature, -1)
+    likely = [i for i in range(len(expected)) if expected[i] >= 5]
+    seen = [drawn[i] for i in likely] + [4000 - sum(drawn[i] for i in likely)]
+    wanted = [float(expected[i]) for i in likely] + [float(4000 - expected[likely].sum())]
+    assert stats.chisquare(seen, np.array(wanted) / sum(wanted) * 4000).pvalue > 1e-3
+
+
+def test_cache_bytes_of_qwen3_8b():
+    class Shape:
+        config = Qwen3Config(num_hidden_layers=36, num_key_value_heads=8, head_dim=128)
+        dtype = torch.bfloat16
+
+    assert cache_bytes_per_token(Shape) == 147_456
+
+
+# ---------------------------------------------------------------------------------------------------- chat
+
+
+@pytest.fixture(scope="module")
+def chat():
+    return Chat.of(AutoTokenizer.from_pretrained(base_path()), DEFAULT_INDUCER)
+
+
+def with_template(chat, tail):
+    tokenizer = copy.deepcopy(chat.tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>user\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n" + tail
+    )
+    return Chat.of(tokenizer, DEFAULT_INDUCER)
+
+
+def test_a_thought_starts_after_the_open_that_the_model_writes(chat):
+    prompt = chat.render("a = 6 , b = a - 1 , a b ?")
+    assert not chat.opened(prompt)
+    assert chat.thought(prompt, [chat.open_id, 40, 41, chat.close_id, 42]) == (1, 3, True)
+
+
+def test_a_thought_starts_at_once_where_the_prompt_opened_it(chat):
+    opened = with_template(chat, "<think>\n")
+    prompt = opened.render("a = 6 , b = a - 1 , a b ?")
+    assert opened.opened(prompt)
+    assert opened.thought(prompt, [40, 41, opened.close_id, 42]) == (0, 2, True)
+
+
+def test_an_open_mark_in_the_question_does_not_open_the_thought(chat):
+    assert not chat.opened(chat.render("<think> a = 6 , b = a - 1 , a b ?"))
+
+
+def test_a_template_that_closes_an_empty_thought_is_refused(chat):
+    with pytest.raises(ModelError, match="closes an empty thought"):
+        with_template(chat, "<think>\n\n</think>\n\n").render("a ?")
+
+
+def test_an_unclosed_thought_is_everything_but_the_end_of_turn(chat):
+    end = next(iter(chat.end_ids))
+    prompt = chat.render("a = 6 , b = a - 1 , a b ?")
+    assert chat.thought(prompt, [chat.open_id, 40, 41, end]) == (1, 3, False)
+    assert chat.thought(prompt, [chat.open_id, 40, 41]) == (1, 3, False)
+    assert chat.thought(prompt, []) == (0, 0, False)
+    assert chat.thought(prompt, [end]) == (0, 0, False)
+
+
+def test_a_thought_that_was_never_opened_can_still_close(chat):
+    prompt = chat.render("a = 6 , b = a - 1 , a b ?")
+    assert chat.thought(prompt, [40, chat.close_id, 42]) == (0, 1, True)
+
+
+# ---------------------------------------------------------------------------------------------------- groups
+
+
+def group_of(thoughts):
+    spines = [Spine([OPEN, *t, CLOSE, 20, END], [-1.0] * (len(t) + 4), 1, 1 + len(t), True, False) for t in thoughts]
+    return Group(Problem("p", "t", "?", "!"), [4, 5], INDUCER, spines, key="run/p")
+
+
+def test_exits_are_distinct_positions_inside_the_thought_in_order():
+    group = group_of([list(range(8, 8 + n)) for n in (20, 20, 3, 1)])
+    draw = random_exits(8)
+    first, second, short, single = (draw(group, k) for k in range(4))
+    assert len(first) == len(set(first)) == 8
+    assert first == sorted(first)
+    assert 1 <= first[0] <= first[-1] <= 20
+    assert first != second  # every spine draws its own
+    assert short == [1, 2, 3]
+    assert single == [1]
+
+
+def test_exits_are_uniform_over_the_thought():
+    draw, seen = random_exits(2), Tally()
+    for i in range(3000):
+        group = group_of([list(range(8, 18))])
+        group.key = f"run/{i}"
+        seen.update(draw(group, 0))
+    assert sorted(seen) == list(range(1, 11))
+    assert stats.chisquare([seen[i] for i in range(1, 11)]).pvalue > 1e-3
+
+
+def test_an_empty_thought_has_no_exits():
+    assert random_exits(8)(group_of([[]]), 0) == []
+
+
+def lab_sampler(chat, answer=8):
+    from laconic.engines.local.model import load_model
+
+    return Sampler(
+        load_model(str(base_path()), device="cpu"),
+        chat,
+        temperature=1.0,
+        top_p=1.0,
+        max_thought_tokens=256,
+        max_answer_tokens=answer,
+        cache_gb=1.0,
+    )
+
+
+def lab_problems(count):
+    from laconic.tasks import load_task
+
+    return load_task("arithmetic", split="test", limit=count)
+
+
+def test_serial_groups_branch_off_their_own_thought(chat):
+    sampler = lab_sampler(chat)
+    groups = sampler.spines(lab_problems(6), 2, "seed")
+    sampler.branches(groups, random_exits(4))
+    for group in groups:
+        assert len(group.spines) == 2
+        assert group.spines[0].tokens != group.spines[1].tokens
+        for spine in group.spines:
+            assert [b.exit for b in spine.branches] == sorted({b.exit for b in spine.branches})
+            for branch in spine.branches:
+                prefix = group.prompt + spine.tokens[: spine.thought_start + branch.exit] + group.inducer
+                expected = replayed(sampler.decode.model, prefix, branch.answer, 1.0)
+                torch.testing.assert_close(torch.tensor(branch.logprobs), expected, atol=1e-4, rtol=0)
+
+
+def test_the_same_seed_samples_the_same_groups_and_a_repeated_problem_is_sampled_anew(chat):
+    sampler, problem = lab_sampler(chat), lab_problems(2)[0]
+    first, again = sampler.spines([problem, problem], 1, "seed"), sampler.spines([problem, problem], 1, "seed")
+    assert [g.spines[0].tokens for g in first] == [g.spines[0].tokens for g in again]
+    assert first[0].spines[0].tokens != first[1].spines[0].tokens
+
+
+def test_an_answer_inside_the_thought_a_cut_answer_and_an_open_thought_are_wrong(chat):
+    def spine(text, *, closed=True, truncated=False):
+        tokens = [chat.open_id, *chat.tokenizer.encode(text, add_special_tokens=False)]
+        start, end, was_closed = chat.thought([1], tokens)
+        assert was_closed == closed
+        return Spine(tokens, [0.0] * len(tokens), start, end, closed, truncated)
+
+    problem = Problem("p", "t", "?", "5 0", kind="exact")
+    spines = [
+        spine("so 5 0 .\n</think>\n\n5 0"),
+        spine("so 5 0 .\n</think>\n\n3 1"),
+        spine("so 5 0 .\n</think>\n\n5 0", truncated=True),
+        spine("so 5 0 .", closed=False, truncated=True),
+        spine("so 5 0 .\n</think>\n\n"),
+    ]
+    spines[0].branches.append(Branch(2, chat.tokenizer.encode("5 0", add_special_tokens=False), [0.0] * 2, False))
+    group = Group(problem, [1], chat.inducer, spines)
+    with Grader() as grader:
+        grade_groups([group], chat, grader)
+    assert [s.verdict for s in spines] == [
+        Verdict.CORRECT,
+        Verdict.WRONG,
+        Verdict.WRONG,
+        Verdict.WRONG,
+        Verdict.UNPARSED,
+    ]
+    assert spines[0].branches[0].verdict is Verdict.CORRECT
