@@ -201,8 +201,10 @@ def test_the_same_seed_builds_the_same_base_and_leaves_the_callers_random_state_
 
 
 def test_a_base_is_never_written_over(tmp_path):
-    with pytest.raises(RunError, match="exists already"):
+    (tmp_path / "model.safetensors").write_text("precious")
+    with pytest.raises(RunError):
         build(tmp_path)
+    assert (tmp_path / "model.safetensors").read_text() == "precious"
 
 
 def test_measurements_are_added_to_the_card_and_keep_how_it_was_made(tmp_path):

@@ -19,7 +19,7 @@ CLIP_LOW, CLIP_HIGH = 0.2, 0.28
 
 
 def papers_loss(model, groups, advantage_P_G, exits, aggregate, train_on, constant_length, old_noise):
-    """S-GRPO's Eq. 2 as written: a mean over members of a mean over tokens of min(ρA, clip(ρ)A), one forward a member."""
+    """S-GRPO's Eq. 2 as written: members, then tokens, min(ρA, clip(ρ)A), one plain forward a member."""
     members = []
     for p, group in enumerate(groups):
         g = 0

@@ -117,9 +117,9 @@ def train(
         print(resolved.dump(), end="")
         return
     from laconic.engines.local import train as train_locally
-    from laconic.runs import start_run, timestamped
+    from laconic.runs import free_run, timestamped
 
-    run = resume or start_run(out or resolved.run.dir or timestamped(Path(str(recipe)).stem), resolved.dump())
+    run = resume or free_run(out or resolved.run.dir or timestamped(Path(str(recipe)).stem))
     checkpoint = train_locally(resolved, run, resume=resume is not None)
     say.print(f"Trained: {checkpoint}", markup=False, highlight=False)
     say.print(f"Next: laconic report {run}", markup=False, highlight=False)
@@ -145,14 +145,13 @@ def evaluate(
     """Evaluate a model: accuracy and tokens, each with a question-clustered 95 % interval."""
     from laconic.evaluation.protocol import Protocol, write_evaluation
     from laconic.evaluation.protocol import evaluate as run_evaluation
-    from laconic.progress import progress
     from laconic.tasks import load_task
 
     protocol = Protocol(samples, temperature, top_p, max_thought_tokens, max_answer_tokens, seed)
     chosen = load_task(task, path=path, split=split, limit=problems, seed=seed)
     directory, (loaded, chat), grader = prepare(model, device, out, "eval", chosen, protocol)
-    with grader, progress(f"evaluate {model}", len(chosen) * samples) as advance:
-        evaluation = run_evaluation(loaded, chat, chosen, protocol, grader, model_name=model, advance=advance)
+    with grader:
+        evaluation = run_evaluation(loaded, chat, chosen, protocol, grader, model_name=model)
     write_evaluation(directory / "evaluations" / "model", evaluation)
     if as_json:
         emit(evaluation.summary)
@@ -182,16 +181,16 @@ def diagnose(
 ) -> None:
     """Measure how much of a model's thinking comes after it knows: the forced-exit curve."""
     from laconic.evaluation.diagnose import diagnose as run_diagnosis
-    from laconic.evaluation.protocol import Protocol, write_evaluation
-    from laconic.progress import progress
+    from laconic.evaluation.protocol import Protocol, check_questions, write_evaluation
     from laconic.report import save_diagnosis_picture
     from laconic.tasks import load_task
 
     protocol = Protocol(samples, temperature, top_p, max_thought_tokens, max_answer_tokens, seed)
     chosen = load_task(task, path=path, split=split, limit=problems, seed=seed)
+    check_questions(chosen)
     directory, (loaded, chat), grader = prepare(model, device, out, "diagnose", chosen, protocol)
-    with grader, progress(f"diagnose {model}", len(chosen) * samples) as advance:
-        diagnosis = run_diagnosis(loaded, chat, chosen, protocol, grader, model_name=model, advance=advance)
+    with grader:
+        diagnosis = run_diagnosis(loaded, chat, chosen, protocol, grader, model_name=model)
     write_evaluation(directory / "diagnosis" / "model", diagnosis)
     picture = save_diagnosis_picture({model: diagnosis.summary}, directory / "diagnosis.png")
     if as_json:
@@ -209,13 +208,14 @@ def prepare(
     from laconic.config import DEFAULT_INDUCER
     from laconic.engines.local.model import check_positions, load_chat, load_model, set_threads
     from laconic.grading import Grader
-    from laconic.runs import create_run, manifest, timestamped, write_json
+    from laconic.runs import create_run, free_run, manifest, timestamped, write_json
 
+    directory = free_run(out or timestamped(verb))
     chat = load_chat(model, DEFAULT_INDUCER)
     loaded = load_model(model, device=device)
     set_threads(loaded)
     check_positions(loaded, chat, problems, protocol.max_thought_tokens, protocol.max_answer_tokens)
-    directory = create_run(out or timestamped(verb))
+    create_run(directory)
     write_json(directory / "manifest.json", manifest())
     return directory, (loaded, chat), Grader()
 
@@ -286,10 +286,16 @@ def lab_build(
     seed: Seed = 0,
 ) -> None:
     """Train the lab's base model from nothing, in about three minutes on one core."""
-    from laconic.lab import build_base
-    from laconic.runs import create_run
+    import torch
 
-    say.print(f"Built: {build_base(create_run(out), seed)}", markup=False, highlight=False)
+    from laconic.lab import build
+    from laconic.lab.training import BaseRecipe
+    from laconic.progress import progress
+
+    torch.set_num_threads(1)  # a model this small gains nothing from more
+    with progress("build the base", BaseRecipe().steps) as advance:
+        build(out, seed, progress=lambda step, loss: advance(1, f"loss {loss:.3f}"))
+    say.print(f"Built: {out}", markup=False, highlight=False)
     say.print(f"Next: laconic diagnose {out} --task arithmetic --max-thought-tokens 256", markup=False, highlight=False)
 
 
@@ -308,7 +314,9 @@ def lab_bench(
     try:
         numbers = [int(seed) for seed in seeds.split(",")]
     except ValueError:
-        raise LaconicError(f"--seeds {seeds!r} is not a comma-separated list of numbers, for example 0,1,2") from None
+        numbers = []
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise LaconicError(f"--seeds {seeds!r} is not a comma-separated list of different numbers, for example 0,1,2")
     result = bench(recipe, numbers, overrides or [], out or timestamped("lab-bench"))
     if as_json:
         emit(result)

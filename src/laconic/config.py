@@ -6,6 +6,7 @@ Keys left out of `[objective]` take the choices of the method's paper.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -94,7 +95,9 @@ class TrainSection(Section):
     max_grad_norm: float = Field(1.0, gt=0)
     checkpoint_every: int = Field(50, ge=1)
     eval_every: int = Field(0, ge=0, description="Steps between evaluations by [eval]; 0 = off.")
-    threads: int = Field(0, ge=0, description="Torch threads; 0 = one for a model under 10M parameters, else one per core.")
+    threads: int = Field(
+        0, ge=0, description="Torch threads; 0 = one for a model under 10M parameters, else one per core."
+    )
 
 
 class EvalSection(Section):
@@ -161,9 +164,11 @@ def make_recipe(table: dict[str, Any]) -> Recipe:
 
 
 def _read(name_or_path: str) -> dict[str, Any]:
-    path = Path(name_or_path)
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
+    if os.path.isfile(name_or_path):  # unlike Path.is_file it says no to a name that cannot be a file's
+        try:
+            text = Path(name_or_path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{name_or_path} is not a readable text file ({error}); give a .toml file") from None
     elif name_or_path in recipe_names():
         text = (files("laconic") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
     else:
@@ -174,7 +179,7 @@ def _read(name_or_path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{name_or_path} is not valid TOML: {error}") from None
+        raise RecipeError(f"{name_or_path} is not valid TOML: {error}; mend that line") from None
 
 
 def _apply(table: dict[str, Any], override: str) -> None:
@@ -193,10 +198,10 @@ def _apply(table: dict[str, Any], override: str) -> None:
     table[sections[-1]] = value
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
+def explain(error: ValidationError, model: type[BaseModel], section: str = "") -> str:
     """The first mistake of a validation as one line: where, what, and the nearest known key."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = section + ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         return f"{where} = {first['input']!r} is not allowed: it should be {message}"
@@ -204,7 +209,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
     known = list(model.model_fields)
     nearest = get_close_matches(str(first["loc"][-1]), known, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known)}"
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known) or 'none; leave it out'}"
     return f"unknown key {where}; {hint}"
 
 
@@ -215,7 +220,7 @@ def _resolve(recipe: Recipe) -> Recipe:
     try:
         method = get_method(section.name, **section.parameters)
     except ValidationError as error:
-        raise RecipeError("method." + explain(error, METHODS[section.name])) from None
+        raise RecipeError(explain(error, METHODS[section.name], "method.")) from None
     except ValueError as error:
         raise RecipeError(f"method.name: {error}") from None
     if method.serial and group.exits == 0:

@@ -13,7 +13,6 @@ from laconic.engines.local.model import load, set_threads
 from laconic.evaluation.diagnose import diagnose
 from laconic.evaluation.protocol import Protocol, write_evaluation
 from laconic.grading import Grader
-from laconic.progress import progress
 from laconic.report import write_report
 from laconic.runs import read_json, start_run
 from laconic.tasks import load_task
@@ -59,7 +58,7 @@ def diagnose_label(recipe: Recipe, run: Path, label: str, path: str) -> dict[str
         recipe.eval.task or recipe.task.name, split=recipe.eval.split, limit=DIAGNOSED, seed=recipe.eval.seed
     )
     protocol = replace(Protocol.of(recipe.eval), samples=1)
-    with Grader() as grader, progress(f"diagnose {label}", len(problems)) as advance:
-        found = diagnose(model, chat, problems, protocol, grader, model_name=label, advance=advance)
+    with Grader() as grader:
+        found = diagnose(model, chat, problems, protocol, grader, model_name=label)
     write_evaluation(run / "diagnosis" / label, found)
     return found.summary

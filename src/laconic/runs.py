@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
+import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,22 +26,40 @@ from typing import Any
 from laconic.errors import RunError
 
 
+def free_run(directory: str | Path) -> Path:
+    """The path of a run to be, which nothing occupies. Nothing is made yet: first see that model and data are good.
+
+    Raises:
+        RunError: it exists already with something in it, or cannot be looked into.
+    """
+    path = Path(directory)
+    with _run_errors(path):
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    if taken:
+        raise RunError(
+            f"{path} exists already; choose another directory with --out, or continue it with --resume {path}"
+        )
+    return path
+
+
 def create_run(directory: str | Path) -> Path:
     """Make a fresh run directory.
 
     Raises:
         RunError: it exists already with something in it, or cannot be made.
     """
-    path = Path(directory)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(
-            f"{path} exists already; choose another directory with --out, or continue it with --resume {path}"
-        )
-    try:
+    path = free_run(directory)
+    with _run_errors(path):
         path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def _run_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunError(f"cannot create the run directory {path}: {error.strerror}; choose another with --out") from None
-    return path
 
 
 def start_run(directory: str | Path, recipe: str) -> Path:
@@ -85,26 +104,35 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a failed write below `path` into one line; whatever stood there before is untouched."""
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        # safetensors and tokenizers raise kinds of their own, whose message ends as Rust writes a failed system call
+        native = re.search(r"\(os error (\d+)\)", str(error))
+        if native is None and not isinstance(error, OSError):
+            raise
+        reason = os.strerror(int(native[1])) if native else getattr(error, "strerror", None) or error
         raise RunError(
-            f"cannot write {path}: {error.strerror or error}; nothing was half-written: "
-            "free space or choose another directory"
+            f"cannot write {path}: {reason}; nothing was half-written: free space or choose another directory"
         ) from None
+
+
+def _aside(path: Path) -> Path:
+    """Where to prepare what will be renamed to `path`; unlike `tempfile`, what is made there has usual permissions."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all: aside, flushed to disk, then renamed."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        aside = _aside(path)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with aside.open("x", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
         except BaseException:
-            os.unlink(aside)
+            aside.unlink(missing_ok=True)
             raise
 
 
@@ -135,31 +163,35 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Records of a log; a last line that a killed process left unfinished is ignored."""
     if not path.exists():
         raise RunError(f"{path} is missing; is {path.parent} what a laconic command wrote?")
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")  # as bytes: the unfinished line may end inside a character
     records = []
     for number, line in enumerate(lines[:-1], 1):
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:  # malformed JSON or UTF-8
             raise RunError(f"{path}:{number} is not valid JSON; write it again with the command that made it") from None
     return records
 
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """A folder to fill; it appears at `path` complete, or not at all."""
+    """A folder to fill; it appears at `path` complete, or not at all, and what stood there goes last."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        aside, former = _aside(path), _aside(path)
         try:
+            aside.mkdir()
             yield aside
             for file in aside.rglob("*"):
                 _flush(file)
             if path.exists():
-                shutil.rmtree(path)
+                os.replace(path, former)
             os.replace(aside, path)
             _flush(path.parent)
+            shutil.rmtree(former, ignore_errors=True)
         except BaseException:
+            if former.exists() and not path.exists():
+                os.replace(former, path)
             shutil.rmtree(aside, ignore_errors=True)
             raise
 

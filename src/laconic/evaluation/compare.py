@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from laconic.errors import DataError
-from laconic.evaluation.protocol import LENGTHS, OUTCOMES, Evaluation, Measure, Record
+from laconic.evaluation.protocol import LENGTHS, OUTCOMES, Evaluation, Measure, Record, check_questions
 from laconic.evaluation.statistics import paired_difference, proportion_difference, ratio_change
 
 
@@ -14,7 +14,7 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
     """`accuracy` and `thought_tokens` as {difference, low, high}, `thought_tokens_change` as a fraction of before.
 
     Raises:
-        DataError: the two did not answer the same questions.
+        DataError: the two did not answer the same questions, or fewer than two.
     """
     questions = [{record["problem"] for record in evaluation.records} for evaluation in (before, after)]
     if questions[0] != questions[1]:
@@ -23,6 +23,7 @@ def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
             f"{before.summary['model']} and {after.summary['model']} differ in {missing} questions; "
             "evaluate both on the same task, split, number of problems and seed"
         )
+    check_questions(questions[0])
     old, new = before.records, after.records
     difference = {
         "accuracy": proportion_difference(samples(new, OUTCOMES["accuracy"]), samples(old, OUTCOMES["accuracy"])),

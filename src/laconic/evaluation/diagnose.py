@@ -6,8 +6,8 @@ already right at half the thought, the other half was overthinking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from laconic.evaluation.compare import samples
@@ -15,6 +15,7 @@ from laconic.evaluation.protocol import LENGTHS, Evaluation, Measure, Protocol, 
 from laconic.evaluation.statistics import proportion_difference, ratio_change
 from laconic.grading import Grader
 from laconic.groups import Group, Problem, Spine, Verdict
+from laconic.progress import progress
 from laconic.rollout import Chat, grade_groups
 
 FRACTIONS = tuple(i / 10 for i in range(11))
@@ -23,19 +24,20 @@ WORTH, NOT_WORTH = 0.20, 0.10  # saveable fractions between which the verdict is
 
 
 def diagnose(
-    model: Any,
-    chat: Chat,
-    problems: Sequence[Problem],
-    protocol: Protocol,
-    grader: Grader,
-    *,
-    model_name: str,
-    advance: Callable[[int], None] | None = None,
+    model: Any, chat: Chat, problems: Sequence[Problem], protocol: Protocol, grader: Grader, *, model_name: str
 ) -> Evaluation:
-    """The forced-exit curve of a model: records (one a thought, with its exits) and their summary."""
+    """The forced-exit curve of a model: records (one a thought, with its exits) and their summary.
+
+    Thoughts are sampled by the protocol. Forced answers are greedy: what the model would most likely say if it had to
+    answer now is what it knows, and the noise of one more draw is not.
+    """
     sampler = protocol.sampler(model, chat)
-    groups = sampler.spines(problems, protocol.samples, f"diagnose/{protocol.seed}", advance)
-    sampler.branches(groups, lambda group, k: sorted(set(cuts(group.spines[k]).values())), advance)
+    with progress(f"think {model_name}", len(problems) * protocol.samples) as advance:
+        groups = sampler.spines(problems, protocol.samples, f"diagnose/{protocol.seed}", advance)
+    exits = {id(spine): sorted(set(cuts(spine).values())) for group in groups for spine in group.spines}
+    forced = replace(protocol, temperature=0.0).sampler(model, chat)
+    with progress(f"answer early {model_name}", sum(map(len, exits.values()))) as advance:
+        forced.branches(groups, lambda group, k: exits[id(group.spines[k])], advance)
     grade_groups(groups, chat, grader)
     records = [record(group, k, spine, chat) for group in groups for k, spine in enumerate(group.spines)]
     header = {"model": model_name, "task": problems[0].task}

@@ -6,14 +6,16 @@ Records (one a sample) are what is kept; the summary is computed from them and c
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from laconic.errors import DataError
 from laconic.evaluation.statistics import Interval, mean_interval, proportion_interval
 from laconic.grading import Grader
 from laconic.groups import Group, Problem, Spine, Verdict
+from laconic.progress import progress
 from laconic.rollout import Chat, Sampler, grade_groups
 from laconic.runs import read_json, read_jsonl, whole_directory, write_json, write_jsonl
 
@@ -66,11 +68,11 @@ def evaluate(
     grader: Grader,
     *,
     model_name: str,
-    advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Sample and grade every problem. Samples are keyed on (protocol.seed, problem, sample)."""
     started = time.perf_counter()
-    groups = protocol.sampler(model, chat).spines(problems, protocol.samples, f"eval/{protocol.seed}", advance)
+    with progress(f"evaluate {model_name}", len(problems) * protocol.samples) as advance:
+        groups = protocol.sampler(model, chat).spines(problems, protocol.samples, f"eval/{protocol.seed}", advance)
     grade_groups(groups, chat, grader)
     records = [record(group, k, spine, chat) for group in groups for k, spine in enumerate(group.spines)]
     header = {
@@ -150,6 +152,16 @@ def _figure(statistic: Callable[..., Interval], records: Sequence[Record], measu
     if len(set(questions)) < 2:
         return {"mean": sum(values) / len(values) if values else None, "low": None, "high": None}
     return {**statistic(values, questions).as_dict()}
+
+
+def check_questions(questions: Collection[Any]) -> None:
+    """Refuse what no interval can be had of, best before anything is sampled.
+
+    Raises:
+        DataError: fewer than two questions.
+    """
+    if len(questions) < 2:
+        raise DataError(f"{len(questions)} problem is too few: an interval needs at least 2; give more data")
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:

@@ -32,8 +32,9 @@ class _Worker:
         # -P: a file in the current folder must not shadow a module of the worker
         command = [sys.executable, "-P", "-m", "laconic.grading.worker", str(os.getpid())]
         try:
+            # in a process group of its own, Ctrl-C does not even reach a worker that has only begun to start
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
             )
         except OSError as error:
             raise GraderError(f"cannot start the grading worker ({error}); free some memory or processes") from error
@@ -197,26 +198,40 @@ def _verdict(correct: bool) -> Verdict:
     return Verdict.CORRECT if correct else Verdict.WRONG
 
 
-def _without_algebra(answer: str, gold: str, kind: Kind) -> Verdict | tuple[str, str]:
-    """The verdict if strings and fractions decide, else the gold's and the answer's normalised expression."""
+def read_gold(gold: str, kind: Kind) -> str:
+    """What answers are compared with: words, a letter, or a normalised expression.
+
+    Raises:
+        GraderError: the kind is unknown, or the gold answer is not of it.
+    """
     if not gold.strip():
         raise GraderError("a gold answer is empty; remove the problem or give its answer")
     if kind == "exact":
-        words = answer.split()
-        return _verdict(words == gold.split()) if words else Verdict.UNPARSED
+        return gold
     if kind == "choice":
-        right = choice_letter(gold)
-        if right is None or right not in "ABCDEFGHIJ":
+        letter = choice_letter(gold)
+        if letter is None or letter not in "ABCDEFGHIJ":
             raise GraderError(f"gold answer {gold[:40]!r} is not a letter from A to J; use another kind")
-        chosen = choice_letter(answer)
-        return Verdict.UNPARSED if chosen is None else _verdict(chosen == right)
+        return letter
     if kind != "math":
         raise GraderError(f"kind {kind!r} is unknown; use math, choice or exact")
-    right = normalise(gold_expression(gold))
-    if not right:
+    expression = normalise(gold_expression(gold))
+    if not expression:
         raise GraderError(f"gold answer {gold[:40]!r} holds no expression; give its answer")
-    if len(right) > MAX_EXPRESSION:
+    if len(expression) > MAX_EXPRESSION:
         raise GraderError(f"gold answer {gold[:40]!r}… is longer than {MAX_EXPRESSION} characters; use kind exact")
+    return expression
+
+
+def _without_algebra(answer: str, gold: str, kind: Kind) -> Verdict | tuple[str, str]:
+    """The verdict if strings and fractions decide, else the gold's and the answer's normalised expression."""
+    right = read_gold(gold, kind)
+    if kind == "exact":
+        words = answer.split()
+        return _verdict(words == right.split()) if words else Verdict.UNPARSED
+    if kind == "choice":
+        chosen = choice_letter(answer)
+        return Verdict.UNPARSED if chosen is None else _verdict(chosen == right)
     expression = math_expression(answer)
     if expression is None or not (given := normalise(expression)):
         return Verdict.UNPARSED

@@ -61,6 +61,9 @@ def main() -> None:
     def tell(message: object) -> None:
         print(json.dumps(message), file=out, flush=True)
 
+    # Ctrl-C and a scheduler's SIGTERM reach the whole job: the parent finishes its step and needs us for that
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     _confine(int(sys.argv[1]))
     try:
         equal = _load()

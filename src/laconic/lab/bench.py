@@ -9,16 +9,19 @@ from typing import Any
 
 from laconic.config import load_recipe
 from laconic.engines.local import train
-from laconic.runs import create_run, manifest, read_json, start_run, write_json
+from laconic.errors import RecipeError
+from laconic.runs import free_run, manifest, read_json, write_json
 
 
 def bench(recipe: str, seeds: Sequence[int], overrides: Sequence[str], out: Path) -> dict[str, Any]:
     """Train `recipe` once per seed in `out/seed-<n>` and record every seed's paired result in `out/bench.json`."""
     rows = []
     resolved = [load_recipe(recipe, [*overrides, f"run.seed={seed}"]) for seed in seeds]
-    create_run(out)
+    if not resolved[0].train.eval_every:
+        raise RecipeError("the bench compares evaluations before and after; set train.eval_every to 1 or more")
+    free_run(out)
     for seed, one in zip(seeds, resolved, strict=True):
-        run = start_run(out / f"seed-{seed}", one.dump())
+        run = free_run(out / f"seed-{seed}")
         started = time.perf_counter()
         train(one, run)
         ends = {

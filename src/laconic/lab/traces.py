@@ -28,8 +28,8 @@ class Habits:
     """
 
     rechecks: tuple[float, ...] = (0.15, 0.40, 0.30, 0.15)
-    slip: float = 0.02
-    recheck_slip: float = 0.05
+    slip: float = 0.03
+    recheck_slip: float = 0.06
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import random
 import shutil
@@ -16,9 +15,9 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from laconic.errors import RunError
 from laconic.lab import arithmetic, traces
 from laconic.lab.tokenizer import INDUCER, MAX_LENGTH, build_tokenizer
+from laconic.runs import create_run, read_json, write_json
 
 IGNORED = -100
 SORTED_BATCHES = 16  # batches whose examples are sorted by length together, to pad little
@@ -37,12 +36,12 @@ class BaseRecipe:
         habits: how the traces are written.
     """
 
-    steps: int = 1000
+    steps: int = 1500
     batch: int = 32
     learning_rate: float = 5e-3
     warmup: int = 50
     decay: float = 0.4
-    cut: float = 0.15
+    cut: float = 0.5
     habits: traces.Habits = field(default_factory=traces.Habits)
 
 
@@ -55,10 +54,9 @@ def build(
     every step; loss is in nats per trained token.
 
     Raises:
-        RunError: `out` exists already.
+        RunError: `out` has something in it already, or cannot be made.
     """
-    if out.exists():
-        raise RunError(f"{out} exists already; name a new folder for the base")
+    create_run(out)
     recipe = recipe or BaseRecipe()
     tokenizer = build_tokenizer()
     with torch.random.fork_rng():
@@ -99,10 +97,7 @@ def build(
 def write_card(folder: Path, facts: dict[str, Any]) -> None:
     """Add `facts` (how a base was made, or what was measured on it) to the folder's `lab.json`."""
     card = folder / "lab.json"
-    known = json.loads(card.read_text(encoding="utf-8")) if card.exists() else {}
-    part = card.with_suffix(".part")
-    part.write_text(json.dumps(known | facts, indent=2) + "\n", encoding="utf-8")
-    os.replace(part, card)
+    write_json(card, (read_json(card) if card.exists() else {}) | facts)
 
 
 def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:

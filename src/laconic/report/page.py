@@ -188,7 +188,7 @@ def _curves(run: Run) -> list[Shape]:
 
 
 def _held_out_labels(run: Run) -> list[str]:
-    return sorted(label for label in run.evaluations if label.startswith("step-"))
+    return sorted(each for each in run.evaluations if each.startswith("step-") and not each.endswith("-greedy"))
 
 
 def _held_out(run: Run, metric: str, last: int) -> list[tuple[int, Interval]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import TemplateError
+
 from laconic.errors import ModelError
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -56,11 +58,17 @@ class Chat:
         """Token ids of one user turn, ready for the assistant to think.
 
         Raises:
-            ModelError: the template closes an empty thought (thinking is switched off).
+            ModelError: the template is malformed, or closes an empty thought (thinking is switched off).
         """
-        text = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
-        )
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
+            )
+        except TemplateError as error:
+            raise ModelError(
+                f"the chat template of {self.tokenizer.name_or_path} cannot be rendered ({error}); "
+                "mend its chat_template.jinja"
+            ) from error
         if text.rstrip().endswith(CLOSE):
             raise ModelError(
                 f"the chat template of {self.tokenizer.name_or_path} closes an empty thought, so there is nothing to "

@@ -13,7 +13,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from laconic.errors import DataError
+from laconic.errors import DataError, GraderError
+from laconic.grading.pool import read_gold
 from laconic.groups import Kind, Problem
 
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -114,7 +115,7 @@ def to_problems(
 
     Raises:
         DataError: an unknown field name, a record without prompt or gold, a field of the wrong type, an unknown kind,
-            or an id used twice.
+            a gold answer that is not of its kind, or an id used twice.
     """
     mapped = dict(fields or {})
     for name in mapped:
@@ -143,6 +144,10 @@ def to_problems(
         if kind not in get_args(Kind):
             raise DataError(f"{record.where}: unknown kind {kind!r}; use one of {', '.join(get_args(Kind))}")
         prompt, gold = values["prompt"], values["gold"]
+        try:
+            read_gold(gold, kind)  # type: ignore[arg-type]
+        except GraderError as error:  # better now than in the step that draws it
+            raise DataError(f"{record.where}: {error}") from None
         problems.append(Problem(identity, task, prompt, gold, kind, values["difficulty"]))  # type: ignore[arg-type]
     return problems
 

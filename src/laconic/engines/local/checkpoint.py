@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -66,13 +67,15 @@ def restore(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> dict[
     """Load optimizer state (and LoRA adapters) into place; the weights themselves are loaded with the model.
 
     Raises:
-        RunError: the folder lacks its trainer files.
+        RunError: the folder lacks its trainer files, or they are malformed.
     """
     state: dict[str, Any] = read_json(folder / "trainer.json")
     try:
         tensors = load_file(folder / "trainer.safetensors")
     except FileNotFoundError:
         raise RunError(f"{folder} lacks trainer.safetensors; resume from another checkpoint or start again") from None
+    except SafetensorError as error:
+        raise RunError(f"{folder / 'trainer.safetensors'} is damaged ({error}); remove {folder} and resume") from None
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

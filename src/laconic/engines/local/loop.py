@@ -22,7 +22,7 @@ from laconic.engines.local.model import check_positions, load_chat, load_model, 
 from laconic.engines.local.signals import stop_requests
 from laconic.errors import DataError, Interrupted, LaconicError, RecipeError
 from laconic.evaluation.compare import compare
-from laconic.evaluation.protocol import Protocol, evaluate, read_evaluation, write_evaluation
+from laconic.evaluation.protocol import Protocol, check_questions, evaluate, read_evaluation, write_evaluation
 from laconic.grading import Grader
 from laconic.groups import Group, GroupBatch, Problem
 from laconic.methods import Method, get_method
@@ -30,7 +30,7 @@ from laconic.objective import Row, clipped, importance, member_rows, policy_loss
 from laconic.progress import progress
 from laconic.rollout import Chat, Sampler, grade_groups, random_exits
 from laconic.rollout.decode import keyed
-from laconic.runs import append_jsonl, read_jsonl, write_json, write_jsonl
+from laconic.runs import append_jsonl, read_jsonl, start_run, write_json, write_jsonl
 from laconic.tasks import load_task
 
 SHOWN_GROUPS = 2  # groups a step that rollouts.jsonl keeps
@@ -207,8 +207,9 @@ class Engine:
 
 
 def train(recipe: Recipe, run: Path, *, resume: bool = False) -> Path:
-    """Train a recipe in a run directory that holds its resolved form; returns the last checkpoint.
+    """Train a recipe in a run directory, made here unless it is one already; returns the last checkpoint.
 
+    Model and data are loaded and checked before anything is made.
     With `train.eval_every` the model is evaluated before, every so many steps, and after, and the two ends compared.
 
     Raises:
@@ -217,9 +218,14 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False) -> Path:
     checkpoint = latest_checkpoint(run) if resume else None
     with Grader() as grader, stop_requests() as stopped:
         engine, start = build_engine(recipe, grader, checkpoint)
+        held_out = load_eval_problems(recipe) if recipe.train.eval_every else []
+        if held_out:
+            budgets = Protocol.of(recipe.eval)
+            check_positions(engine.model, engine.chat, held_out, budgets.max_thought_tokens, budgets.max_answer_tokens)
         if resume:
             forget_after(run, start)
-        held_out = load_eval_problems(recipe) if recipe.train.eval_every else []
+        elif not (run / "recipe.toml").exists():
+            start_run(run, recipe.dump())
         if held_out and start == 0:
             evaluate_now(engine, held_out, run, "before")
         steps = recipe.train.steps
@@ -288,7 +294,7 @@ def build_engine(recipe: Recipe, grader: Grader, checkpoint: Path | None) -> tup
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
         lr=recipe.train.learning_rate,
-        betas=(0.9, 0.95),
+        betas=(0.9, 0.999),
         weight_decay=recipe.train.weight_decay,
     )
     method = get_method(recipe.method.name, **recipe.method.parameters)
@@ -310,7 +316,7 @@ def load_eval_problems(recipe: Recipe) -> list[Problem]:
     section = recipe.eval
     if section.task is None:
         raise DataError("eval.task is not set")
-    return load_task(
+    problems = load_task(
         section.task,
         path=section.path,
         split=section.split,
@@ -318,6 +324,8 @@ def load_eval_problems(recipe: Recipe) -> list[Problem]:
         seed=section.seed,
         fields=recipe.task.fields,
     )
+    check_questions(problems)
+    return problems
 
 
 def evaluate_now(engine: Engine, problems: Sequence[Problem], run: Path, label: str) -> dict[str, float]:
@@ -326,19 +334,8 @@ def evaluate_now(engine: Engine, problems: Sequence[Problem], run: Path, label: 
     engine.model.eval()
     found: dict[str, float] = {}
     for name, protocol in ((label, sampled), (f"{label}-greedy", replace(sampled, temperature=0.0, samples=1))):
-        with (
-            engine.precision(),
-            progress(f"evaluate {name}", len(problems) * protocol.samples) as advance,
-        ):
-            evaluation = evaluate(
-                engine.model,
-                engine.chat,
-                problems,
-                protocol,
-                engine.grader,
-                model_name=f"{run.name}/{label}",
-                advance=advance,
-            )
+        with engine.precision():
+            evaluation = evaluate(engine.model, engine.chat, problems, protocol, engine.grader, model_name=name)
         write_evaluation(run / "evaluations" / name, evaluation)
         prefix = "eval_greedy" if name.endswith("greedy") else "eval"
         found |= {

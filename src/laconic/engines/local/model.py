@@ -45,10 +45,11 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
     Raises:
         ModelError: it cannot be loaded.
     """
+    resolved = resolve_path(path)
     try:
-        return AutoTokenizer.from_pretrained(resolve_path(path), revision=revision, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load the tokenizer of {path}: {_first_line(error)}") from None
+        return AutoTokenizer.from_pretrained(resolved, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise _unloadable(f"the tokenizer of {path}", resolved, error) from error
 
 
 def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Any:
@@ -57,23 +58,32 @@ def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision
     `dtype` auto is bfloat16 on a GPU and float32 on a CPU.
 
     Raises:
-        ModelError: it cannot be loaded, or the device is not there.
+        ModelError: it cannot be loaded whole, or the device is not there.
     """
     transformers.utils.logging.disable_progress_bar()
-    place = resolve_device(device)
+    transformers.utils.logging.set_verbosity_error()  # weights that do not fit are refused below, in one line
+    place, resolved = resolve_device(device), resolve_path(path)
     if dtype == "auto":
         dtype = "bfloat16" if place == "cuda" else "float32"
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            resolve_path(path),
+        model, found = AutoModelForCausalLM.from_pretrained(
+            resolved,
             revision=revision,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation="sdpa",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot load {path}: {_first_line(error)}") from None
+    except Exception as error:
+        raise _unloadable(path, resolved, error) from error
+    absent = sorted(found["missing_keys"]) + sorted(name for name, *_ in found["mismatched_keys"])
+    if absent:
+        raise ModelError(
+            f"{path} lacks {len(absent)} weights that its config.json asks for, such as {absent[0]}; "
+            "give a complete checkpoint"
+        )
     return model.to(place).eval()
 
 
@@ -90,13 +100,17 @@ def load_chat(path: str, inducer: str, revision: str | None = None) -> Chat:
     tokenizer = load_tokenizer(path, revision)
     try:
         ends = GenerationConfig.from_pretrained(resolve_path(path), revision=revision).eos_token_id
-    except OSError:
+    except OSError as error:
+        if Path(resolve_path(path), "generation_config.json").exists():  # malformed; to have none is usual
+            raise _unloadable(f"the generation config of {path}", resolve_path(path), error) from error
         ends = None
     ids = [ends] if isinstance(ends, int) else ends or []
     return Chat.of(tokenizer, inducer, frozenset(ids))
 
 
 def resolve_device(device: str) -> str:
+    if device not in ("auto", "cpu", "cuda"):
+        raise ModelError(f"unknown device {device!r}; use auto, cpu or cuda")
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -129,5 +143,12 @@ def set_threads(model: Any, threads: int = 0) -> None:
     torch.set_num_threads(threads or (1 if model.num_parameters() < SMALL else cores))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _unloadable(what: str, resolved: str, error: Exception) -> ModelError:
+    """What kept a checkpoint from loading. Each library that reads one raises kinds of its own, so all are meant."""
+    cause = str(error).strip().partition("\n")[0].rstrip(".: ")
+    advice = (
+        "give a complete checkpoint folder: config.json, tokenizer.json, model.safetensors"
+        if Path(resolved).exists()
+        else "check the id and the network, or give a local checkpoint folder"
+    )
+    return ModelError(f"cannot load {what}: {cause or type(error).__name__}; {advice}")
