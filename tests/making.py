@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from laconic.groups import Branch, Group, Problem, Spine, Verdict
 
@@ -33,6 +33,7 @@ def tiny_model(kind: str = "qwen3", seed: int = 0, dtype: torch.dtype = torch.fl
     model = {
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, tie_word_embeddings=True)),
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
+        "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE)),
     }[kind]()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -74,3 +75,15 @@ def random_group(rng: random.Random, spines: int, exits: int, longest: int = 12)
 
 def random_verdict(rng: random.Random) -> Verdict:
     return rng.choice([Verdict.CORRECT, Verdict.WRONG])
+
+
+def exact_norms(model: torch.nn.Module) -> torch.nn.Module:
+    """transformers' RMS norms compute in float32 whatever the model's dtype; these keep float64, for exact oracles."""
+
+    def forward(self, hidden):
+        return self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = forward.__get__(module)
+    return model

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from laconic import get_method
-from laconic.engines.local.loop import micro_batches, trained_tokens
 from laconic.groups import Branch, Group, Problem, Spine, Verdict
-from laconic.objective import clipped, importance, member_rows, policy_loss, row_logprobs, to_batch
-from laconic.objective.logprobs import head_logprobs
+from laconic.objective import Objective, clipped, importance, policy_loss, row_batches, to_batch
+from laconic.objective.head import head_logprobs
 from making import CLOSE, END, INDUCER, OPEN, random_group, tiny_model
 
 TEMPERATURE = 0.7
@@ -79,13 +78,13 @@ def test_loss_and_gradient_are_the_papers_formula(method, spines, exits, aggrega
     model.zero_grad()
 
     found = 0.0
-    rows = member_rows(groups, scores.advantage, exits=exits, close_id=CLOSE, **arguments)
-    for micro in micro_batches(rows, 64):
-        new_T, _ = row_logprobs(model, micro, TEMPERATURE)
-        noise_T = torch.tensor([noise for row in micro for noise in row_noise(row)])
-        plus_T, minus_T, _, _ = (row.double() for row in trained_tokens(micro, new_T.device))
-        # row_logprobs is float32 by contract; weights stay exact
-        loss = policy_loss(new_T, new_T.detach() + noise_T, plus_T, minus_T, clip_low=CLIP_LOW, clip_high=CLIP_HIGH)
+    objective = Objective(aggregate, train_on, CLOSE, exits, constant_length=20)
+    for batch in row_batches(groups, scores.advantage, objective, 64):
+        new_T, _ = batch.logprobs(model, TEMPERATURE)
+        noise_T = torch.tensor([noise for row in batch.rows for noise in row_noise(row)])
+        loss = policy_loss(
+            new_T, new_T.detach() + noise_T, batch.plus, batch.minus, clip_low=CLIP_LOW, clip_high=CLIP_HIGH
+        )
         loss.backward()
         found += float(loss.detach())
     assert found == pytest.approx(float(expected.detach()), abs=1e-5)
@@ -94,9 +93,9 @@ def test_loss_and_gradient_are_the_papers_formula(method, spines, exits, aggrega
 
 
 def row_noise(row):
-    start = len(row.tokens) - len(row.plus)
+    start = len(row.tokens) - len(row.weight)
     prompt, response = row.tokens[:start].tolist(), row.tokens[start:].tolist()
-    return [off_policy(prompt, response[: t + 1]) for t in row.trained.nonzero()[:, 0].tolist()]
+    return [off_policy(prompt, response[: t + 1]) for t in row.weight.nonzero()[:, 0].tolist()]
 
 
 def one_group(verdicts, exits=(1, 3), thought=4, answer=2):
@@ -124,13 +123,16 @@ def test_missing_exits_are_invalid_columns_before_the_full_member():
     assert batch.correct.tolist() == [[True, False, False, False]]
 
 
+def rows_of(group, advantage, exits=2, aggregate="token", train_on="all", constant_length=1):
+    """All rows of one group, the shortest first."""
+    objective = Objective(aggregate, train_on, CLOSE, exits, constant_length)
+    return [row for batch in row_batches([group], advantage, objective, 999) for row in batch.rows]
+
+
 def test_the_inducer_is_trained_as_the_recipe_says():
-    group = one_group([RIGHT, WRONG, WRONG])
-    advantage = torch.tensor([[1.0, 0.0, 0.0]])
+    group, advantage = one_group([RIGHT, WRONG, WRONG]), torch.tensor([[1.0, 0.0, 0.0]])
     trained = {
-        rule: member_rows([group], advantage, exits=2, aggregate="token", train_on=rule, close_id=CLOSE)[
-            0
-        ].trained.tolist()
+        rule: (rows_of(group, advantage, train_on=rule)[0].weight != 0).tolist()
         for rule in ("all", "sampled", "sampled+close")
     }
     kept, answer = [True, True], [True, True]  # the open token and one thought token; 30 and the end of turn
@@ -142,17 +144,19 @@ def test_the_inducer_is_trained_as_the_recipe_says():
 def test_sequence_constant_and_token_weights_by_hand():
     group, advantage = one_group([RIGHT, WRONG, WRONG]), torch.tensor([[3.0, 0.0, -1.5]])
     weights = {
-        rule: member_rows(
-            [group], advantage, exits=2, aggregate=rule, train_on="all", close_id=CLOSE, constant_length=10
-        )
+        rule: [float(row.weight[0]) for row in rows_of(group, advantage, aggregate=rule, constant_length=10)]
         for rule in ("sequence", "constant", "token")
     }
     # three members; the first exit's response has 2 + 4 + 2 tokens, the second's 4 + 4 + 2, the full one 9
-    assert weights["sequence"][0].plus[0] == pytest.approx(3.0 / (3 * 8))
-    assert weights["constant"][0].plus[0] == pytest.approx(3.0 / (3 * 10))
-    assert weights["token"][0].plus[0] == pytest.approx(3.0 / (8 + 10 + 9))
-    assert weights["sequence"][1].minus[0] == pytest.approx(-1.5 / (3 * 9))
-    assert weights["sequence"][1].plus.max() == 0
+    assert weights["sequence"] == pytest.approx([3.0 / (3 * 8), -1.5 / (3 * 9)])
+    assert weights["constant"] == pytest.approx([3.0 / (3 * 10), -1.5 / (3 * 10)])
+    assert weights["token"] == pytest.approx([3.0 / (8 + 10 + 9), -1.5 / (8 + 10 + 9)])
+
+
+def test_token_weights_count_only_what_is_trained():
+    group, advantage = one_group([RIGHT, WRONG, WRONG]), torch.tensor([[3.0, 0.0, -1.5]])
+    rows = rows_of(group, advantage, aggregate="sequence", train_on="sampled")
+    assert float(rows[0].weight[0]) == pytest.approx(3.0 / (3 * 4))
 
 
 def test_s_grpos_shared_prefix_has_zero_net_weight_under_constant():
@@ -160,18 +164,15 @@ def test_s_grpos_shared_prefix_has_zero_net_weight_under_constant():
     group = one_group([RIGHT, RIGHT, RIGHT])
     advantage = get_method("s-grpo").score(to_batch([group], 1, 2)).advantage
     net = torch.zeros(9, dtype=torch.float64)
-    rows = member_rows([group], advantage, exits=2, aggregate="constant", train_on="all", close_id=CLOSE)
-    for row, shared in zip(rows, (2, 4, 9), strict=True):  # spine tokens each member keeps, the open one included
-        net[:shared] += (row.plus + row.minus)[:shared]
+    for row in rows_of(group, advantage, aggregate="constant"):
+        kept = {8: 2, 10: 4, 9: 9}[len(row.weight)]  # spine tokens each member keeps, the open one included
+        net[:kept] += row.weight[:kept]
     # rewards 1, 1/2, 1/4 around their mean 7/12, a third each: 5/12, -1/12, -4/12
     assert net.tolist() == pytest.approx([0, 0, *[-5 / 36] * 2, *[-4 / 36] * 5], abs=1e-6)
 
 
 def test_rows_without_advantage_are_not_computed():
-    assert (
-        member_rows([one_group([RIGHT] * 3)], torch.zeros(1, 3), exits=2, aggregate="token", train_on="all", close_id=2)
-        == []
-    )
+    assert rows_of(one_group([RIGHT] * 3), torch.zeros(1, 3)) == []
 
 
 def test_policy_loss_by_hand_on_both_sides_of_the_clip():
@@ -203,7 +204,7 @@ def test_a_chunked_head_gives_the_same_log_probs_and_gradients(monkeypatch):
     head, target = torch.nn.Linear(8, 50, bias=False), torch.randint(50, (33,))
     results = []
     for limit in (10**9, 100):
-        monkeypatch.setattr("laconic.objective.logprobs.LOGITS_PER_CHUNK", limit)
+        monkeypatch.setattr("laconic.objective.head.LOGITS_PER_CHUNK", limit)
         hidden = torch.linspace(-1, 1, 33 * 8).reshape(33, 8).requires_grad_()
         logprobs, entropy = head_logprobs(head, hidden, target, 0.9)
         (logprobs * torch.arange(33)).sum().backward()
@@ -215,8 +216,13 @@ def test_a_chunked_head_gives_the_same_log_probs_and_gradients(monkeypatch):
 def test_log_probs_do_not_depend_on_padding():
     rng, model = random.Random(3), tiny_model()
     groups = [random_group(rng, 3, 0, longest=20) for _ in range(2)]
-    advantage = torch.ones(2, 3)
-    rows = member_rows(groups, advantage, exits=0, aggregate="token", train_on="all", close_id=CLOSE)
-    together = row_logprobs(model, rows, 1.0)[0]
-    apart = torch.cat([row_logprobs(model, [row], 1.0)[0] for row in rows])
-    torch.testing.assert_close(together, apart, atol=1e-6, rtol=0)
+    objective = Objective("token", "all", CLOSE, 0)
+    together = row_batches(groups, torch.ones(2, 3), objective, 999)
+    apart = row_batches(groups, torch.ones(2, 3), objective, 1)
+    assert (len(together), len(apart)) == (1, 6)
+    torch.testing.assert_close(
+        together[0].logprobs(model, 1.0)[0],
+        torch.cat([batch.logprobs(model, 1.0)[0] for batch in apart]),
+        atol=1e-6,
+        rtol=0,
+    )

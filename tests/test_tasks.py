@@ -368,7 +368,7 @@ def test_a_limit_below_one_is_refused(hundred, limit):
 
 def test_the_labs_task_has_its_own_problems():
     train, test = (load_task("arithmetic", split=split) for split in ("train", "test"))
-    assert (len(train), len(test)) == (2000, 1000)
+    assert (len(train), len(test)) == (4000, 2000)
     assert {problem.kind for problem in train} == {"exact"}
     assert not {problem.prompt for problem in train} & {problem.prompt for problem in test}
     assert load_task("arithmetic", seed=5) == train

@@ -80,7 +80,9 @@ class ObjectiveSection(Section):
     train_on: Literal["all", "sampled", "sampled+close"] = Field(
         "all", description="all: thought, inducer, answer; sampled: not the inducer; sampled+close: its `</think>` too."
     )
-    layout: Literal["rows"] = Field("rows", description="rows: one sequence per member.")
+    layout: Literal["spine", "rows"] = Field(
+        "spine", description="spine: every shared token computed once; rows: one sequence per member, the oracle."
+    )
 
 
 class TrainSection(Section):

@@ -105,6 +105,7 @@ class Decoder:
 
     model: Any
     pad_id: int
+    open_id: int
     close_id: int
     end_ids: frozenset[int]
     temperature: float
@@ -147,6 +148,7 @@ class Decoder:
         mask = (columns >= starts[:, None]).long()
         room = torch.tensor([ask.room for ask in asks], device=device)
         answer = torch.tensor([ask.answer for ask in asks], device=device)
+        opens = torch.tensor([ask.opens for ask in asks], device=device)
         thinking = torch.tensor([ask.thought is not None for ask in asks], device=device)
         ends = torch.tensor(sorted(self.end_ids), device=device)
         noise = torch.from_numpy(np.stack([keyed(ask.key).random(longest) for ask in asks])).to(device)
@@ -171,6 +173,9 @@ class Decoder:
             ).logits[:, -1]
             token, logprob = self._choose(logits, noise[:, t])
             sampled[alive, t], logprobs[alive, t] = token, logprob
+            if t == 0:
+                # what is not the open of the thought is its first token
+                room = room - (opens & (token != self.open_id)).long()
             closes = thinking & (token == self.close_id)
             thinking &= ~closes
             room = torch.where(closes, answer + 1, room - 1)

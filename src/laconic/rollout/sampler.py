@@ -35,7 +35,9 @@ class Sampler:
         self.chat = chat
         self.thought, self.answer = max_thought_tokens, max_answer_tokens
         self.count = Count()
-        self.decode = Decoder(model, chat.pad_id, chat.close_id, chat.end_ids, temperature, top_p, cache_gb)
+        self.decode = Decoder(
+            model, chat.pad_id, chat.open_id, chat.close_id, chat.end_ids, temperature, top_p, cache_gb
+        )
 
     def spines(self, problems: Sequence[Problem], count: int, seed: str, advance: Advance | None = None) -> list[Group]:
         """`count` full rollouts of every problem, one group a problem; a problem given twice is sampled anew."""

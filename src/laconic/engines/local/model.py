@@ -119,13 +119,14 @@ def resolve_device(device: str) -> str:
 
 
 def check_positions(model: Any, chat: Chat, problems: Sequence[Problem], thought: int, answer: int) -> None:
-    """Refuse budgets that the model's positions cannot hold, judged by the longest of the first prompts.
+    """Refuse budgets that the model's positions cannot hold, judged by the longest of the longest texts.
 
     Raises:
         RecipeError: prompt, thought, inducer and answer together are longer than the model's positions.
     """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    prompt = max(len(chat.render(problem.prompt)) for problem in problems[:64])
+    longest = sorted(problems, key=lambda problem: len(problem.prompt))[-64:]
+    prompt = max(len(chat.render(problem.prompt)) for problem in longest)
     needed = prompt + thought + len(chat.inducer) + answer
     if positions is not None and needed > positions:
         raise RecipeError(

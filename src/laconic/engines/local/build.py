@@ -1,0 +1,88 @@
+"""A recipe → an engine: everything is loaded and checked here, before anything is made or paid for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from laconic.config import Recipe
+from laconic.engines.local.checkpoint import restore
+from laconic.engines.local.engine import Engine, Problems, training_dtype
+from laconic.engines.local.lora import add_lora
+from laconic.engines.local.model import check_positions, load_chat, load_model, set_threads
+from laconic.errors import ModelError, RecipeError
+from laconic.evaluation.protocol import Protocol, check_questions
+from laconic.grading import Grader
+from laconic.groups import Problem
+from laconic.methods import get_method
+from laconic.objective.spine import check_model
+from laconic.tasks import load_task
+
+
+def build_engine(recipe: Recipe, grader: Grader, checkpoint: Path | None) -> tuple[Engine, int]:
+    """The engine of a recipe, at its start or where a checkpoint left it, and the steps already done."""
+    section = recipe.model
+    problems = load_task(
+        recipe.task.name,
+        path=recipe.task.path,
+        split=recipe.task.split,
+        limit=recipe.task.limit,
+        seed=recipe.run.seed,
+        fields=recipe.task.fields,
+        revision=recipe.task.revision,
+    )
+    if len(problems) < recipe.train.problems_per_step:
+        raise RecipeError(
+            f"train.problems_per_step is {recipe.train.problems_per_step} but {recipe.task.name} has {len(problems)} "
+            "problems; lower it or give more data"
+        )
+    chat = load_chat(section.path, recipe.rollout.inducer, section.revision)
+    dtype = training_dtype(recipe) if section.lora else "float32"
+    source = str(checkpoint) if checkpoint and not section.lora else section.path
+    model = load_model(source, device=section.device, dtype=dtype, revision=None if checkpoint else section.revision)
+    check_positions(model, chat, problems, recipe.rollout.max_thought_tokens, recipe.rollout.max_answer_tokens)
+    set_threads(model, recipe.train.threads)
+    if recipe.objective.layout == "spine":
+        try:
+            check_model(model)
+        except ValueError as reason:
+            raise ModelError(
+                f'the spine layout would be wrong for {section.path}: {reason}; set objective.layout = "rows"'
+            ) from None
+    torch.manual_seed(recipe.run.seed)
+    if section.lora:
+        model = add_lora(model, section.lora)
+    if section.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    optimizer = torch.optim.AdamW(
+        [p for p in model.parameters() if p.requires_grad],
+        lr=recipe.train.learning_rate,
+        betas=(0.9, 0.999),
+        weight_decay=recipe.train.weight_decay,
+    )
+    method = get_method(recipe.method.name, **recipe.method.parameters)
+    engine = Engine(recipe, model, chat, Problems(problems, recipe.run.seed), grader, method, optimizer)
+    if checkpoint is None:
+        return engine, 0
+    state = restore(checkpoint, model, optimizer)
+    engine.problems.drawn = state["drawn"]
+    return engine, state["step"]
+
+
+def load_eval_problems(recipe: Recipe, engine: Engine) -> list[Problem]:
+    """The held-out problems of `[eval]`, checked against the model."""
+    section, same_task = recipe.eval, recipe.eval.task == recipe.task.name
+    problems = load_task(
+        section.task or recipe.task.name,
+        path=section.path,
+        split=section.split,
+        limit=section.problems,
+        seed=section.seed,
+        fields=recipe.task.fields if same_task else None,
+        revision=recipe.task.revision if same_task else None,
+    )
+    check_questions(problems)
+    budgets = Protocol.of(section)
+    check_positions(engine.model, engine.chat, problems, budgets.max_thought_tokens, budgets.max_answer_tokens)
+    return problems
