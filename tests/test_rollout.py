@@ -18,12 +18,14 @@ from laconic.grading import Grader
 from laconic.groups import Branch, Group, Problem, Spine, Verdict
 from laconic.lab import base_path
 from laconic.rollout import Ask, Chat, Count, Decoder, Sampler, grade_groups, random_exits
-from laconic.rollout.decode import cache_bytes_per_token, inverse_transform
+from laconic.rollout.decode import inverse_transform
+from laconic.rollout.streams import PromptStream, cache_bytes_per_token
 from making import CLOSE, END, INDUCER, OPEN, PAD, random_tokens, tiny_model
 
 
-def decoder(model, temperature=1.0, top_p=1.0, cache_gb=1.0):
-    return Decoder(model, PAD, OPEN, CLOSE, frozenset([END]), temperature, top_p, cache_gb)
+def sample(model, questions, temperature=1.0, top_p=1.0, count=None):
+    stream = PromptStream(model, questions, PAD)
+    return Decoder(OPEN, CLOSE, frozenset([END]), temperature, top_p).run(stream, questions, count or Count())
 
 
 def asks(count, seed=0, thought=30, answer=6):
@@ -42,14 +44,14 @@ def replayed(model, prefix, tokens, temperature):
 @pytest.mark.parametrize("kind", ["qwen3", "llama"])
 def test_behaviour_log_probs_are_those_of_a_plain_forward(kind):
     model, questions = tiny_model(kind, dtype=torch.float32), asks(24)
-    for ask, sampled in zip(questions, decoder(model, temperature=0.8)(questions), strict=True):
+    for ask, sampled in zip(questions, sample(model, questions, temperature=0.8), strict=True):
         expected = replayed(model, ask.prefix, sampled.tokens, 0.8)
         torch.testing.assert_close(torch.tensor(sampled.logprobs), expected, atol=1e-4, rtol=0)
 
 
 def test_greedy_tokens_are_those_of_generate():
     model, questions = tiny_model(dtype=torch.float32), asks(12, thought=20, answer=20)
-    for ask, sampled in zip(questions, decoder(model, temperature=0)(questions), strict=True):
+    for ask, sampled in zip(questions, sample(model, questions, temperature=0), strict=True):
         expected = model.generate(torch.tensor([ask.prefix]), do_sample=False, max_new_tokens=21)[0, len(ask.prefix) :]
         shared = min(len(expected), len(sampled.tokens))
         assert sampled.tokens[:shared] == expected[:shared].tolist()
@@ -57,16 +59,15 @@ def test_greedy_tokens_are_those_of_generate():
 
 def test_what_a_row_samples_does_not_depend_on_its_neighbours():
     model, questions = tiny_model(), asks(16)
-    together = decoder(model)(questions)
+    together = sample(model, questions)
     assert len({len(sampled.tokens) for sampled in together}) > 3  # rows leave at different times
     for i in (0, 7, 15):
-        assert decoder(model)([questions[i]])[0].tokens == together[i].tokens
-    assert [s.tokens for s in decoder(model, cache_gb=1e-6)(questions)] == [s.tokens for s in together]
+        assert sample(model, [questions[i]])[0].tokens == together[i].tokens
 
 
 def test_another_key_samples_something_else():
     model = tiny_model()
-    first, second = (decoder(model)([Ask([9, 10], key, 6, 30, True)])[0].tokens for key in ("a", "b"))
+    first, second = (sample(model, [Ask([9, 10], key, 6, 30, True)])[0].tokens for key in ("a", "b"))
     assert first != second
 
 
@@ -83,7 +84,7 @@ def stubborn(model, token, share=60.0):
 
 
 def test_a_thought_that_never_closes_is_cut_at_exactly_its_budget():
-    sampled = decoder(stubborn(tiny_model(), token=9))([Ask([8], "k", answer=5, thought=12)])[0]
+    sampled = sample(stubborn(tiny_model(), token=9), [Ask([8], "k", answer=5, thought=12)])[0]
     assert sampled.tokens == [9] * 12
     assert sampled.truncated
     assert len(sampled.logprobs) == 12
@@ -91,32 +92,32 @@ def test_a_thought_that_never_closes_is_cut_at_exactly_its_budget():
 
 def test_an_open_mark_that_the_model_writes_is_not_charged_to_the_thought():
     model = stubborn(tiny_model(), token=9)
-    assert len(decoder(model)([Ask([8], "k", 5, 12, opens=True)])[0].tokens) == 12  # never opened: all is thought
+    assert len(sample(model, [Ask([8], "k", 5, 12, opens=True)])[0].tokens) == 12  # never opened: all is thought
     opening = stubborn(tiny_model(), token=OPEN)
-    assert len(decoder(opening)([Ask([8], "k", 5, 12, opens=True)])[0].tokens) == 13
+    assert len(sample(opening, [Ask([8], "k", 5, 12, opens=True)])[0].tokens) == 13
 
 
 def test_an_answer_is_cut_at_exactly_its_budget():
-    sampled = decoder(stubborn(tiny_model(), token=9))([Ask([8, CLOSE], "k", answer=5)])[0]
+    sampled = sample(stubborn(tiny_model(), token=9), [Ask([8, CLOSE], "k", answer=5)])[0]
     assert sampled.tokens == [9] * 5
     assert sampled.truncated
 
 
 def test_the_close_of_a_thought_starts_the_budget_of_the_answer():
-    sampled = decoder(stubborn(tiny_model(), token=CLOSE))([Ask([8], "k", answer=5, thought=12)])[0]
+    sampled = sample(stubborn(tiny_model(), token=CLOSE), [Ask([8], "k", answer=5, thought=12)])[0]
     assert sampled.tokens == [CLOSE] * 6  # one closes, five answer
     assert sampled.truncated
 
 
 def test_an_end_of_turn_ends_a_row_within_its_budget():
-    sampled = decoder(stubborn(tiny_model(), token=END))([Ask([8, CLOSE], "k", answer=5)])[0]
+    sampled = sample(stubborn(tiny_model(), token=END), [Ask([8, CLOSE], "k", answer=5)])[0]
     assert sampled.tokens == [END]
     assert not sampled.truncated
 
 
 def test_tokens_pushed_through_the_model_are_counted_exactly():
     count = Count()
-    results = decoder(tiny_model())(questions := asks(9), count)
+    results = sample(tiny_model(), questions := asks(9), count=count)
     assert count.prefill == sum(len(ask.prefix) for ask in questions)
     # a row's last token is never pushed; a cut row pushed the one it was given too many instead of its last
     assert count.decode == sum(len(s.tokens) - 1 + s.truncated for s in results)
@@ -143,7 +144,7 @@ def test_inverse_transform_never_draws_the_impossible():
 
 def test_first_tokens_follow_the_models_distribution():
     model, prefix, temperature = tiny_model(dtype=torch.float32), [9, 10, 11], 1.3
-    drawn = Tally(s.tokens[0] for s in decoder(model, temperature)([Ask(prefix, f"{i}", 1, 1) for i in range(4000)]))
+    drawn = Tally(s.tokens[0] for s in sample(model, [Ask(prefix, f"{i}", 1, 1) for i in range(4000)], temperature))
     logits = model(torch.tensor([prefix])).logits[0, -1].detach()
     expected = 4000 * torch.softmax(logits / temperature, -1)
     likely = [i for i in range(len(expected)) if expected[i] >= 5]
@@ -223,7 +224,7 @@ def group_of(thoughts):
 def test_exits_are_distinct_positions_inside_the_thought_in_order():
     group = group_of([list(range(8, 8 + n)) for n in (20, 20, 3, 1)])
     draw = random_exits(8)
-    first, second, short, single = (draw(group, k) for k in range(4))
+    first, second, short, single = (draw(spine, f"run/{k}") for k, spine in enumerate(group.spines))
     assert len(first) == len(set(first)) == 8
     assert first == sorted(first)
     assert 1 <= first[0] <= first[-1] <= 20
@@ -235,29 +236,21 @@ def test_exits_are_distinct_positions_inside_the_thought_in_order():
 def test_exits_are_uniform_over_the_thought():
     draw, seen = random_exits(2), Tally()
     for i in range(3000):
-        group = group_of([list(range(8, 18))])
-        group.key = f"run/{i}"
-        seen.update(draw(group, 0))
+        seen.update(draw(group_of([list(range(8, 18))]).spines[0], f"run/{i}"))
     assert sorted(seen) == list(range(1, 11))
     assert stats.chisquare([seen[i] for i in range(1, 11)]).pvalue > 1e-3
 
 
 def test_an_empty_thought_has_no_exits():
-    assert random_exits(8)(group_of([[]]), 0) == []
+    assert random_exits(8)(group_of([[]]).spines[0], "run/0") == []
 
 
-def lab_sampler(chat, answer=8):
+def lab_sampler(chat, **changes):
     from laconic.engines.local.model import load_model
 
-    return Sampler(
-        load_model(str(base_path()), device="cpu"),
-        chat,
-        temperature=1.0,
-        top_p=1.0,
-        max_thought_tokens=256,
-        max_answer_tokens=answer,
-        cache_gb=1.0,
-    )
+    model = load_model(str(base_path()), device="cpu")
+    budgets = {"max_thought_tokens": 256, "max_answer_tokens": 8, "cache_gb": 1.0}
+    return Sampler(model, chat, temperature=1.0, top_p=1.0, **budgets | changes)
 
 
 def lab_problems(count):
@@ -266,10 +259,10 @@ def lab_problems(count):
     return load_task("arithmetic", split="test", limit=count)
 
 
-def test_serial_groups_branch_off_their_own_thought(chat):
-    sampler = lab_sampler(chat)
-    groups = sampler.spines(lab_problems(6), 2, "seed")
-    sampler.branches(groups, random_exits(4))
+@pytest.mark.parametrize("reuse", [True, False])
+def test_branches_leave_their_own_thought_at_their_exit(chat, reuse):
+    sampler = lab_sampler(chat, reuse=reuse)
+    groups = sampler.groups(lab_problems(6), 2, "seed", random_exits(4))
     assert any(group.spines[0].tokens != group.spines[1].tokens for group in groups)
     for group in groups:
         assert len(group.spines) == 2
@@ -277,13 +270,66 @@ def test_serial_groups_branch_off_their_own_thought(chat):
             assert [b.exit for b in spine.branches] == sorted({b.exit for b in spine.branches})
             for branch in spine.branches:
                 prefix = group.prompt + spine.tokens[: spine.thought_start + branch.exit] + group.inducer
-                expected = replayed(sampler.decode.model, prefix, branch.answer, 1.0)
+                expected = replayed(sampler.model, prefix, branch.answer, 1.0)
                 torch.testing.assert_close(torch.tensor(branch.logprobs), expected, atol=1e-4, rtol=0)
+
+
+def words(kind):
+    """A sampler of a random model over plain numbers: thoughts of up to 30 tokens, answers of up to 9."""
+
+    class Numbers:
+        open_id, close_id, end_ids, pad_id, inducer = OPEN, CLOSE, frozenset([END]), PAD, INDUCER
+        render = staticmethod(lambda prompt: [int(word) for word in prompt.split()])
+        opened = staticmethod(lambda prompt: False)
+        thought = Chat.thought
+
+    # greedy answers to sampled thoughts: what differs by rounding alone would show at once
+    return Sampler(tiny_model(kind, dtype=torch.float64), Numbers(), 1.0, 1.0, 30, 9, cache_gb=1.0)
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "qwen2"])
+@pytest.mark.parametrize(("spines", "exits"), [(1, 8), (3, 2)])
+def test_reused_keys_and_values_give_what_pushing_every_prefix_again_gives(kind, spines, exits):
+    rng = random.Random(0)
+    problems = [Problem(str(i), "t", " ".join(map(str, random_tokens(rng, rng.randint(1, 9)))), "!") for i in range(7)]
+    found = {}
+    for reuse in (True, False):
+        sampler = words(kind)
+        sampler.reuse = reuse
+        found[reuse] = sampler.groups(problems, spines, "seed", random_exits(exits)), sampler.count
+    pairs = [
+        (ours, theirs)
+        for mine, plain in zip(found[True][0], found[False][0], strict=True)
+        for spine, other in zip(mine.spines, plain.spines, strict=True)
+        for ours, theirs in zip(spine.branches, other.branches, strict=True)
+    ]
+    assert len({len(ours.answer) for ours, _ in pairs}) > 3  # branches leave at different times
+    for ours, theirs in pairs:
+        assert (ours.exit, ours.answer, ours.truncated) == (theirs.exit, theirs.answer, theirs.truncated)
+        assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-5)
+    # pushed: every distinct prompt once, each branch's inducer, and every sampled token that another follows
+    groups, count = found[True]
+    branches = [branch for group in groups for spine in group.spines for branch in spine.branches]
+    members = [(spine.tokens, spine.truncated) for group in groups for spine in group.spines]
+    members += [(branch.answer, branch.truncated) for branch in branches]
+    assert count.prefill == sum(len(g.prompt) for g in groups) + len(INDUCER) * len(branches)
+    assert count.decode == sum(len(tokens) - 1 + truncated for tokens, truncated in members)
+    assert found[False][1].prefill > count.prefill
+
+
+def test_small_waves_sample_what_one_wave_samples():
+    problems = [Problem(str(i), "t", "9 10 11", "!") for i in range(6)]
+    whole, small = words("qwen3"), words("qwen3")
+    small.cache_gb = 1e-6
+    assert len(list(small.waves([Ask([9], "k", 3, 30)] * 4, branching=True))) == 4
+    sampled = [sampler.groups(problems, 2, "seed", random_exits(3)) for sampler in (whole, small)]
+    tokens = [[(s.tokens, [b.answer for b in s.branches]) for g in groups for s in g.spines] for groups in sampled]
+    assert tokens[0] == tokens[1]
 
 
 def test_the_same_seed_samples_the_same_groups_and_a_repeated_problem_is_sampled_anew(chat):
     sampler, problem = lab_sampler(chat), lab_problems(2)[0]
-    first, again = sampler.spines([problem, problem], 1, "seed"), sampler.spines([problem, problem], 1, "seed")
+    first, again = (sampler.groups([problem, problem], 1, "seed") for _ in range(2))
     assert [g.spines[0].tokens for g in first] == [g.spines[0].tokens for g in again]
     assert first[0].spines[0].tokens != first[1].spines[0].tokens
 

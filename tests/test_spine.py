@@ -18,9 +18,10 @@ from transformers import (
 )
 
 from laconic import get_method
+from laconic.attention import use_layouts
 from laconic.groups import Branch, Group, Problem, Spine
 from laconic.objective import Objective, policy_loss, row_batches, spine_batches, to_batch
-from laconic.objective.spine import check_model, use_spine_attention
+from laconic.objective.spine import check_model
 from making import CLOSE, INDUCER, SHAPE, exact_norms, random_group, tiny_model
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.28}
@@ -179,7 +180,7 @@ def test_without_a_layout_the_attention_is_plain_sdpa():
     mask = torch.ones_like(ids)
     mask[0, :5] = 0
     before = model(input_ids=ids, attention_mask=mask).logits
-    use_spine_attention(model.base_model)
+    use_layouts(model.base_model)
     torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, before, atol=0, rtol=0)
 
 

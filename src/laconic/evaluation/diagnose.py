@@ -15,6 +15,7 @@ from laconic.evaluation.protocol import LENGTHS, Evaluation, Measure, Protocol, 
 from laconic.evaluation.statistics import proportion_difference, ratio_change
 from laconic.grading import Grader
 from laconic.groups import Group, Problem, Spine, Verdict
+from laconic.objective.spine import check_model
 from laconic.progress import progress
 from laconic.rollout import Chat, grade_groups
 
@@ -31,19 +32,30 @@ def diagnose(
     Thoughts are sampled by the protocol. Forced answers are greedy: what the model would most likely say if it had to
     answer now is what it knows, and the noise of one more draw is not.
     """
-    sampler = protocol.sampler(model, chat)
-    with progress(f"think {model_name}", len(problems) * protocol.samples) as advance:
-        groups = sampler.spines(problems, protocol.samples, f"diagnose/{protocol.seed}", advance)
-    exits = {id(spine): sorted(set(cuts(spine).values())) for group in groups for spine in group.spines}
-    forced = replace(protocol, temperature=0.0).sampler(model, chat)
-    with progress(f"answer early {model_name}", sum(map(len, exits.values()))) as advance:
-        forced.branches(groups, lambda group, k: exits[id(group.spines[k])], advance)
+    sampler = replace(protocol.sampler(model, chat), answer_temperature=0.0, reuse=fits(model))
+    with progress(f"diagnose {model_name}", len(problems) * protocol.samples) as advance:
+        groups = sampler.groups(
+            problems,
+            protocol.samples,
+            f"diagnose/{protocol.seed}",
+            exits=lambda spine, key: sorted(set(cuts(spine).values())),
+            advance=advance,
+        )
     grade_groups(groups, chat, grader)
     records = [record(group, k, spine, chat) for group in groups for k, spine in enumerate(group.spines)]
     header = {"model": model_name, "task": problems[0].task}
     return Evaluation(
         records, header | {"protocol": {"problems": len(problems), **asdict(protocol)}} | summarise(records)
     )
+
+
+def fits(model: Any) -> bool:
+    """Whether early answers may be decoded from their thought's keys and values; they are the same either way."""
+    try:
+        check_model(model)
+    except ValueError:
+        return False
+    return True
 
 
 def cuts(spine: Spine) -> dict[float, int]:

@@ -72,7 +72,9 @@ def evaluate(
     """Sample and grade every problem. Samples are keyed on (protocol.seed, problem, sample)."""
     started = time.perf_counter()
     with progress(f"evaluate {model_name}", len(problems) * protocol.samples) as advance:
-        groups = protocol.sampler(model, chat).spines(problems, protocol.samples, f"eval/{protocol.seed}", advance)
+        groups = protocol.sampler(model, chat).groups(
+            problems, protocol.samples, f"eval/{protocol.seed}", advance=advance
+        )
     grade_groups(groups, chat, grader)
     records = [record(group, k, spine, chat) for group in groups for k, spine in enumerate(group.spines)]
     header = {

@@ -23,15 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
 
+from laconic.attention import no_mask, use_layouts
 from laconic.groups import Group, Problem, Spine
 from laconic.objective.head import backbone_and_head, head_logprobs
 from laconic.objective.rows import RowBatch, member_row
 from laconic.objective.weights import Objective, Weighed, weigh
 
-NAME = "laconic_spine"
 CALL_KEYS = 1024  # spine keys × branches of one attention call: short spines take many branches at once, long ones few
 
 
@@ -71,6 +69,30 @@ class Strands:
         ]
         return Strands(strands, self.source.to(device))
 
+    def attend(
+        self, module: Any, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, dropout: float
+    ) -> Tensor:
+        """Attention of packed strands: query [1, H, N, D], key and value [1, H_kv, N, D] → [1, N, H, D]."""
+        repeats = query.shape[1] // key.shape[1]
+        if repeats > 1:
+            key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+        outputs = []
+        for strand in self.strands:
+            q, k, v = (x.index_select(2, strand.columns) for x in (query, key, value))
+            outputs.append(scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, dropout_p=dropout))
+            for call in strand.calls:
+                own_q, own_k, own_v = (x.index_select(2, call.columns) for x in (query, key, value))
+                seen_k, seen_v = (
+                    torch.cat([k[:, :, : call.kept], own_k], 2),
+                    torch.cat([v[:, :, : call.kept], own_v], 2),
+                )
+                outputs.append(
+                    scaled_dot_product_attention(
+                        own_q, seen_k, seen_v, attn_mask=call.mask, scale=scaling, dropout_p=dropout
+                    )
+                )
+        return torch.cat(outputs, 2).index_select(2, self.source).transpose(1, 2)
+
 
 @dataclass(slots=True)
 class SpineBatch:
@@ -94,68 +116,15 @@ class SpineBatch:
         """log_softmax(logits / T) of the trained tokens and entropies (nats, no gradient), float32 [T] each."""
         device = next(model.parameters()).device
         backbone, head = backbone_and_head(model)
-        use_spine_attention(backbone)
+        use_layouts(backbone)
         hidden_N_D = backbone(
             input_ids=self.input_ids[None].to(device),
             position_ids=self.positions[None].to(device),
-            # a mask of four dimensions is passed on as it is: without one the models would build their own N×N
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device),
+            attention_mask=no_mask(device),
             use_cache=False,
-            spine_layout=self.layout.to(device),
+            laconic_layout=self.layout.to(device),
         ).last_hidden_state[0]
         return head_logprobs(head, hidden_N_D[self.predictor.to(device)], self.target.to(device), temperature)
-
-
-def attend(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    spine_layout: Strands | None = None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention of packed strands: query [1, H, N, D], key and value [1, H_kv, N, D] → [1, N, H, D].
-
-    Raises:
-        ValueError: the model asks for an attention that this is not (sliding window, soft cap, sinks).
-    """
-    if spine_layout is None:
-        plain = AttentionInterface()["sdpa"]
-        return plain(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
-    for name in ("sliding_window", "softcap", "s_aux"):
-        if kwargs.get(name) is not None:
-            raise ValueError(f"its attention uses {name}")
-    repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:
-        key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
-    outputs = []
-    for strand in spine_layout.strands:
-        q, k, v = (x.index_select(2, strand.columns) for x in (query, key, value))
-        outputs.append(scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, dropout_p=dropout))
-        for call in strand.calls:
-            own_q, own_k, own_v = (x.index_select(2, call.columns) for x in (query, key, value))
-            seen_k, seen_v = torch.cat([k[:, :, : call.kept], own_k], 2), torch.cat([v[:, :, : call.kept], own_v], 2)
-            outputs.append(
-                scaled_dot_product_attention(
-                    own_q, seen_k, seen_v, attn_mask=call.mask, scale=scaling, dropout_p=dropout
-                )
-            )
-    return torch.cat(outputs, 2).index_select(2, spine_layout.source).transpose(1, 2), None
-
-
-def use_spine_attention(backbone: Any) -> None:
-    """Make ours the model's attention. Wherever no layout is given it is plain SDPA, masks and caches included.
-
-    It stays in place: gradient checkpointing calls it again in the backward pass.
-    """
-    if backbone.config._attn_implementation != NAME:
-        AttentionInterface.register(NAME, attend)
-        AttentionMaskInterface.register(NAME, sdpa_mask)
-        backbone.set_attn_implementation(NAME)
 
 
 def check_model(model: Any) -> None:

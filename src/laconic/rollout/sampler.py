@@ -3,44 +3,56 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from laconic.grading import Grader
 from laconic.groups import Branch, Group, Problem, Spine, Verdict
 from laconic.rollout.chat import Chat
-from laconic.rollout.decode import Ask, Count, Decoder, keyed
+from laconic.rollout.decode import Ask, Count, Decoder, Stream, keyed
+from laconic.rollout.streams import BranchStream, PromptStream, cache_bytes_per_token
 
-Advance = Callable[[int], None]
+ROWS = 512  # rows of a wave at most, however small the model
+Exits = Callable[[Spine, str], Sequence[int]]
+"""Positions 0…n, in order and distinct, at which a spine is answered early; the string is the spine's key."""
 
 
+@dataclass
 class Sampler:
-    """Samples groups from a local model.
+    """Samples groups from a local model, in waves whose keys and values fit `cache_gb`.
 
     Randomness is keyed on (seed, problem, spine, exit), so the same call samples the same groups whatever was
     sampled before, and one group does not depend on the others in its batch.
+
+    Args:
+        temperature, top_p: of full rollouts; temperature 0 is greedy.
+        answer_temperature: of the answers at exits; default: as the rollouts.
+        reuse: decode branches from the keys and values of their spine. Right for models with full attention in every
+            layer (`laconic.objective.spine.check_model`); else every branch's prefix is pushed again.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        chat: Chat,
-        *,
-        temperature: float,
-        top_p: float,
-        max_thought_tokens: int,
-        max_answer_tokens: int,
-        cache_gb: float,
-    ) -> None:
-        self.chat = chat
-        self.thought, self.answer = max_thought_tokens, max_answer_tokens
-        self.count = Count()
-        self.decode = Decoder(
-            model, chat.pad_id, chat.open_id, chat.close_id, chat.end_ids, temperature, top_p, cache_gb
-        )
+    model: Any
+    chat: Chat
+    temperature: float
+    top_p: float
+    max_thought_tokens: int
+    max_answer_tokens: int
+    cache_gb: float
+    answer_temperature: float | None = None
+    reuse: bool = True
+    count: Count = field(default_factory=Count)
 
-    def spines(self, problems: Sequence[Problem], count: int, seed: str, advance: Advance | None = None) -> list[Group]:
-        """`count` full rollouts of every problem, one group a problem; a problem given twice is sampled anew."""
+    def groups(
+        self,
+        problems: Sequence[Problem],
+        spines: int,
+        seed: str,
+        exits: Exits | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> list[Group]:
+        """One group a problem: `spines` full rollouts, each answered at its `exits`. A problem given twice is sampled
+        anew. `advance(n)` is told of every n finished rollouts."""
         seen: Counter[str] = Counter()
         groups = []
         for problem in problems:
@@ -51,43 +63,84 @@ class Sampler:
             Ask(
                 group.prompt,
                 key=f"{group.key}/{k}",
-                answer=self.answer,
-                thought=self.thought,
+                answer=self.max_answer_tokens,
+                thought=self.max_thought_tokens,
                 opens=not self.chat.opened(group.prompt),
             )
             for group in groups
-            for k in range(count)
+            for k in range(spines)
         ]
-        for i, sampled in enumerate(self.decode(asks, self.count, advance)):
-            group = groups[i // count]
-            start, end, closed = self.chat.thought(group.prompt, sampled.tokens)
-            group.spines.append(Spine(sampled.tokens, sampled.logprobs, start, end, closed, sampled.truncated))
+        found: list[Spine] = [None] * len(asks)  # type: ignore[list-item]
+        for wave in self.waves(asks, branching=exits is not None):
+            of_wave = [asks[i] for i in wave]
+            stream = PromptStream(self.model, of_wave, self.chat.pad_id, keep=self.reuse and exits is not None)
+            sampled = self.decoder(self.temperature).run(stream, of_wave, self.count)
+            for i, said in zip(wave, sampled, strict=True):
+                start, end, closed = self.chat.thought(asks[i].prefix, said.tokens)
+                found[i] = Spine(said.tokens, said.logprobs, start, end, closed, said.truncated)
+            if exits is not None:
+                self.answer(of_wave, [found[i] for i in wave], stream, exits)
+            if advance:
+                advance(len(wave))
+        for i, spine in enumerate(found):
+            groups[i // spines].spines.append(spine)
         return groups
 
-    def branches(
-        self,
-        groups: Sequence[Group],
-        exits: Callable[[Group, int], Sequence[int]],
-        advance: Advance | None = None,
-    ) -> None:
-        """Answer every spine k of every group at the exits `exits(group, k)` (thought tokens kept), in place."""
-        asks, owners = [], []
-        for group in groups:
-            for k, spine in enumerate(group.spines):
-                for position in exits(group, k):
-                    prefix = group.prompt + spine.tokens[: spine.thought_start + position] + group.inducer
-                    asks.append(Ask(prefix, f"{group.key}/{k}/{position}", self.answer))
-                    owners.append((spine, position))
-        for (spine, position), sampled in zip(owners, self.decode(asks, self.count, advance), strict=True):
-            spine.branches.append(Branch(position, sampled.tokens, sampled.logprobs, sampled.truncated))
+    def answer(self, asks: Sequence[Ask], spines: Sequence[Spine], stream: PromptStream, exits: Exits) -> None:
+        """Branches of a wave's spines, all in one batch, in place."""
+        positions = [list(exits(spine, ask.key)) for ask, spine in zip(asks, spines, strict=True)]
+        branching = [i for i, at in enumerate(positions) if at]
+        if not branching:
+            return
+        branch_asks = [
+            Ask(
+                asks[i].prefix + spines[i].tokens[: spines[i].thought_start + position] + self.chat.inducer,
+                key=f"{asks[i].key}/{position}",
+                answer=self.max_answer_tokens,
+            )
+            for i in branching
+            for position in positions[i]
+        ]
+        branches: Stream
+        if self.reuse:
+            seen = [[len(asks[i].prefix) + spines[i].thought_start + p for p in positions[i]] for i in branching]
+            branches = BranchStream(self.model, [stream.kept[i] for i in branching], seen, self.chat.inducer)
+        else:
+            branches = PromptStream(self.model, branch_asks, self.chat.pad_id)
+        temperature = self.temperature if self.answer_temperature is None else self.answer_temperature
+        sampled = iter(self.decoder(temperature).run(branches, branch_asks, self.count))
+        for i in branching:
+            for position in positions[i]:
+                said = next(sampled)
+                spines[i].branches.append(Branch(position, said.tokens, said.logprobs, said.truncated))
+
+    def waves(self, asks: Sequence[Ask], *, branching: bool) -> Iterator[list[int]]:
+        """Indices of asks of similar length, as many as the cache holds should all run to their budget.
+
+        With branches to follow, a spine's keys and values are held a second time while its branches read them.
+        """
+        ask_bytes = cache_bytes_per_token(self.model) * (2 if branching else 1)
+        order = sorted(range(len(asks)), key=lambda i: (len(asks[i].prefix), asks[i].longest))
+        wave: list[int] = []
+        for i in order:
+            peak = len(asks[i].prefix) + max(asks[j].longest for j in [*wave[:1], *wave[-1:], i])
+            if wave and (len(wave) == ROWS or (len(wave) + 1) * peak * ask_bytes > self.cache_gb * 2**30):
+                yield wave
+                wave = []
+            wave.append(i)
+        if wave:
+            yield wave
+
+    def decoder(self, temperature: float) -> Decoder:
+        return Decoder(self.chat.open_id, self.chat.close_id, self.chat.end_ids, temperature, self.top_p)
 
 
-def random_exits(count: int) -> Callable[[Group, int], list[int]]:
+def random_exits(count: int) -> Exits:
     """Up to `count` exits 1…n of a thought of n tokens, uniform without replacement, in order (S-GRPO, Alg. 1)."""
 
-    def draw(group: Group, k: int) -> list[int]:
-        n = group.spines[k].thought_length
-        chosen = keyed(f"{group.key}/{k}/exits").choice(n, size=min(count, n), replace=False)
+    def draw(spine: Spine, key: str) -> list[int]:
+        n = spine.thought_length
+        chosen = keyed(f"{key}/exits").choice(n, size=min(count, n), replace=False)
         return sorted(int(i) + 1 for i in chosen)
 
     return draw

@@ -69,6 +69,7 @@ class Engine:
             max_thought_tokens=rollout.max_thought_tokens,
             max_answer_tokens=rollout.max_answer_tokens,
             cache_gb=rollout.cache_gb,
+            reuse=self.recipe.objective.layout == "spine",
         )
         self.update = Updater(
             self.model,
@@ -114,9 +115,9 @@ class Engine:
         sampled: list[Group] = []
         for attempt in range(train.refill_cap + 1):
             drawn = self.problems.draw(train.problems_per_step - len(kept))
-            groups = self.sampler.spines(drawn, group.spines, f"{self.recipe.run.seed}/{step}/{attempt}")
-            if group.exits:
-                self.sampler.branches(groups, random_exits(group.exits))
+            seed = f"{self.recipe.run.seed}/{step}/{attempt}"
+            exits = random_exits(group.exits) if group.exits else None
+            groups = self.sampler.groups(drawn, group.spines, seed, exits)
             grade_groups(groups, self.chat, self.grader)
             sampled += groups
             signal_P = self.method.has_signal(self.batch(groups)).tolist()
