@@ -14,7 +14,6 @@ from rich.table import Table
 from laconic.errors import Interrupted, LaconicError
 
 if TYPE_CHECKING:
-    from laconic.evaluation.protocol import Protocol
     from laconic.groups import Problem
 
 app = typer.Typer(
@@ -38,8 +37,12 @@ Count = Annotated[int | None, typer.Option("--problems", min=2, help="Problems, 
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Samples per problem.")]
 Temperature = Annotated[float, typer.Option("--temperature", min=0, max=2, help="0 is greedy.")]
 TopP = Annotated[float, typer.Option("--top-p", min=0.01, max=1)]
-ThoughtBudget = Annotated[int, typer.Option("--max-thought-tokens", min=1)]
-AnswerBudget = Annotated[int, typer.Option("--max-answer-tokens", min=1)]
+ThoughtBudget = Annotated[
+    int | None, typer.Option("--max-thought-tokens", min=1, help="Default 8192, or what the model's positions hold.")
+]
+AnswerBudget = Annotated[
+    int | None, typer.Option("--max-answer-tokens", min=1, help="Default 1024, or a quarter of the model's positions.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
@@ -135,8 +138,8 @@ def evaluate(
     samples: Samples = 4,
     temperature: Temperature = 0.6,
     top_p: TopP = 0.95,
-    max_thought_tokens: ThoughtBudget = 8192,
-    max_answer_tokens: AnswerBudget = 1024,
+    max_thought_tokens: ThoughtBudget = None,
+    max_answer_tokens: AnswerBudget = None,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = None,
@@ -145,14 +148,17 @@ def evaluate(
     """Evaluate a model: accuracy and tokens, each with a question-clustered 95 % interval."""
     from laconic.evaluation.protocol import Protocol, write_evaluation
     from laconic.evaluation.protocol import evaluate as run_evaluation
+    from laconic.grading import Grader
+    from laconic.runs import free_run, fresh_run, timestamped
     from laconic.tasks import load_task
 
-    protocol = Protocol(samples, temperature, top_p, max_thought_tokens, max_answer_tokens, seed)
+    directory = free_run(out or timestamped("eval"))
     chosen = load_task(task, path=path, split=split, limit=problems, seed=seed)
-    directory, (loaded, chat), grader = prepare(model, device, out, "eval", chosen, protocol)
-    with grader:
+    loaded, chat, budgets = prepare(model, device, chosen, max_thought_tokens, max_answer_tokens)
+    with fresh_run(directory), Grader() as grader:
+        protocol = Protocol(samples, temperature, top_p, *budgets, seed)
         evaluation = run_evaluation(loaded, chat, chosen, protocol, grader, model_name=model)
-    write_evaluation(directory / "evaluations" / "model", evaluation)
+        write_evaluation(directory / "evaluations" / "model", evaluation)
     if as_json:
         emit(evaluation.summary)
     show_metrics({model: evaluation.summary})
@@ -172,8 +178,8 @@ def diagnose(
     samples: Samples = 1,
     temperature: Temperature = 0.6,
     top_p: TopP = 0.95,
-    max_thought_tokens: ThoughtBudget = 8192,
-    max_answer_tokens: AnswerBudget = 1024,
+    max_thought_tokens: ThoughtBudget = None,
+    max_answer_tokens: AnswerBudget = None,
     seed: Seed = 0,
     device: Device = "auto",
     out: Out = None,
@@ -182,17 +188,20 @@ def diagnose(
     """Measure how much of a model's thinking comes after it knows: the forced-exit curve."""
     from laconic.evaluation.diagnose import diagnose as run_diagnosis
     from laconic.evaluation.protocol import Protocol, check_questions, write_evaluation
+    from laconic.grading import Grader
     from laconic.report import save_diagnosis_picture
+    from laconic.runs import free_run, fresh_run, timestamped
     from laconic.tasks import load_task
 
-    protocol = Protocol(samples, temperature, top_p, max_thought_tokens, max_answer_tokens, seed)
+    directory = free_run(out or timestamped("diagnose"))
     chosen = load_task(task, path=path, split=split, limit=problems, seed=seed)
     check_questions(chosen)
-    directory, (loaded, chat), grader = prepare(model, device, out, "diagnose", chosen, protocol)
-    with grader:
+    loaded, chat, budgets = prepare(model, device, chosen, max_thought_tokens, max_answer_tokens)
+    with fresh_run(directory), Grader() as grader:
+        protocol = Protocol(samples, temperature, top_p, *budgets, seed)
         diagnosis = run_diagnosis(loaded, chat, chosen, protocol, grader, model_name=model)
-    write_evaluation(directory / "diagnosis" / "model", diagnosis)
-    picture = save_diagnosis_picture({model: diagnosis.summary}, directory / "diagnosis.png")
+        write_evaluation(directory / "diagnosis" / "model", diagnosis)
+        picture = save_diagnosis_picture({model: diagnosis.summary}, directory / "diagnosis.png")
     if as_json:
         emit(diagnosis.summary)
     show_curve(diagnosis.summary)
@@ -202,22 +211,18 @@ def diagnose(
 
 
 def prepare(
-    model: str, device: str, out: Path | None, verb: str, problems: list[Problem], protocol: Protocol
-) -> tuple[Path, tuple[Any, Any], Any]:
-    """Everything a sampling verb needs, mistakes found before anything is made: directory, (model, chat), grader."""
+    model: str, device: str, problems: list[Problem], thought: int | None, answer: int | None
+) -> tuple[Any, Any, tuple[int, int]]:
+    """Model, chat, and budgets (thought, answer) as asked or as suits the model; checked before any sampling."""
     from laconic.config import DEFAULT_INDUCER
-    from laconic.engines.local.model import check_positions, load_chat, load_model, set_threads
-    from laconic.grading import Grader
-    from laconic.runs import create_run, free_run, manifest, timestamped, write_json
+    from laconic.engines.local.model import check_positions, load_chat, load_model, set_threads, suitable_budgets
 
-    directory = free_run(out or timestamped(verb))
     chat = load_chat(model, DEFAULT_INDUCER)
     loaded = load_model(model, device=device)
     set_threads(loaded)
-    check_positions(loaded, chat, problems, protocol.max_thought_tokens, protocol.max_answer_tokens)
-    create_run(directory)
-    write_json(directory / "manifest.json", manifest())
-    return directory, (loaded, chat), Grader()
+    budgets = suitable_budgets(loaded, chat, problems, thought, answer)
+    check_positions(loaded, chat, problems, *budgets)
+    return loaded, chat, budgets
 
 
 @app.command()

@@ -70,6 +70,18 @@ def start_run(directory: str | Path, recipe: str) -> Path:
     return run
 
 
+@contextmanager
+def fresh_run(directory: str | Path) -> Iterator[Path]:
+    """A run directory with its manifest, for work that is worth nothing unfinished: gone again if it fails."""
+    run = create_run(directory)
+    try:
+        write_json(run / "manifest.json", manifest())
+        yield run
+    except BaseException:
+        shutil.rmtree(run)
+        raise
+
+
 def timestamped(name: str) -> Path:
     """`runs/<name>-<time>`, free at the time of asking."""
     base = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ SHIPPED = "lab/arithmetic"
 
 def resolve_path(path: str) -> str:
     """Where a model lies: the shipped base by its name, a run by its latest checkpoint, anything else as given."""
-    if path == SHIPPED and not Path(path).exists():
+    if len(path) > 4096 or any(len(part) > 255 for part in Path(path).parts):
+        raise ModelError(f"no model at {path[:40]}…; that is too long for a path")
+    folder = Path(path)
+    if path == SHIPPED and not folder.exists():
         from laconic.lab import base_path
 
         return str(base_path())
-    folder = Path(path)
     if (folder / "checkpoints").is_dir() and not (folder / "config.json").exists():
         checkpoints = sorted((folder / "checkpoints").glob("step-*"))
         if not checkpoints:
@@ -118,21 +121,41 @@ def resolve_device(device: str) -> str:
     return device
 
 
+def suitable_budgets(
+    model: Any, chat: Chat, problems: Sequence[Problem], thought: int | None, answer: int | None
+) -> tuple[int, int]:
+    """(thought, answer) budgets in tokens: as asked; else 8192 and 1024, or what the model's positions hold."""
+    positions = positions_of(model)
+    if answer is None:
+        answer = min(1024, positions // 4)
+    if thought is None:
+        thought = max(1, min(8192, positions - longest_prompt(chat, problems) - len(chat.inducer) - answer))
+    return thought, answer
+
+
 def check_positions(model: Any, chat: Chat, problems: Sequence[Problem], thought: int, answer: int) -> None:
-    """Refuse budgets that the model's positions cannot hold, judged by the longest of the longest texts.
+    """Refuse budgets that the model's positions cannot hold.
 
     Raises:
         RecipeError: prompt, thought, inducer and answer together are longer than the model's positions.
     """
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = sorted(problems, key=lambda problem: len(problem.prompt))[-64:]
-    prompt = max(len(chat.render(problem.prompt)) for problem in longest)
+    prompt, positions = longest_prompt(chat, problems), positions_of(model)
     needed = prompt + thought + len(chat.inducer) + answer
-    if positions is not None and needed > positions:
+    if needed > positions:
         raise RecipeError(
             f"a prompt of {prompt} tokens, max_thought_tokens = {thought} and max_answer_tokens = {answer} need "
             f"{needed} positions with the inducer, but the model has {positions}; lower the budgets"
         )
+
+
+def positions_of(model: Any) -> int:
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
+
+
+def longest_prompt(chat: Chat, problems: Sequence[Problem]) -> int:
+    """Tokens of the longest prompt, judged by the longest of the longest texts."""
+    longest = sorted(problems, key=lambda problem: len(problem.prompt))[-64:]
+    return max(len(chat.render(problem.prompt)) for problem in longest)
 
 
 SMALL = 10_000_000  # parameters below which a second thread gains little and, on a busy machine, costs much

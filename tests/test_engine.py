@@ -1,0 +1,385 @@
+"""The local engine on the shipped base: what a step does to the weights, and what it must not do to them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cosine_similarity
+
+from laconic.config import Recipe, load_recipe, recipe_names
+from laconic.engines.local import train
+from laconic.engines.local.build import build_engine
+from laconic.engines.local.checkpoint import save_checkpoint
+from laconic.engines.local.engine import Engine, Problems
+from laconic.engines.local.model import load_model
+from laconic.errors import LaconicError
+from laconic.grading import Grader
+from laconic.groups import Group, Problem, Verdict
+from laconic.report import write_report
+from laconic.runs import read_json, read_jsonl
+
+TINY = {
+    "train.problems_per_step": 4,
+    "train.eval_every": 0,
+    "group.exits": 3,
+    "rollout.max_thought_tokens": 64,
+    "rollout.max_answer_tokens": 4,
+}
+PARALLEL = {"group.exits": 0, "group.spines": 4}
+ALWAYS = {
+    *("accuracy", "thought_tokens", "answer_tokens", "unclosed", "truncated", "unparsed", "groups", "dropped"),
+    *("reward", "tokens_prefill", "tokens_decode", "tokens_train", "seconds", "seconds_rollout", "seconds_update"),
+}
+WITH_EXITS = {"exit_accuracy", "exit_truncated"}
+WITH_UPDATE = {"advantage", "loss", "grad_norm", "entropy", "clip_fraction", "mismatch", "learning_rate"}
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    with Grader() as grader:
+        yield grader
+
+
+Build = Callable[..., Engine]
+
+
+@pytest.fixture
+def build(grader: Grader) -> Build:
+    """An engine of a lab recipe, made small; changes are written `train__steps=2`."""
+    torch.set_num_threads(1)
+
+    def make(name: str = "lab-s-grpo", checkpoint: Path | None = None, **changes: object) -> Engine:
+        return build_engine(tiny(name, **changes), grader, checkpoint)[0]
+
+    return make
+
+
+def tiny(name: str = "lab-s-grpo", **changes: object) -> Recipe:
+    parallel = PARALLEL if load_recipe(name).group.exits == 0 else {}
+    chosen = TINY | parallel | {key.replace("__", "."): value for key, value in changes.items()}
+    return load_recipe(name, [f"{key}={str(value).lower()}" for key, value in chosen.items()])
+
+
+def weights(engine: Engine) -> torch.Tensor:
+    """Every parameter, trained or not, end to end."""
+    return torch.cat([parameter.detach().flatten() for parameter in engine.model.parameters()])
+
+
+def gradient(engine: Engine) -> torch.Tensor:
+    """The gradient of the last update, as clipped."""
+    return torch.cat([p.grad.flatten() for p in engine.model.parameters() if p.grad is not None])
+
+
+def without_answers(engine: Engine, keep: int = 0) -> None:
+    """Make every problem after the first `keep` impossible."""
+    problems = engine.problems.problems
+    impossible = [replace(problem, gold="no such answer") for problem in problems[keep:]]
+    engine.problems = Problems([*problems[:keep], *impossible], engine.problems.seed)
+
+
+def tokens_of(groups: list[Group]) -> list[list[int]]:
+    return [member.answer_tokens for group in groups for _, _, member in group.members(3)]
+
+
+# -- whole runs
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("lab-")])
+def test_every_lab_recipe_trains_evaluates_compares_and_reports(name: str, tmp_path: Path):
+    run = tmp_path / "run"
+    recipe = tiny(name, train__steps=2, train__eval_every=2, train__checkpoint_every=1, eval__problems=4)
+    checkpoint = train(recipe, run)
+    assert checkpoint == run / "checkpoints" / "step-000002"
+    assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == [1, 2]
+    ends = ["after", "after-greedy", "before", "before-greedy"]
+    assert sorted(path.name for path in (run / "evaluations").iterdir()) == ends
+    assert len(read_jsonl(run / "evaluations" / "after" / "records.jsonl")) == 4 * recipe.eval.samples
+    assert set(read_json(run / "comparison.json")) >= {"accuracy", "thought_tokens_change", "greedy"}
+    assert load_recipe(str(run / "recipe.toml")) == recipe
+    load_model(str(checkpoint))
+    assert write_report(run).stat().st_size > 1000
+
+
+def test_s_grpo_shortens_the_thoughts_of_the_lab_within_twelve_steps(grader: Grader):
+    torch.set_num_threads(1)
+    engine, _ = build_engine(load_recipe("lab-s-grpo", ["train.eval_every=0"]), grader, None)
+    lengths = [engine.step(step)[0]["thought_tokens"] for step in range(1, 13)]
+    # problems differ between steps by a few tokens of mean length; the fall is several times that
+    assert sum(lengths[-3:]) / 3 < 0.85 * sum(lengths[:3]) / 3, lengths
+
+
+# -- the same update by another way
+
+
+def test_both_layouts_train_the_same_weights(build: Build):
+    spine, rows = build(objective__layout="spine"), build(objective__layout="rows")
+    start = weights(spine)
+    for step in (1, 2):
+        (_, ours), (_, theirs) = spine.step(step), rows.step(step)
+        assert tokens_of(ours) == tokens_of(theirs)
+        assert (gradient(spine) - gradient(rows)).norm() <= 1e-4 * gradient(rows).norm()
+    assert (weights(spine) - weights(rows)).abs().max() <= 1e-5
+    assert (weights(spine) - start).abs().max() >= 1e-4
+
+
+@pytest.mark.parametrize("layout", ["spine", "rows"])
+def test_micro_batches_accumulate_the_gradient_of_the_whole_batch(build: Build, layout: str):
+    whole = build(objective__layout=layout)
+    parts = build(objective__layout=layout, train__micro_batch_tokens=1)
+    for step in (1, 2):
+        whole.step(step), parts.step(step)
+        assert (gradient(whole) - gradient(parts)).norm() <= 1e-4 * gradient(whole).norm()
+    assert (weights(whole) - weights(parts)).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("layout", ["spine", "rows"])
+def test_gradient_checkpointing_trains_the_same_weights(build: Build, layout: str):
+    plain = build(objective__layout=layout)
+    recomputed = build(objective__layout=layout, model__gradient_checkpointing=True)
+    assert recomputed.model.is_gradient_checkpointing
+    for step in (1, 2):
+        plain.step(step), recomputed.step(step)
+    assert (weights(plain) - weights(recomputed)).abs().max() <= 1e-6
+
+
+@pytest.mark.parametrize("layout", ["spine", "rows"])
+def test_bfloat16_trains_float32_weights_in_the_direction_of_float32(build: Build, layout: str):
+    exact, rounded = (build(objective__layout=layout, model__dtype=dtype) for dtype in ("float32", "bfloat16"))
+    groups, _ = exact.rollout(1)
+    advantage = exact.method.score(exact.batch(groups)).advantage
+    for engine in (exact, rounded):
+        engine.update(groups, advantage, 1)
+    assert {parameter.dtype for parameter in rounded.model.parameters()} == {torch.float32}
+    assert cosine_similarity(gradient(exact), gradient(rounded), dim=0) >= 0.99
+    metrics, _ = rounded.step(2)
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert weights(rounded).isfinite().all()
+
+
+# -- several updates of one batch
+
+
+def test_a_second_update_moves_away_from_frozen_log_probs_and_meets_the_clip(build: Build):
+    engine = build(train__updates_per_batch=2, train__learning_rate=1e-2)
+    metrics, _ = engine.step(1)
+    assert 0 < metrics["clip_fraction"] < 1
+    assert metrics["mismatch"] < 1e-5  # the old log-probs are those of the weights that sampled
+
+
+def test_the_only_update_of_a_batch_meets_no_clip(build: Build):
+    metrics, _ = build(train__learning_rate=1e-2).step(1)
+    assert metrics["clip_fraction"] == 0
+
+
+def test_the_first_of_two_updates_is_the_only_one_of_one(build: Build):
+    once, twice = build(), build(train__updates_per_batch=2)
+    groups, _ = once.rollout(1)
+    advantage = once.method.score(once.batch(groups)).advantage
+    alone = once.update(groups, advantage, 1)
+    both = twice.update(groups, advantage, 1)
+    # an old pass and two updates push every token three times
+    assert both["tokens_train"] == 3 * alone["tokens_train"]
+    # with Adam's first step the weights move by the learning rate at most
+    assert 1.5 * 3e-4 < (weights(once) - weights(twice)).abs().max() + 3e-4 < 2.5 * 3e-4
+
+
+# -- adapters
+
+
+def test_lora_trains_adapters_alone_and_saves_a_plain_model_with_the_same_logits(build: Build, tmp_path: Path):
+    engine = build(model__lora=4, train__learning_rate=1e-2)
+    before = {name: parameter.detach().clone() for name, parameter in engine.model.named_parameters()}
+    engine.step(1), engine.step(2)
+    changed = {name for name, p in engine.model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {name for name in before if ".lora_" in name}
+
+    folder = save_checkpoint(tmp_path, 2, engine.model, engine.chat.tokenizer, engine.optimizer, {"drawn": 8})
+    plain, base = load_model(str(folder)), load_model("lab/arithmetic")
+    assert {name for name, _ in plain.named_parameters()} == {name for name, _ in base.named_parameters()}
+    ids = torch.tensor([engine.chat.render(engine.problems.problems[0].prompt)])
+    with torch.no_grad():
+        merged, adapted, former = (model.eval()(input_ids=ids).logits for model in (plain, engine.model, base))
+    assert (merged - adapted).abs().max() <= 1e-4
+    assert (merged - former).abs().max() >= 1e-2
+
+
+def test_lora_resumes_its_adapters_and_its_optimizer_bit_for_bit(build: Build, tmp_path: Path):
+    engine = build(model__lora=4)
+    engine.step(1)
+    state = {"drawn": engine.problems.drawn}
+    folder = save_checkpoint(tmp_path, 1, engine.model, engine.chat.tokenizer, engine.optimizer, state)
+    resumed = build(model__lora=4, checkpoint=folder)
+    assert torch.equal(weights(resumed), weights(engine))
+    engine.step(2), resumed.step(2)
+    assert torch.equal(weights(resumed), weights(engine))
+
+
+# -- groups without signal
+
+
+def test_groups_without_signal_are_replaced_up_to_the_cap_and_counted(build: Build):
+    engine = build(train__refill_cap=1, train__problems_per_step=8)
+    without_answers(engine, keep=len(engine.problems.problems) // 2)
+    metrics, groups = engine.step(1)
+    solvable = {problem.id for problem in engine.problems.problems if problem.gold != "no such answer"}
+    assert 0 < len(groups) <= 8
+    assert {group.problem.id for group in groups} <= solvable
+    assert all(any(m.verdict is Verdict.CORRECT for _, _, m in group.members(3)) for group in groups)
+    # the second round draws as many as the first one dropped
+    assert metrics["groups"] == len(groups)
+    assert metrics["dropped"] > 0
+    assert metrics["groups"] + metrics["dropped"] == engine.problems.drawn <= 16
+
+
+def test_refill_stops_as_soon_as_the_batch_is_full(build: Build):
+    engine = build("lab-grpo-lambda", train__refill_cap=5)
+    metrics, groups = engine.step(1)
+    assert (len(groups), metrics["dropped"], engine.problems.drawn) == (4, 0, 4)
+
+
+def test_a_cap_of_zero_keeps_every_group(build: Build):
+    engine = build(train__refill_cap=0)
+    without_answers(engine)
+    metrics, groups = engine.step(1)
+    assert (len(groups), metrics["dropped"], engine.problems.drawn) == (4, 0, 4)
+
+
+@pytest.mark.parametrize("cap", [0, 2])
+def test_a_step_where_nothing_has_signal_changes_no_weight(build: Build, cap: int):
+    engine = build(train__refill_cap=cap, train__weight_decay=0.1)
+    engine.step(1)  # moments are in place: an optimizer step would move the weights even without a gradient
+    without_answers(engine)
+    before = weights(engine)
+    metrics, groups = engine.step(2)
+    assert torch.equal(weights(engine), before)
+    assert metrics["accuracy"] == metrics["reward"] == metrics["tokens_train"] == 0
+    assert (len(groups), metrics["dropped"]) == ((4, 0) if cap == 0 else (0, 12))
+    assert not WITH_UPDATE - {"advantage"} & set(metrics)
+
+
+@pytest.mark.parametrize("name", ["lab-s-grpo", "lab-grpo", "lab-length-penalty", "lab-grpo-lambda"])
+@pytest.mark.parametrize("layout", ["spine", "rows"])
+def test_equal_rewards_have_no_gradient(build: Build, name: str, layout: str):
+    engine = build(name, objective__layout=layout, train__refill_cap=0)
+    groups, _ = engine.rollout(1)
+    for group in groups:
+        for _, _, member in group.members(engine.recipe.group.exits):
+            member.verdict = Verdict.WRONG
+    scores = engine.method.score(engine.batch(groups))
+    assert engine.update(groups, scores.advantage, 1) == {}
+    assert all(parameter.grad is None for parameter in engine.model.parameters())
+
+
+def test_a_group_without_advantage_dilutes_the_gradient_of_the_others_and_adds_nothing(build: Build):
+    engine = build(train__max_grad_norm=1e9)
+    groups, _ = engine.rollout(1)
+    for _, _, member in groups[0].members(3):
+        member.verdict = Verdict.WRONG
+    advantage = engine.method.score(engine.batch(groups)).advantage
+    pushed = engine.update(groups, advantage, 1)["tokens_train"]
+    among = gradient(engine)
+    engine = build(train__max_grad_norm=1e9)
+    assert engine.update(groups[1:], advantage[1:], 1)["tokens_train"] == pushed
+    # a mean over all members, all groups of four: three quarters of what the others' own mean is
+    assert (among - 0.75 * gradient(engine)).norm() <= 1e-4 * among.norm()
+
+
+# -- what a step says
+
+
+@pytest.mark.parametrize(
+    ("name", "exits"),
+    [("lab-s-grpo", WITH_EXITS), ("lab-grpo-lambda", set())],
+)
+def test_metrics_of_a_step_are_complete_and_finite(build: Build, name: str, exits: set[str]):
+    metrics, _ = build(name).step(1)
+    assert set(metrics) == ALWAYS | WITH_UPDATE | exits
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert json.loads(json.dumps(metrics)) == metrics
+
+
+def test_trained_tokens_are_each_shared_token_once_in_the_spine_layout(build: Build):
+    spine, rows = build(train__refill_cap=0), build(train__refill_cap=0, objective__layout="rows")
+    metrics, groups = spine.step(1)
+    advantage = spine.method.score(spine.batch(groups)).advantage
+    packed = each = 0
+    for group, advantage_G in zip(groups, advantage.tolist(), strict=True):
+        pushed = [(spine_, m) for g, spine_, m in group.members(3) if advantage_G[g]]
+        if not pushed:
+            continue
+        prompt, full = len(group.prompt), len(group.spines[0].tokens)
+        own = [len(group.inducer) + len(m.answer) for spine_, m in pushed if m is not spine_]
+        kept = [spine_.thought_start + m.exit for spine_, m in pushed if m is not spine_]
+        packed += prompt + full + sum(own)
+        each += sum(prompt + k + o for k, o in zip(kept, own, strict=True))
+        each += sum(prompt + full for spine_, m in pushed if m is spine_)
+    assert metrics["tokens_train"] == packed
+    assert rows.step(1)[0]["tokens_train"] == each > packed
+
+
+def test_the_learning_rate_warms_up_in_equal_parts(build: Build):
+    engine = build("lab-grpo-lambda", train__warmup_steps=4, train__learning_rate=1e-3)
+    rates = [engine.step(step)[0]["learning_rate"] for step in range(1, 6)]
+    assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3])
+
+
+# -- weights that went wrong
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update(build: Build):
+    engine = build()
+    groups, _ = engine.rollout(1)
+    scores = engine.method.score(engine.batch(groups))
+    name, broken = next(iter(engine.model.named_parameters()))
+    with torch.no_grad():
+        broken[7, 0] = math.nan
+    before = {n: p.detach().clone() for n, p in engine.model.named_parameters()}
+    with pytest.raises(LaconicError, match=r"no update was made.*train\.learning_rate") as caught:
+        engine.update(groups, scores.advantage, 1)
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(p, before[n]) for n, p in engine.model.named_parameters() if n != name)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_stop_the_rollout(build: Build, value: float):
+    engine = build()
+    with torch.no_grad():
+        next(engine.model.parameters())[7, 0] = value
+    with pytest.raises(LaconicError, match="not finite") as caught:
+        engine.step(1)
+    assert "\n" not in str(caught.value)
+
+
+# -- the order of problems
+
+
+@given(count=st.integers(1, 40), seed=st.integers(0, 2**32), draws=st.lists(st.integers(0, 50), max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_every_epoch_is_a_permutation_and_drawn_alone_resumes_it(count: int, seed: int, draws: list[int]):
+    problems = [Problem(str(i), "test", "prompt", "gold") for i in range(count)]
+    order = Problems(problems, seed)
+    drawn = [order.draw(count) for _ in range(3)]
+    assert all(sorted(p.id for p in epoch) == sorted(p.id for p in problems) for epoch in drawn)
+    straight = [problem for epoch in drawn for problem in epoch]
+    done = 0
+    for draw in draws:
+        resumed = Problems(problems, seed)
+        resumed.drawn = done
+        assert resumed.draw(draw)[: 3 * count - done] == straight[done : done + draw]
+        assert resumed.drawn == done + draw
+        done = min(done + draw, 3 * count)
+
+
+def test_another_epoch_and_another_seed_are_another_order():
+    problems = [Problem(str(i), "test", "prompt", "gold") for i in range(100)]
+    first = Problems(problems, 0)
+    orders = [first.draw(100), first.draw(100), Problems(problems, 1).draw(100), problems]
+    assert all(a != b for i, a in enumerate(orders) for b in orders[:i])
