@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from laconic.errors import ModelError
+
 COMPACT = 7 / 8  # finished rows leave when the batch shrinks to so much of its size
 
 
@@ -91,7 +93,11 @@ class Decoder:
 
     @torch.inference_mode()
     def run(self, stream: Stream, asks: Sequence[Ask], count: Count) -> list[Sampled]:
-        """What follows each ask, in order; `stream` holds the same asks."""
+        """What follows each ask, in order; `stream` holds the same asks.
+
+        Raises:
+            ModelError: a token was sampled from logits that are not finite.
+        """
         logits, result = stream.start(count)
         device, longest = logits.device, max(ask.longest for ask in asks)
         # row by row in the order of the stream; a place that only fills a shape gets a row of its own at the end
@@ -136,6 +142,12 @@ class Decoder:
                 )
                 result, done = result.masked_fill(filler, -1), done | filler
             logits = stream.step(token)
+        logprobs = logprobs[:-1].cpu()
+        if not logprobs[torch.arange(longest) < lengths[:, None]].isfinite().all():
+            raise ModelError(
+                "the model's probabilities are not finite, its weights may hold NaN or infinity; "
+                "go back to a sound checkpoint, or use model.dtype = float32"
+            )
         tokens, probs = sampled.tolist(), logprobs.tolist()
         return [
             # a cut row was given one token too many, to see whether it would end within its budget
