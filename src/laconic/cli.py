@@ -207,7 +207,7 @@ def diagnose(
     show_curve(diagnosis.summary)
     say.print(diagnosis.summary["verdict"], style="bold", markup=False)
     say.print(f"Records: {directory / 'diagnosis' / 'model'}, picture: {picture}", markup=False, highlight=False)
-    say.print("Next: laconic train RECIPE --set model.path=" + model, markup=False, highlight=False)
+    say.print(f"Next: laconic train lab-s-grpo --set model.path={model}", markup=False, highlight=False)
 
 
 def prepare(

@@ -78,7 +78,7 @@ class ObjectiveSection(Section):
         None, ge=1, description="For `constant`; default: both rollout budgets together."
     )
     train_on: Literal["all", "sampled", "sampled+close"] = Field(
-        "sampled", description="all: thought, inducer, answer; sampled: not the inducer; sampled+close: its `</think>` too."
+        "sampled", description="all: thought, inducer, answer; sampled: no inducer; sampled+close: its `</think>` too."
     )
     layout: Literal["spine", "rows"] = Field(
         "spine", description="spine: every shared token computed once; rows: one sequence per member, the oracle."

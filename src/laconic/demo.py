@@ -57,7 +57,7 @@ def diagnose_label(recipe: Recipe, run: Path, label: str, path: str) -> dict[str
     problems = load_task(
         recipe.eval.task or recipe.task.name, split=recipe.eval.split, limit=DIAGNOSED, seed=recipe.eval.seed
     )
-    protocol = replace(Protocol.of(recipe.eval), samples=1)
+    protocol = replace(Protocol.of(recipe.eval), samples=1, temperature=0.6, top_p=0.95)  # as `laconic diagnose` does
     with Grader() as grader:
         found = diagnose(model, chat, problems, protocol, grader, model_name=label)
     write_evaluation(run / "diagnosis" / label, found)

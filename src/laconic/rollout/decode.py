@@ -8,7 +8,7 @@ its logits.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,8 +92,10 @@ class Decoder:
     top_p: float
 
     @torch.inference_mode()
-    def run(self, stream: Stream, asks: Sequence[Ask], count: Count) -> list[Sampled]:
-        """What follows each ask, in order; `stream` holds the same asks.
+    def run(
+        self, stream: Stream, asks: Sequence[Ask], count: Count, advance: Callable[[int], None] | None = None
+    ) -> list[Sampled]:
+        """What follows each ask, in order; `stream` holds the same asks. `advance(n)` is told of n more finished.
 
         Raises:
             ModelError: a token was sampled from logits that are not finite.
@@ -129,6 +131,8 @@ class Decoder:
                 which = int(result[row])
                 lengths[which], cut[which] = t + 1, not ended[row]
                 stream.finish(row, which)
+            if advance and stops.any():
+                advance(int(stops.sum()))
             done = done | stops
             left = len(done) - int(done.sum())
             if left == 0:

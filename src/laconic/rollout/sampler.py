@@ -74,14 +74,12 @@ class Sampler:
         for wave in self.waves(asks, branching=exits is not None):
             of_wave = [asks[i] for i in wave]
             stream = PromptStream(self.model, of_wave, self.chat.pad_id, keep=self.reuse and exits is not None)
-            sampled = self.decoder(self.temperature).run(stream, of_wave, self.count)
+            sampled = self.decoder(self.temperature).run(stream, of_wave, self.count, advance)
             for i, said in zip(wave, sampled, strict=True):
                 start, end, closed = self.chat.thought(asks[i].prefix, said.tokens)
                 found[i] = Spine(said.tokens, said.logprobs, start, end, closed, said.truncated)
             if exits is not None:
                 self.answer(of_wave, [found[i] for i in wave], stream, exits)
-            if advance:
-                advance(len(wave))
         for i, spine in enumerate(found):
             groups[i // spines].spines.append(spine)
         return groups
