@@ -159,7 +159,7 @@ def test_every_verb_has_help(laconic: Callable[..., Said], verb: str):
 
 
 def test_methods_lists_them_all_as_text_and_as_json(laconic: Callable[..., Said]):
-    assert all(name in laconic("methods").err for name in list_methods())
+    assert all(name in laconic("methods").out for name in list_methods())
     assert list(json.loads(laconic("methods", "--json").out)) == list_methods()
 
 

@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 lab = typer.Typer(no_args_is_help=True, help="The lab: a micro reasoner that overthinks, and a task to train it on.")
 app.add_typer(lab, name="lab")
-say = Console(stderr=True, soft_wrap=True)
+say = Console(soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Directory for the results; default runs/<verb>-<time>.")]
@@ -49,18 +49,21 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and exit code 2."""
+    complain = Console(stderr=True, soft_wrap=True)
+    say.stderr = False
     try:
         app()
     except Interrupted as stop:
-        say.print(str(stop), markup=False, highlight=False)
+        complain.print(str(stop), markup=False, highlight=False)
         sys.exit(130)
     except LaconicError as error:
-        say.print(f"error: {error}", style="red", markup=False, highlight=False)
+        complain.print(f"error: {error}", style="red", markup=False, highlight=False)
         sys.exit(2)
 
 
 def emit(value: Any) -> None:
-    """A result for other programs."""
+    """A result for other programs: alone on standard output, what is said to people goes to standard error."""
+    say.stderr = True
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
