@@ -14,7 +14,7 @@ from laconic.objective import Objective, RowBatch, SpineBatch, policy_loss, row_
 
 VOCABULARY = 8192
 PROMPT, ANSWER, BRANCH, INDUCER = 128, 32, 32, 8  # tokens; a branch's own are the inducer and its answer
-MICRO_BATCH_TOKENS = 16384
+MICRO_BATCH_TOKENS = 4096  # the padded rows of a batch; on a CPU larger ones were slower
 
 SIZES = {  # parameters: (hidden, layers, query heads, key-value heads, feed-forward); head_dim is 64
     "6M": (256, 4, 4, 2, 1024),

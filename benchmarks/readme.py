@@ -1,7 +1,7 @@
 """The README's table of results, rendered from what `laconic lab bench` recorded.
 
-    python -m benchmarks.readme                        render benchmarks/results/lab.json into README.md
-    python -m benchmarks.readme RUN/bench.json …       first record these files there, one a recipe
+python -m benchmarks.readme                        render benchmarks/results/lab.json into README.md
+python -m benchmarks.readme RUN/bench.json …       first record these files there, one a recipe
 """
 
 from __future__ import annotations

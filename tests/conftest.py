@@ -28,9 +28,8 @@ CHAT_TEMPLATE = """
 """
 
 
-@pytest.fixture(scope="session")
-def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a Qwen3 checkpoint: 2 random layers of width 32, a BPE tokenizer, Qwen3's chat format."""
+def make_qwen3(folder: Path, corpus: list[str], vocabulary: int, width: int) -> Path:
+    """A Qwen3 checkpoint: 2 random layers of 4 heads, a BPE tokenizer learnt from a corpus, Qwen3's chat format."""
     import torch
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -40,7 +39,7 @@ def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator([CORPUS], trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet))
+    bpe.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet))
     bpe.add_special_tokens(special)
     bpe.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in ("<think>", "</think>")])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>")
@@ -48,24 +47,29 @@ def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=8,
+        head_dim=width // 4,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    folder = tmp_path_factory.mktemp("tiny-qwen3")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         Qwen3ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random Qwen3 checkpoint of width 32 with 400 tokens and the marks."""
+    return make_qwen3(tmp_path_factory.mktemp("tiny-qwen3"), [CORPUS], vocabulary=400, width=32)
 
 
 @pytest.fixture(scope="session")

@@ -108,12 +108,13 @@ def test_every_lab_recipe_trains_evaluates_compares_and_reports(name: str, tmp_p
     assert write_report(run).stat().st_size > 1000
 
 
-def test_s_grpo_shortens_the_thoughts_of_the_lab_within_twelve_steps(grader: Grader):
+def test_s_grpo_shortens_the_thoughts_of_the_lab_within_eight_steps(tmp_path: Path):
     torch.set_num_threads(1)
-    engine, _ = build_engine(load_recipe("lab-s-grpo", ["train.eval_every=0"]), grader, None)
-    lengths = [engine.step(step)[0]["thought_tokens"] for step in range(1, 13)]
-    # problems differ between steps by a few tokens of mean length; the fall is several times that
-    assert sum(lengths[-3:]) / 3 < 0.85 * sum(lengths[:3]) / 3, lengths
+    run = tmp_path / "run"
+    quick = ["train.steps=8", "train.eval_every=8", "train.learning_rate=1e-3", "eval.problems=64", "eval.samples=2"]
+    train(load_recipe("lab-s-grpo", quick), run)
+    # a third is what other seeds give too: the end of the paired interval leaves room for other kernels
+    assert read_json(run / "comparison.json")["thought_tokens_change"]["high"] < -0.1
 
 
 # -- the same update by another way
@@ -171,7 +172,7 @@ def test_a_second_update_moves_away_from_frozen_log_probs_and_meets_the_clip(bui
     engine = build(train__updates_per_batch=2, train__learning_rate=1e-2)
     metrics, _ = engine.step(1)
     assert 0 < metrics["clip_fraction"] < 1
-    assert metrics["mismatch"] < 1e-5  # the old log-probs are those of the weights that sampled
+    assert metrics["mismatch"] < 1e-5  # in the last update the old log-probs are still those of the sampler
 
 
 def test_the_only_update_of_a_batch_meets_no_clip(build: Build):
@@ -179,16 +180,9 @@ def test_the_only_update_of_a_batch_meets_no_clip(build: Build):
     assert metrics["clip_fraction"] == 0
 
 
-def test_the_first_of_two_updates_is_the_only_one_of_one(build: Build):
+def test_every_further_update_and_the_old_pass_push_the_batch_again(build: Build):
     once, twice = build(), build(train__updates_per_batch=2)
-    groups, _ = once.rollout(1)
-    advantage = once.method.score(once.batch(groups)).advantage
-    alone = once.update(groups, advantage, 1)
-    both = twice.update(groups, advantage, 1)
-    # an old pass and two updates push every token three times
-    assert both["tokens_train"] == 3 * alone["tokens_train"]
-    # with Adam's first step the weights move by the learning rate at most
-    assert 1.5 * 3e-4 < (weights(once) - weights(twice)).abs().max() + 3e-4 < 2.5 * 3e-4
+    assert twice.step(1)[0]["tokens_train"] == 3 * once.step(1)[0]["tokens_train"]
 
 
 # -- adapters

@@ -1,0 +1,148 @@
+"""The tables of docs/performance.md, rendered from benchmarks/results.
+
+python -m benchmarks.performance
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import RESULTS
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+PLACE = re.compile(r"(?<=<!-- table: )(\w+)( -->\n).*?(?=<!-- /table -->)", re.DOTALL)
+
+
+def main() -> None:
+    PAGE.write_text(rendered(PAGE.read_text()))
+
+
+def rendered(page: str) -> str:
+    """The page with every table between `<!-- table: name -->` and `<!-- /table -->` as the results give it."""
+    return PLACE.sub(lambda found: f"{found[1]}{found[2]}{TABLES[found[1]]()}", page)
+
+
+def spine() -> str:
+    heads = ["threads", "thought", "rows, s", "spine, s", "times faster", "FLOPs allow", "reached", "gradient distance"]
+    results = [result(path.stem) for path in sorted(RESULTS.glob("spine-*.json"))]
+    rows = [
+        [
+            str(row["threads"]),
+            f"{row['thought']:,}",
+            f"{row['seconds_rows']:.1f}",
+            f"{row['seconds_spine']:.2f}",
+            f"{row['ratio']:.2f}",
+            f"{row['flop_ratio']:.2f}",
+            percent(row["reached"]),
+            f"{row['grad_rel_err']:.0e}",
+        ]
+        for found in results
+        for row in found["rows"]
+    ]
+    return table(heads, rows) + "".join(map(source, results))
+
+
+def dense_mask() -> str:
+    found = result("dense_mask")
+    heads = ["thought", "dense mask, s", "spine, s", "times slower", "dense mask, MiB", "spine, MiB"]
+    rows = [
+        [
+            f"{row['thought']:,}",
+            f"{row['seconds_dense']:.1f}",
+            f"{row['seconds_spine']:.2f}",
+            f"{row['ratio']:.2f}",
+            f"{row['mib_dense']:,.0f}",
+            f"{row['mib_spine']:,.0f}",
+        ]
+        for row in found["rows"]
+    ]
+    return table(heads, rows) + source(found)
+
+
+def memory() -> str:
+    found = result("memory")
+    rows = [
+        [f"{row['thought']:,}", f"{row['mib_rows']:,.0f}", f"{row['mib_spine']:,.0f}", f"{row['ratio']:.2f}"]
+        for row in found["rows"]
+    ]
+    return table(["thought", "rows one by one, MiB", "spine, MiB", "ratio"], rows) + source(found)
+
+
+def ceiling() -> str:
+    found = result("ceiling")
+    rows = [
+        [
+            f"{row['thought']:,}",
+            f"{row['gflops_spine']:.0f}",
+            f"{row['gflops_products']:.0f}",
+            percent(row["reached"]),
+        ]
+        for row in found["rows"]
+    ]
+    return table(["thought", "spine, GFLOP/s", "bare products, GFLOP/s", "reached"], rows) + source(found)
+
+
+def growth() -> str:
+    found = result("growth")
+    names = {"thought": "thought of {:,} tokens", "exits": "{} exits", "parameters": "{}M parameters"}
+    rows = [
+        [names[row["over"]].format(row["value"]), f"{row['seconds']:.2f}", f"{row['mib']:,.0f}"]
+        for row in found["rows"]
+    ]
+    return table(["update", "seconds", "peak, MiB"], rows) + source(found)
+
+
+def step() -> str:
+    return against("step", {"GRPO, 9 rollouts": "grpo", "S-GRPO, 8 exits": "s-grpo"})
+
+
+def trl_step() -> str:
+    return against("trl_step", {"TRL": "trl", "laconic": "laconic"})
+
+
+def against(name: str, sides: dict[str, str]) -> str:
+    """A step of one side beside the other's."""
+    found = result(name)
+    row = found["rows"][0]
+    heads = ["", "step, s", "rollout, s", "update, s", "tokens decoded", "tokens pushed by the update"]
+    rows = [
+        [
+            title,
+            *(f"{row[f'{part}_{side}']:.2f}" for part in ("seconds", "seconds_rollout", "seconds_update")),
+            *(f"{row[f'{part}_{side}']:,.0f}" for part in ("tokens_decode", "tokens_train")),
+        ]
+        for title, side in sides.items()
+    ]
+    return table(heads, rows) + f"\nThe step's ratio is {row['ratio']:.2f}.\n" + source(found)
+
+
+def result(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---:"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def source(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    return (
+        f"\n`{found['command']}`, {found['date']}: {machine['cores']} cores of {machine['cpu']}, "
+        f"torch {machine['torch']}, transformers {machine['transformers']}, torch threads {machine['threads']}\n"
+    )
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+TABLES = {made.__name__: made for made in (spine, dense_mask, memory, ceiling, growth, step, trl_step)}
+
+
+if __name__ == "__main__":
+    main()
