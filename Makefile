@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format results clean
 
 demo: $(VENV)/base
 	@$(BIN)/laconic demo $(ARGS)
@@ -22,8 +22,11 @@ format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/base
-	$(BIN)/laconic lab bench $(ARGS)
+# The README's table: every lab recipe with three seeds (half an hour on one core), then rendered.
+RECIPES := lab-s-grpo lab-grpo-lambda lab-length-penalty lab-grpo
+results: $(VENV)/base
+	for recipe in $(RECIPES); do $(BIN)/laconic lab bench --recipe $$recipe --seeds 0,1,2 --out runs/$$recipe || exit; done
+	$(BIN)/python -m benchmarks.readme $(RECIPES:%=runs/%/bench.json)
 
 clean:
 	rm -rf $(VENV)

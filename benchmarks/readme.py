@@ -24,10 +24,16 @@ def figure(interval: dict[str, float], scale: float, key: str = "mean") -> str:
 
 def table(benches: list[dict[str, Any]]) -> str:
     """One line a recipe and seed."""
-    lines = [
-        "| recipe | seed | thinking tokens, sampled | change, % | accuracy, points | greedy: tokens, % | greedy: accuracy, points |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    heads = (
+        "recipe",
+        "seed",
+        "thinking tokens",
+        "change, %",
+        "accuracy, points",
+        "greedy tokens, %",
+        "greedy accuracy",
+    )
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for bench in benches:
         for row in bench["seeds"]:
             change, greedy = row["change"], row["change"]["greedy"]

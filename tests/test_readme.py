@@ -1,0 +1,38 @@
+"""The README says what was recorded, and its commands exist."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from benchmarks.readme import RECORD, ROOT, rendered
+from typer.testing import CliRunner
+
+from laconic.cli import app
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_results_is_what_was_recorded():
+    assert rendered(README, json.loads(RECORD.read_text())) == README
+
+
+def test_every_seed_shortens_by_at_least_35_percent_and_surely_loses_less_than_2_points():
+    bench = next(bench for bench in json.loads(RECORD.read_text()) if bench["recipe"] == "lab-s-grpo")
+    assert len(bench["seeds"]) >= 3
+    for row in bench["seeds"]:
+        assert row["change"]["thought_tokens_change"]["mean"] <= -0.35
+        assert row["change"]["accuracy"]["low"] >= -0.02
+
+
+def test_every_verb_that_the_readme_names_exists():
+    verbs = set(re.findall(r"^laconic ([a-z]+)", README, re.MULTILINE))
+    assert verbs >= {"doctor", "diagnose", "train", "eval", "compare", "report"}
+    for verb in verbs:
+        assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
+
+
+def test_every_file_that_the_readme_links_to_exists():
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
+    for link in links:
+        assert link.startswith("https://arxiv.org/") or (ROOT / link).exists(), link
