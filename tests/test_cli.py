@@ -466,6 +466,16 @@ def test_a_bench_records_every_seed(laconic: Callable[..., Said], tmp_path: Path
     assert names(tmp_path / "bench") == ["bench.json", "seed-0", "seed-1"]
 
 
+def test_a_bench_goes_on_where_it_was_left_and_refuses_another_recipes_runs(
+    laconic: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
+):
+    small = settings(train__eval_every=1, eval__problems=2, eval__samples=1)
+    first = json.loads(laconic("lab", "bench", "--seeds", "0", "--out", "bench", "--json", *small).out)
+    both = json.loads(laconic("lab", "bench", "--seeds", "0,1", "--out", "bench", "--json", *small).out)
+    assert both["seeds"][0] == first["seeds"][0]  # seconds too: it was not run again
+    assert "another recipe" in refused("lab", "bench", "--out", "bench", *small, "--set", "train.learning_rate=1e-5")
+
+
 def test_evaluations_of_different_questions_are_not_compared(laconic: Callable[..., Said], refused: Callable[..., str]):
     assert laconic(*EVAL, "--out", "first").code == 0
     assert laconic(*EVAL, "--seed", "1", "--out", "second").code == 0

@@ -334,10 +334,6 @@ def lab_bench(
 # ---------------------------------------------------------------------------------------------------- tables
 
 
-def percent(value: float, signed: bool = False) -> str:
-    return f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
-
-
 def with_interval(figure: dict[str, float], scale: float = 1.0, signed: bool = False, key: str = "mean") -> str:
     """`61.2 (59.0 … 63.4)`, or the mean alone where no interval could be had."""
     if figure[key] is None:
