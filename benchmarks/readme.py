@@ -28,10 +28,11 @@ def table(benches: list[dict[str, Any]]) -> str:
         "recipe",
         "seed",
         "thinking tokens",
-        "change, %",
-        "accuracy, points",
-        "greedy tokens, %",
-        "greedy accuracy",
+        "change",
+        "accuracy",
+        "greedy: tokens",
+        "accuracy",
+        "sampled in training",
     )
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for bench in benches:
@@ -41,11 +42,13 @@ def table(benches: list[dict[str, Any]]) -> str:
                 f"| `{bench['recipe']}` | {row['seed']} "
                 f"| {row['before']['thought_tokens']['mean']:.1f} → {row['after']['thought_tokens']['mean']:.1f} "
                 f"| {figure(change['thought_tokens_change'], 100)} | {figure(change['accuracy'], 100, 'difference')} "
-                f"| {figure(greedy['thought_tokens_change'], 100)} | {figure(greedy['accuracy'], 100, 'difference')} |"
+                f"| {figure(greedy['thought_tokens_change'], 100)} | {figure(greedy['accuracy'], 100, 'difference')} "
+                f"| {row['tokens_sampled'] / 1e6:.2f} M |"
             )
     before = benches[0]["seeds"][0]
     lines.append(
-        f"\nThe untrained base: accuracy {100 * before['before']['accuracy']['mean']:.1f} % sampled, "
+        f"\nChanges of thinking tokens in %, of accuracy in points; the last column counts tokens. "
+        f"The untrained base: accuracy {100 * before['before']['accuracy']['mean']:.1f} % sampled, "
         f"{100 * before['before-greedy']['accuracy']['mean']:.1f} % greedy. "
         + " ".join(f"`{bench['command']}`" for bench in benches)
     )

@@ -33,11 +33,13 @@ def bench(recipe: str, seeds: Sequence[int], overrides: Sequence[str], out: Path
             end: read_json(run / "evaluations" / end / "summary.json")
             for end in ("before", "after", "before-greedy", "after-greedy")
         }
-        seconds = sum(line["seconds"] for line in [*read_jsonl(run / "metrics.jsonl"), *ends.values()])
+        steps = read_jsonl(run / "metrics.jsonl")
+        seconds = sum(line["seconds"] for line in [*steps, *ends.values()])
         rows.append(
             {
                 "seed": seed,
                 "seconds": round(seconds, 1),
+                "tokens_sampled": sum(line["tokens_decode"] for line in steps),
                 "change": read_json(run / "comparison.json"),
                 **{end: summary["metrics"] for end, summary in ends.items()},
             }

@@ -35,19 +35,19 @@ CALL_KEYS = 1024  # spine keys × branches of one attention call: short spines t
 
 @dataclass(slots=True)
 class Branches:
-    """Some branches of a spine, attended in one call: packed positions [O] of their own tokens, how much of the spine
-    the latest exit keeps, and what each token sees, bool [1, 1, O, kept + O]."""
+    """Some branches of a spine, attended in one call: how many own tokens O they have, how much of the spine the latest
+    exit keeps, and what each token sees, bool [1, 1, O, kept + O]."""
 
-    columns: Tensor
+    tokens: int
     kept: int
     mask: Tensor
 
 
 @dataclass(slots=True)
 class Strand:
-    """One spine in a packed sequence: packed positions [S] of its prompt and response, in order, and its branches."""
+    """One spine in a packed sequence, prompt and response `tokens` long, and its branches."""
 
-    columns: Tensor
+    tokens: int
     calls: list[Branches]
 
 
@@ -55,33 +55,41 @@ class Strand:
 class Strands:
     """What attention needs to know of packed groups.
 
-    `source` [N] says where, among the attention outputs of all strands (spine, then branches, strand after strand),
-    each packed token's own output stands: a prompt that several spines share is attended with each and read once.
+    `attended` [A] are the packed positions of all strands in the order of their attention (a spine, then its branches,
+    strand after strand): a prompt that several spines share is attended with each. `source` [N] says where among
+    those each packed token's own output stands, and so is read once.
     """
 
     strands: list[Strand]
+    attended: Tensor
     source: Tensor
+
+    @property
+    def sizes(self) -> list[int]:
+        """Tokens of each attention call."""
+        return [tokens for s in self.strands for tokens in (s.tokens, *(call.tokens for call in s.calls))]
 
     def to(self, device: torch.device) -> Strands:
         strands = [
-            Strand(s.columns.to(device), [Branches(c.columns.to(device), c.kept, c.mask.to(device)) for c in s.calls])
-            for s in self.strands
+            Strand(s.tokens, [Branches(c.tokens, c.kept, c.mask.to(device)) for c in s.calls]) for s in self.strands
         ]
-        return Strands(strands, self.source.to(device))
+        return Strands(strands, self.attended.to(device), self.source.to(device))
 
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, dropout: float
     ) -> Tensor:
         """Attention of packed strands: query [1, H, N, D], key and value [1, H_kv, N, D] → [1, N, H, D]."""
+        query, key, value = (x.index_select(2, self.attended) for x in (query, key, value))
         repeats = query.shape[1] // key.shape[1]
         if repeats > 1:
             key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+        pieces = zip(*(x.split(self.sizes, 2) for x in (query, key, value)), strict=True)
         outputs = []
         for strand in self.strands:
-            q, k, v = (x.index_select(2, strand.columns) for x in (query, key, value))
+            q, k, v = next(pieces)
             outputs.append(scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, dropout_p=dropout))
             for call in strand.calls:
-                own_q, own_k, own_v = (x.index_select(2, call.columns) for x in (query, key, value))
+                own_q, own_k, own_v = next(pieces)
                 seen_k, seen_v = (
                     torch.cat([k[:, :, : call.kept], own_k], 2),
                     torch.cat([v[:, :, : call.kept], own_v], 2),
@@ -209,6 +217,7 @@ class Packer:
         self.ids: list[int] = []
         self.positions: list[int] = []
         self.strands: list[Strand] = []
+        self.attended: list[Tensor] = []
         self.trained: list[tuple[Tensor, ...]] = []
 
     def __len__(self) -> int:
@@ -240,7 +249,8 @@ class Packer:
                     member.own_sampled,
                 )
                 branches.append((own, kept))
-            self.strands.append(Strand(columns, calls(len(columns), branches)))
+            self.strands.append(Strand(len(columns), calls(len(columns), branches)))
+            self.attended += [columns, *(own for own, _ in branches)]
 
     def place(self, tokens: list[int], position: int) -> Tensor:
         """Append tokens whose positions start at `position`; returns their packed positions."""
@@ -252,40 +262,37 @@ class Packer:
     def train(
         self, predictor: Tensor, at: Tensor, weight_M_T: Tensor, logprobs: list[float], sampled: list[bool]
     ) -> None:
-        """Tokens at packed positions `at` with the weight of each member holding them; untrained ones are left out."""
+        """Tokens at packed positions `at` with the weight of each member holding them."""
         plus, minus = weight_M_T.clamp(min=0).sum(0), weight_M_T.clamp(max=0).sum(0)
-        seen = (plus != 0) | (minus != 0)
-        columns = (predictor, at, plus, minus, torch.tensor(logprobs, dtype=torch.float64), torch.tensor(sampled))
-        self.trained.append(tuple(column[seen] for column in columns))
+        behaviour = torch.tensor(logprobs, dtype=torch.float64)
+        self.trained.append((predictor, at, plus, minus, behaviour, torch.tensor(sampled)))
 
     def batch(self) -> SpineBatch:
-        predictor, at, *rest = (torch.cat(column) for column in zip(*self.trained, strict=True))
-        ids = torch.tensor(self.ids)
-        return SpineBatch(
-            ids, torch.tensor(self.positions), Strands(self.strands, self.source()), predictor, ids[at], *rest
-        )
-
-    def source(self) -> Tensor:
-        """Where each packed token's output stands among those of all strands."""
-        attended = torch.cat([columns for s in self.strands for columns in (s.columns, *(c.columns for c in s.calls))])
-        source = torch.empty(len(self), dtype=torch.long)
+        """What was packed; tokens that no member trains are left out of the loss."""
+        columns = [torch.cat(column) for column in zip(*self.trained, strict=True)]
+        trained = (columns[2] != 0) | (columns[3] != 0)
+        predictor, at, *rest = (column[trained] for column in columns)
+        ids, attended = torch.tensor(self.ids), torch.cat(self.attended)
+        source = torch.empty_like(ids)
         source[attended] = torch.arange(len(attended))
-        return source
+        layout = Strands(self.strands, attended, source)
+        return SpineBatch(ids, torch.tensor(self.positions), layout, predictor, ids[at], *rest)
 
 
 def calls(spine: int, branches: Sequence[tuple[Tensor, int]]) -> list[Branches]:
     """A spine's branches as attention calls, neighbours in order of exit together."""
     together = max(1, CALL_KEYS // spine)
     return [
-        Branches(torch.cat([own for own, _ in some]), some[-1][1], branch_mask(some))
+        Branches(sum(len(own) for own, _ in some), some[-1][1], branch_mask(some))
         for some in (branches[start : start + together] for start in range(0, len(branches), together))
     ]
 
 
 def branch_mask(branches: Sequence[tuple[Tensor, int]]) -> Tensor:
     """bool [1, 1, own, widest + own]: each token sees its branch's share of the spine, and its branch so far."""
-    kept = torch.tensor([kept for own, kept in branches for _ in own])
-    branch = torch.tensor([b for b, (own, _) in enumerate(branches) for _ in own])
+    lengths = torch.tensor([len(own) for own, _ in branches])
+    kept = torch.tensor([kept for _, kept in branches]).repeat_interleave(lengths)
+    branch = torch.arange(len(branches)).repeat_interleave(lengths)
     order = torch.arange(len(branch))
     spine_O_S = torch.arange(branches[-1][1]) < kept[:, None]
     own_O_O = (branch[:, None] == branch) & (order[:, None] >= order)
