@@ -37,7 +37,7 @@ def cases(model: Any) -> Iterator[dict[str, Any]]:
     for thought in THOUGHTS:
         group = serial_group(thought)
         batches = spines(group)
-        work, spine = spine_work(batches), len(batches[0].layout.strands[0].columns)
+        work, spine = spine_work(batches), batches[0].layout.strands[0].tokens
         ran = [
             (timed(lambda group=group: update(model, spines(group))), products_seconds(model, work, spine))
             for _ in range(ROUNDS)

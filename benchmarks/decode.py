@@ -1,108 +1,117 @@
-"""Rollout throughput: our `Sampler` against transformers' `model.generate`, on the lab's base.
+"""Rollout throughput: our decode loop against transformers' `model.generate`.
 
-The same problems, temperature 1, the same limit of new tokens, one thread. A token counts if it belongs to a row up to
-and including its end: what `generate` pads finished rows with does not. Repeats are interleaved, so that a busy
-machine slows both alike; figures are medians.
+Two models: the lab's base on its own problems, and a random Qwen3 of 21M parameters on random prompts, where one token
+Two models: the lab base on its own problems, and a random Qwen3 of 21M parameters on random prompts, where one token
+one thread. A token counts if it belongs to a row up to and including its end: what `generate` pads finished rows with
+does not. Repeats are interleaved, so that a busy machine slows both alike; figures are medians.
 
-python -m benchmarks.decode [--json] [--record]
+    python -m benchmarks.decode [--json] [--record]
 """
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import typer
 
+from benchmarks.models import VOCABULARY, random_model
 from benchmarks.record import Json, Record, publish
 from laconic.engines.local.model import SHIPPED, load_chat, load_model
-from laconic.groups import Problem
 from laconic.lab.tokenizer import INDUCER
-from laconic.rollout import Chat, Sampler
+from laconic.rollout import Ask, Count, Decoder
+from laconic.rollout.streams import PromptStream
 from laconic.tasks import load_task
 
-BATCHES = (16, 64, 128, 256)
-THOUGHT, ANSWER = 256, 8  # tokens: the budgets of the lab's recipes
+LIMIT = 256  # new tokens
 REPEATS = 5
 
-Side = Callable[[Sequence[Problem], int], int]
-"""(problems, repeat) → tokens that belong to a row; each repeat samples anew."""
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A model and what it is asked: prompts of token ids, and the ids that end a row."""
+
+    name: str
+    load: Callable[[], Any]
+    prompts: list[list[int]]
+    ends: frozenset[int]
+    pad: int
 
 
-def ours(model: Any, chat: Chat) -> Side:
-    sampler = Sampler(
-        model, chat, temperature=1.0, top_p=1.0, max_thought_tokens=THOUGHT, max_answer_tokens=ANSWER, cache_gb=4.0
-    )
-
-    def run(problems: Sequence[Problem], repeat: int) -> int:
-        return sum(len(group.spines[0].tokens) for group in sampler.groups(problems, 1, str(repeat)))
-
-    return run
-
-
-def generate(model: Any, chat: Chat) -> Side:
-    ends = torch.tensor(sorted(chat.end_ids))
-
-    def run(problems: Sequence[Problem], repeat: int) -> int:
-        torch.manual_seed(repeat)
-        prompts = [chat.render(problem.prompt) for problem in problems]
-        width = max(map(len, prompts))
-        ids = torch.tensor([[chat.pad_id] * (width - len(prompt)) + prompt for prompt in prompts])
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-        with torch.inference_mode():
-            tokens = model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                do_sample=True,
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                max_new_tokens=THOUGHT + ANSWER + 2,  # and the marks of the thought
-                eos_token_id=ends.tolist(),
-                pad_token_id=chat.pad_id,
-            )[:, width:]
-        ended = torch.isin(tokens, ends).long()
-        return int((ended.cumsum(-1) - ended == 0).sum())
-
-    return run
-
-
-def measure() -> Iterator[dict[str, Any]]:
-    """One row a batch size: median tokens a second of each side, and their ratio (ours / theirs)."""
-    torch.set_num_threads(1)
+def lab(batch: int) -> Case:
     chat = load_chat(SHIPPED, INDUCER)
-    # a model each: the sampler puts its own attention into the one it is given
-    sides = {
-        name: side(load_model(SHIPPED, device="cpu", dtype="float32"), chat)
-        for name, side in {"ours": ours, "generate": generate}.items()
-    }
-    problems = load_task("arithmetic", split="test", limit=max(BATCHES))
-    for batch in BATCHES:
-        speeds: dict[str, list[float]] = {side: [] for side in sides}
+    prompts = [chat.render(problem.prompt) for problem in load_task("arithmetic", split="test", limit=batch)]
+    return Case(f"lab-batch-{batch}", lambda: load_model(SHIPPED, device="cpu"), prompts, chat.end_ids, chat.pad_id)
+
+
+def of_21m(batch: int) -> Case:
+    draw = random.Random(0)
+    prompts = [[draw.randrange(1, VOCABULARY) for _ in range(draw.randint(32, 96))] for _ in range(batch)]
+    ends = frozenset(draw.sample(range(1, VOCABULARY), VOCABULARY // 40))
+    return Case(f"21M-batch-{batch}", lambda: random_model().eval(), prompts, ends, 0)
+
+
+CASES = [lambda b=b: lab(b) for b in (16, 64, 128, 256)] + [lambda: of_21m(128)]
+
+
+def ours(model: Any, case: Case, repeat: int) -> int:
+    asks = [Ask(prompt, f"{repeat}/{i}", answer=LIMIT - 1) for i, prompt in enumerate(case.prompts)]
+    decoder = Decoder(open_id=-1, close_id=-1, end_ids=case.ends, temperature=1.0, top_p=1.0)
+    return sum(len(s.tokens) + s.truncated for s in decoder.run(PromptStream(model, asks, case.pad), asks, Count()))
+
+
+def generate(model: Any, case: Case, repeat: int) -> int:
+    torch.manual_seed(repeat)
+    width, ends = max(map(len, case.prompts)), torch.tensor(sorted(case.ends))
+    ids = torch.tensor([[case.pad] * (width - len(prompt)) + prompt for prompt in case.prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in case.prompts])
+    with torch.inference_mode():
+        tokens = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=LIMIT,
+            eos_token_id=ends.tolist(),
+            pad_token_id=case.pad,
+        )[:, width:]
+    ended = torch.isin(tokens, ends).long()
+    return int((ended.cumsum(-1) - ended == 0).sum())
+
+
+def measure(cases: Sequence[Callable[[], Case]]) -> Iterator[dict[str, Any]]:
+    """One row a case: median tokens a second of each side, and their ratio (ours / theirs)."""
+    torch.set_num_threads(1)
+    for make in cases:
+        case = make()
+        sides = {"ours": (ours, case.load()), "generate": (generate, case.load())}
+        speeds: dict[str, list[float]] = {name: [] for name in sides}
         for repeat in range(REPEATS + 1):
-            for side, run in sides.items():
+            for name, (side, model) in sides.items():
                 started = time.perf_counter()
-                tokens = run(problems[:batch], repeat)
+                tokens = side(model, case, repeat)
                 if repeat:  # the first warms up
-                    speeds[side].append(tokens / (time.perf_counter() - started))
-        median = {side: statistics.median(found) for side, found in speeds.items()}
+                    speeds[name].append(tokens / (time.perf_counter() - started))
+        median = {name: statistics.median(found) for name, found in speeds.items()}
         yield {
-            "case": f"batch-{batch}",
-            "batch": batch,
+            "case": case.name,
             "tokens_per_second_ours": median["ours"],
             "tokens_per_second_generate": median["generate"],
             "ratio": median["ours"] / median["generate"],
             "repeats": REPEATS,
-            "max_thought_tokens": THOUGHT,
-            "max_answer_tokens": ANSWER,
+            "max_new_tokens": LIMIT,
         }
 
 
 def main(as_json: Json = False, record: Record = False) -> None:
-    publish("decode", measure(), as_json=as_json, record=record)
+    publish("decode", measure(CASES), as_json=as_json, record=record)
 
 
 if __name__ == "__main__":

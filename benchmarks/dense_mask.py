@@ -60,12 +60,13 @@ def dense(group: Group) -> list[DenseBatch]:
 def dense_mask(batch: SpineBatch) -> Tensor:
     """What each packed token sees of all packed tokens, bool [1, 1, N, N]."""
     mask = torch.zeros(batch.tokens, batch.tokens, dtype=torch.bool)
+    columns = iter(batch.layout.attended.split(batch.layout.sizes))
     for strand in batch.layout.strands:
-        causal = torch.ones(len(strand.columns), len(strand.columns), dtype=torch.bool).tril()
-        mask[strand.columns[:, None], strand.columns] = causal
+        spine = next(columns)
+        mask[spine[:, None], spine] = torch.ones(strand.tokens, strand.tokens, dtype=torch.bool).tril()
         for call in strand.calls:
-            seen = torch.cat([strand.columns[: call.kept], call.columns])
-            mask[call.columns[:, None], seen] = call.mask[0, 0]
+            own = next(columns)
+            mask[own[:, None], torch.cat([spine[: call.kept], own])] = call.mask[0, 0]
     return mask[None, None]
 
 

@@ -53,6 +53,6 @@ def rows_work(batches: Sequence[RowBatch]) -> Work:
 def spine_work(batches: Sequence[SpineBatch]) -> Work:
     """Spines are causal; each token of a branch sees its branch's share of the spine and its branch so far."""
     strands = [strand for batch in batches for strand in batch.layout.strands]
-    pairs = sum(causal_pairs(len(strand.columns)) for strand in strands)
+    pairs = sum(causal_pairs(strand.tokens) for strand in strands)
     pairs += sum(int(call.mask.sum()) for strand in strands for call in strand.calls)
     return Work(sum(batch.tokens for batch in batches), pairs, sum(len(batch.plus) for batch in batches))

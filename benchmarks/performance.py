@@ -41,7 +41,7 @@ def spine() -> str:
             f"{row['grad_rel_err']:.0e}",
         ]
         for found in results
-        for row in found["rows"]
+        for row in sorted(found["rows"], key=lambda row: row["thought"])
     ]
     return table(heads, rows) + "".join(map(source, results))
 
@@ -97,16 +97,18 @@ def growth() -> str:
 
 
 def step() -> str:
-    return against("step", {"GRPO, 9 rollouts": "grpo", "S-GRPO, 8 exits": "s-grpo"})
+    found, sides = result("step"), {"GRPO, 9 rollouts": "grpo", "S-GRPO, 8 exits": "s-grpo"}
+    return against(found, sides) + f"\nS-GRPO's step takes {found['rows'][0]['ratio']:.2f} of GRPO's.\n" + source(found)
 
 
 def trl_step() -> str:
-    return against("trl_step", {"TRL": "trl", "laconic": "laconic"})
+    found = result("trl_step")
+    sides = {"TRL": "trl", "laconic": "laconic"}
+    return against(found, sides) + f"\nTRL's step takes {found['rows'][0]['ratio']:.1f} times ours.\n" + source(found)
 
 
-def against(name: str, sides: dict[str, str]) -> str:
-    """A step of one side beside the other's."""
-    found = result(name)
+def against(found: dict[str, Any], sides: dict[str, str]) -> str:
+    """A step of one side above the other's."""
     row = found["rows"][0]
     heads = ["", "step, s", "rollout, s", "update, s", "tokens decoded", "tokens pushed by the update"]
     rows = [
@@ -117,7 +119,7 @@ def against(name: str, sides: dict[str, str]) -> str:
         ]
         for title, side in sides.items()
     ]
-    return table(heads, rows) + f"\nThe step's ratio is {row['ratio']:.2f}.\n" + source(found)
+    return table(heads, rows)
 
 
 def result(name: str) -> dict[str, Any]:

@@ -24,10 +24,11 @@ Record = Annotated[bool, typer.Option("--record", help="Keep the rows under benc
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Seconds of wall time."""
-    started = time.perf_counter()
+    """Seconds: of CPU time where torch has one thread, so that a busy machine does not count, else of wall time."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    started = clock()
     work()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def machine() -> dict[str, Any]:
@@ -44,7 +45,7 @@ def machine() -> dict[str, Any]:
 
 
 def publish(name: str, rows: Iterable[dict[str, Any]], *, as_json: bool, record: bool) -> None:
-    """Print rows as they come (JSON) or at the end (a table); with `record`, write results/<name>.json too."""
+    """Print rows as they come (JSON) or at the end (a table); with `record`, keep them in results/<name>.json."""
     found = []
     for row in rows:
         rounded = {key: round_to(value, 4) for key, value in row.items()}
@@ -61,8 +62,17 @@ def publish(name: str, rows: Iterable[dict[str, Any]], *, as_json: bool, record:
         command = ["python", "-m", module.name if module else "?", *sys.argv[1:]]
         date = datetime.datetime.now(datetime.UTC).date().isoformat()
         result = {"command": " ".join(command), "date": date, "machine": machine(), "rows": found}
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            result["rows"] = merged(json.loads(path.read_text()), result)
+        path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
+    """The new rows in the places of the old rows of the same cases; another machine's rows go."""
+    if old["machine"] != new["machine"]:
+        return new["rows"]
+    return list(({row["case"]: row for row in old["rows"]} | {row["case"]: row for row in new["rows"]}).values())
 
 
 def round_to(value: Any, digits: int) -> Any:

@@ -1,6 +1,6 @@
 """One update of a serial group, by rows and by spine: seconds, the ratio that FLOPs allow, and the gradients' distance.
 
-    python -m benchmarks.spine [--json] [--quick] [--threads 1] [--record]
+    python -m benchmarks.spine [--json] [--quick] [--threads 1] [--thought 2048] [--record]
 
 Rows run one by one, without padding, or in padded batches: the faster way counts. Both layouts take turns, and the
 median of each is reported. The distance is ‖g_spine − g_rows‖ / Σᵢ‖gᵢ‖, gᵢ the gradient of member i alone, the largest
@@ -9,7 +9,7 @@ over the parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from benchmarks.models import random_model, rows, serial_group, spines, update
 from benchmarks.record import Json, Record, publish, timed
 from laconic.groups import Group
 
-THOUGHTS = (512, 1024, 2048, 4096)
+THREADS, THOUGHTS = [1, 2], [512, 1024, 2048, 4096]
 ROUNDS = 5
 
 
@@ -30,16 +30,16 @@ def main(
     as_json: Json = False,
     record: Record = False,
     quick: Annotated[bool, typer.Option("--quick", help="One thread, few rounds, rows one by one only.")] = False,
-    threads: Annotated[list[int], typer.Option("--threads", help="Torch threads; may be repeated.")] = [1, 2],  # noqa: B006
+    threads: Annotated[list[int], typer.Option("--threads", help="Torch threads; may be repeated.")] = THREADS,
+    thought: Annotated[list[int], typer.Option("--thought", help="Tokens of thought; may be repeated.")] = THOUGHTS,
 ) -> None:
     for count in [1] if quick else threads:
         torch.set_num_threads(count)
-        publish(f"spine-{count}", cases(random_model(), count, quick), as_json=as_json, record=record and not quick)
+        publish(f"spine-{count}", cases(random_model(), count, thought, quick), as_json=as_json, record=record)
 
 
-def cases(model: Any, threads: int, quick: bool) -> Iterator[dict[str, Any]]:
-    update(model, spines(serial_group(64)))
-    for thought in THOUGHTS:
+def cases(model: Any, threads: int, thoughts: Sequence[int], quick: bool) -> Iterator[dict[str, Any]]:
+    for thought in thoughts:
         rounds = max(1, 1024 // thought) if quick else ROUNDS
         yield (
             {"case": f"thought-{thought}-threads-{threads}", "thought": thought}
@@ -51,6 +51,7 @@ def cases(model: Any, threads: int, quick: bool) -> Iterator[dict[str, Any]]:
 def compare(model: Any, group: Group, rounds: int, *, batched: bool) -> dict[str, Any]:
     """Seconds of both layouts over some rounds; padded rows are left out after a first round that they lose."""
     seconds: dict[str, list[float]] = {"spine": [], "one": [], "batched": []}
+    update(model, spines(group))  # the first of its size pays for memory
     for _ in range(rounds):
         seconds["spine"].append(timed(lambda: update(model, spines(group))))
         spine = gradients(model)
@@ -59,7 +60,6 @@ def compare(model: Any, group: Group, rounds: int, *, batched: bool) -> dict[str
         if batched:
             seconds["batched"].append(timed(lambda: update(model, rows(group))))
             batched = seconds["batched"][0] < seconds["one"][0]
-        seconds["spine"].append(timed(lambda: update(model, spines(group))))
     fastest = min(median(found) for found in (seconds["one"], seconds["batched"]) if found)
     ratio = fastest / median(seconds["spine"])
     flop_ratio = rows_work(rows(group)).flops(model) / spine_work(spines(group)).flops(model)

@@ -7,6 +7,7 @@ from benchmarks.dense_mask import dense, dense_mask
 from benchmarks.flops import Work, rows_work, spine_work
 from benchmarks.models import rows, serial_group, spines, update
 from benchmarks.performance import PAGE, rendered
+from benchmarks.record import merged
 from benchmarks.spine import compare
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -65,6 +66,13 @@ def test_a_comparison_names_its_ratio_and_finds_equal_gradients():
     row = compare(wide_model(), serial_group(9, 2), rounds=1, batched=True)
     assert row["ratio"] == row["seconds_rows"] / row["seconds_spine"]
     assert row["grad_rel_err"] <= 1e-5
+
+
+def test_a_case_measured_again_takes_the_place_of_its_row():
+    old = {"machine": {"cpu": "a"}, "rows": [{"case": "x", "ratio": 1}, {"case": "y", "ratio": 2}]}
+    again = {"machine": {"cpu": "a"}, "rows": [{"case": "x", "ratio": 3}]}
+    assert merged(old, again) == [{"case": "x", "ratio": 3}, {"case": "y", "ratio": 2}]
+    assert merged(old, again | {"machine": {"cpu": "b"}}) == [{"case": "x", "ratio": 3}]
 
 
 def test_the_page_says_what_was_recorded():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-LOGITS_PER_CHUNK = 2**24  # 64 MiB of float32
+LOGITS_PER_CHUNK = 2**26  # 256 MiB of float32; what fits one chunk is not computed twice
 
 
 def backbone_and_head(model: Any) -> tuple[Any, Any]:

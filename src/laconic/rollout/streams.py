@@ -93,6 +93,7 @@ class PromptStream:
         columns = torch.arange(self.width + longest, device=device)
         self.mask = (columns >= self.padding[:, None]).long()
         self.cache = growing_cache(self.model)
+        self.plain = all(isinstance(layer, GrowingLayer) for layer in self.cache.layers)
         count.prefill += sum(map(len, distinct))
         logits = self._push(tokens, (columns[: self.width] - self.padding[:, None]).clamp(min=0))
         self._take(rows)
@@ -121,9 +122,12 @@ class PromptStream:
         self.cache.batch_select_indices(order)
 
     def _push(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        mask = self.mask[:, : self.width]
+        if tokens.shape[1] == 1 and self.plain:
+            mask = mask[:, None, None].bool()  # ready as it is: the model need not make one at every token
         output = self.model(
             input_ids=tokens,
-            attention_mask=self.mask[:, : self.width],
+            attention_mask=mask,
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
