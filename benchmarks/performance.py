@@ -107,6 +107,21 @@ def trl_step() -> str:
     return against(found, sides) + f"\nTRL's step takes {found['rows'][0]['ratio']:.1f} times ours.\n" + source(found)
 
 
+def decode() -> str:
+    found = result("decode")
+    heads = ["model and batch", "laconic, tokens/s", "generate, tokens/s", "times faster"]
+    rows = [
+        [
+            row["case"],
+            f"{row['tokens_per_second_ours']:,.0f}",
+            f"{row['tokens_per_second_generate']:,.0f}",
+            f"{row['ratio']:.2f}",
+        ]
+        for row in found["rows"]
+    ]
+    return table(heads, rows) + source(found)
+
+
 def against(found: dict[str, Any], sides: dict[str, str]) -> str:
     """A step of one side above the other's."""
     row = found["rows"][0]
@@ -143,7 +158,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-TABLES = {made.__name__: made for made in (spine, dense_mask, memory, ceiling, growth, step, trl_step)}
+TABLES = {made.__name__: made for made in (spine, dense_mask, memory, ceiling, growth, decode, step, trl_step)}
 
 
 if __name__ == "__main__":

@@ -52,8 +52,13 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.buffers)
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        self.buffers = [buffer[indices] for buffer in self.buffers]
+        self.buffers = [self._selected(buffer, indices) for buffer in self.buffers]
         self._show()
+
+    def _selected(self, buffer: Tensor, indices: Tensor) -> Tensor:
+        fresh = buffer.new_empty(len(indices), *buffer.shape[1:])
+        fresh[:, :, : self.length] = buffer[:, :, : self.length][indices]  # room that is not used yet is not copied
+        return fresh
 
 
 def growing_cache(model: Any) -> DynamicCache:
