@@ -103,7 +103,7 @@ class Decoder:
         logits, result = stream.start(count)
         device, longest = logits.device, max(ask.longest for ask in asks)
         # row by row in the order of the stream; a place that only fills a shape gets a row of its own at the end
-        noise = torch.from_numpy(np.stack([keyed(ask.key).random(longest) for ask in asks]))
+        noise = torch.from_numpy(np.stack([keyed(ask.key).random(longest) for ask in asks])).to(device)
         ends = torch.tensor(sorted(self.end_ids), device=device)
         sampled = torch.zeros(len(asks) + 1, longest, dtype=torch.long, device=device)
         logprobs = torch.zeros(len(asks) + 1, longest, device=device)
@@ -113,9 +113,8 @@ class Decoder:
             torch.tensor(column, device=device)
             for column in zip(*((a.room, a.answer, a.thought is not None, a.opens) for a in asks), strict=True)
         )
-        noise = noise.to(device)
         room, answer, thinking, opens, noise = (x[result] for x in (room, answer, thinking, opens, noise))
-        done = result < 0
+        done, left = result < 0, len(asks)
         for t in range(longest):
             token, logprob = self.choose(logits, noise[:, t])
             sampled[result, t], logprobs[result, t] = token, logprob
@@ -127,18 +126,19 @@ class Decoder:
             room = torch.where(closes, answer + 1, room - 1)
             ended = torch.isin(token, ends)
             stops = (ended | (room == 0)) & ~done
-            for row in stops.nonzero()[:, 0].tolist():
+            stopped = stops.nonzero()[:, 0].tolist()
+            for row in stopped:
                 which = int(result[row])
                 lengths[which], cut[which] = t + 1, not ended[row]
                 stream.finish(row, which)
-            if advance and stops.any():
-                advance(int(stops.sum()))
+            if advance and stopped:
+                advance(len(stopped))
             done = done | stops
-            left = len(done) - int(done.sum())
+            left -= len(stopped)
             if left == 0:
                 break
             count.decode += left
-            if stops.any() and stream.size(~done) <= COMPACT * len(done):
+            if stopped and stream.size(~done) <= COMPACT * len(done):
                 order = stream.select(~done)
                 filler = order < 0
                 result, done, room, answer, thinking, noise, token = (

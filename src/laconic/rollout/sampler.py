@@ -90,9 +90,14 @@ class Sampler:
         branching = [i for i, at in enumerate(positions) if at]
         if not branching:
             return
+
+        def pushed(i: int, position: int) -> list[int]:
+            kept = [] if self.reuse else asks[i].prefix + spines[i].tokens[: spines[i].thought_start + position]
+            return kept + self.chat.inducer
+
         branch_asks = [
             Ask(
-                asks[i].prefix + spines[i].tokens[: spines[i].thought_start + position] + self.chat.inducer,
+                pushed(i, position),
                 key=f"{asks[i].key}/{position}",
                 answer=self.max_answer_tokens,
             )

@@ -29,6 +29,7 @@ class Problems:
 
     def __init__(self, problems: Sequence[Problem], seed: int) -> None:
         self.problems, self.seed, self.drawn = problems, seed, 0
+        self._epoch = -1
 
     def draw(self, count: int) -> list[Problem]:
         found = []
@@ -39,7 +40,7 @@ class Problems:
         return found
 
     def _order(self, epoch: int) -> Any:
-        if getattr(self, "_epoch", None) != epoch:
+        if self._epoch != epoch:
             self._epoch = epoch
             self._permutation = keyed(f"{self.seed}/epoch/{epoch}").permutation(len(self.problems))
         return self._permutation
