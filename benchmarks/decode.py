@@ -1,6 +1,7 @@
 """Rollout throughput: our decode loop against transformers' `model.generate`.
 
-The lab's base on its own problems: the same prompts, temperature 1, the same limit of new tokens, one thread. A token
+The lab's base on its own problems, and a random model of 21M parameters on random prompts: the same prompts,
+temperature 1, the same limit of new tokens, one thread. A token
 counts if it belongs to a row up to and including its end: what `generate` pads finished rows with does not. Repeats are
 interleaved, so that a busy machine slows both alike; figures are medians.
 
@@ -9,6 +10,7 @@ interleaved, so that a busy machine slows both alike; figures are medians.
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +20,7 @@ from typing import Any
 import torch
 import typer
 
+from benchmarks.models import PROMPT, VOCABULARY, random_model
 from benchmarks.record import Json, Record, publish
 from laconic.engines.local.model import SHIPPED, load_chat, load_model
 from laconic.lab.tokenizer import INDUCER
@@ -48,7 +51,14 @@ def lab(batch: int) -> Case:
     )
 
 
-CASES = [lambda b=b: lab(b) for b in (16, 64, 128, 256)]
+def larger(batch: int) -> Case:
+    """The 21M model ends a row at any of 128 ids of 8,192: with an even chance after 44 tokens."""
+    draw = random.Random(0)
+    prompts = [[draw.randrange(VOCABULARY) for _ in range(draw.randint(64, PROMPT))] for _ in range(batch)]
+    return Case(f"21M-batch-{batch}", lambda: random_model().eval(), prompts, frozenset(range(128)), 0, 128)
+
+
+CASES = [*(lambda b=b: lab(b) for b in (16, 64, 128, 256)), lambda: larger(128)]
 
 
 def ours(model: Any, case: Case, repeat: int) -> int:

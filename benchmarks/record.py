@@ -64,7 +64,10 @@ def publish(name: str, rows: Iterable[dict[str, Any]], *, as_json: bool, record:
         result = {"command": " ".join(command), "date": date, "machine": machine(), "rows": found}
         path = RESULTS / f"{name}.json"
         if path.exists():
-            result["rows"] = merged(json.loads(path.read_text()), result)
+            old = json.loads(path.read_text())
+            result["rows"] = merged(old, result)
+            if len(result["rows"]) > len(found) and old["command"] != result["command"]:
+                result["command"] = f"{old['command']}; {result['command']}"
         path.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 import random
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from laconic.groups import Branch, Group, Problem, Spine, Verdict
 
@@ -34,6 +43,8 @@ def tiny_model(kind: str = "qwen3", seed: int = 0, dtype: torch.dtype = torch.fl
         "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SHAPE, tie_word_embeddings=True)),
         "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
         "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE)),
+        # attention beside the feed-forward, half of each head rotated, LayerNorm, a head with a bias
+        "phi": lambda: PhiForCausalLM(PhiConfig(**SHAPE)),
     }[kind]()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -287,7 +287,7 @@ def words(kind):
     return Sampler(tiny_model(kind, dtype=torch.float64), Numbers(), 1.0, 1.0, 30, 9, cache_gb=1.0)
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "llama", "qwen2"])
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "qwen2", "phi"])
 @pytest.mark.parametrize(("spines", "exits"), [(1, 8), (3, 2)])
 def test_reused_keys_and_values_give_what_pushing_every_prefix_again_gives(kind, spines, exits):
     rng = random.Random(0)

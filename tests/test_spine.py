@@ -82,7 +82,7 @@ groups_of = st.builds(
     seed=st.integers(0, 10**6),
     aggregate=st.sampled_from(["sequence", "constant", "token"]),
     train_on=st.sampled_from(["all", "sampled", "sampled+close"]),
-    kind=st.sampled_from(["qwen3", "llama", "qwen2"]),
+    kind=st.sampled_from(["qwen3", "llama", "qwen2", "phi"]),
 )
 def test_any_groups_give_the_rows_loss_and_gradient_in_float64(groups, spines, exits, seed, aggregate, train_on, kind):
     model = exact_norms(tiny_model(kind))
@@ -90,7 +90,7 @@ def test_any_groups_give_the_rows_loss_and_gradient_in_float64(groups, spines, e
     assert_equal(model, groups, advantage, Objective(aggregate, train_on, CLOSE, exits, 20), 1e-10)
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "llama", "qwen2"])
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "qwen2", "phi"])
 @pytest.mark.parametrize(("method", "spines", "exits"), [("s-grpo", 1, 8), ("s-grpo", 3, 4), ("grpo-lambda", 4, 0)])
 def test_real_advantages_give_the_rows_gradient_in_float32(kind, method, spines, exits):
     model = tiny_model(kind, dtype=torch.float32)
@@ -185,7 +185,7 @@ def test_without_a_layout_the_attention_is_plain_sdpa():
 
 
 def test_models_that_fit_are_accepted():
-    for kind in ("qwen3", "llama", "qwen2"):
+    for kind in ("qwen3", "llama", "qwen2", "phi"):
         check_model(tiny_model(kind, dtype=torch.float32))
 
 

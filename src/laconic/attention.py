@@ -2,6 +2,8 @@
 
 A model told to `use_layouts` attends as a layout says wherever it is called with `laconic_layout=…`, and by plain SDPA
 everywhere else, masks and caches included. It stays that way: gradient checkpointing calls again in the backward pass.
+One new token a row is the exception: the query heads that share a key head become the rows of one product, so that a
+cache is read where it lies instead of being copied once for every query head.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
@@ -56,6 +59,11 @@ def attend(
     Raises:
         ValueError: the model asks for an attention that layouts do not know (sliding window, soft cap, sinks).
     """
+    if laconic_layout is None and query.shape[2] == 1:
+        (B, H, _, D), G = query.shape, key.shape[1]
+        grouped = query.view(B, G, H // G, D)
+        found = scaled_dot_product_attention(grouped, key, value, attention_mask, dropout, scale=scaling)
+        return found.reshape(B, 1, H, D), None
     if laconic_layout is None:
         plain = AttentionInterface()["sdpa"]
         return plain(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)

@@ -99,6 +99,8 @@ class PromptStream:
         self.mask = (columns >= self.padding[:, None]).long()
         self.cache = growing_cache(self.model)
         self.plain = all(isinstance(layer, GrowingLayer) for layer in self.cache.layers)
+        if self.plain and self.model.config._attn_implementation == "sdpa":
+            use_layouts(self.model)  # which reads a cache where it lies
         count.prefill += sum(map(len, distinct))
         logits = self._push(tokens, (columns[: self.width] - self.padding[:, None]).clamp(min=0))
         self._take(rows)
