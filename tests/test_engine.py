@@ -19,8 +19,9 @@ from laconic.engines.local import train
 from laconic.engines.local.build import build_engine
 from laconic.engines.local.checkpoint import save_checkpoint
 from laconic.engines.local.engine import Engine, Problems
+from laconic.engines.local.loop import take_step
 from laconic.engines.local.model import load_model
-from laconic.errors import LaconicError
+from laconic.errors import LaconicError, ModelError, NonFiniteError
 from laconic.grading import Grader
 from laconic.groups import Group, Problem, Verdict
 from laconic.report import write_report
@@ -349,6 +350,46 @@ def test_weights_that_are_not_finite_stop_the_rollout(build: Build, value: float
         next(engine.model.parameters())[7, 0] = value
     with pytest.raises(LaconicError, match="not finite") as caught:
         engine.step(1)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_groups_whose_gradient_is_not_finite_are_named(build: Build):
+    engine = build(train__refill_cap=0)
+    groups, _ = engine.rollout(1)
+    scores = engine.method.score(engine.batch(groups))
+    trained = [i for i, row in enumerate(scores.advantage) if row.any()]
+    assert len(trained) >= 2
+    broken = scores.advantage.clone()
+    broken[trained[1]] = math.nan
+    with pytest.raises(NonFiniteError) as caught:
+        engine.update(groups, broken, 1)
+    assert [group.problem.id for group in caught.value.groups] == [groups[trained[1]].problem.id]
+
+
+def test_a_step_that_is_not_finite_leaves_its_groups_to_look_at(build: Build, tmp_path: Path):
+    engine = build(train__refill_cap=0)
+    engine.optimizer.register_step_pre_hook(lambda *_: pytest.fail("an update was made"))
+
+    class Hopeless(type(engine.method)):
+        def advantage(self, reward_P_G, batch, spines):
+            return super().advantage(reward_P_G, batch, spines) * math.inf
+
+    engine.method = Hopeless()
+    with pytest.raises(NonFiniteError, match=r"step 1: the gradient is not finite .*non-finite\.jsonl\)$"):
+        take_step(engine, tmp_path, 1)
+    left = read_jsonl(tmp_path / "non-finite.jsonl")
+    assert left
+    assert all({"problem", "prompt", "gold", "spines"} <= set(line) for line in left)
+
+
+def test_a_step_without_memory_names_what_to_lower(build: Build, tmp_path: Path):
+    engine = build(rollout__cache_gb=1e6)
+    with torch.no_grad():  # a cache that no machine holds
+        engine.sampler.max_thought_tokens = 2**40
+    with pytest.raises(
+        ModelError, match=r"lower rollout\.cache_gb \(now 1e\+06\).*train\.micro_batch_tokens"
+    ) as caught:
+        take_step(engine, tmp_path, 1)
     assert "\n" not in str(caught.value)
 
 

@@ -143,7 +143,7 @@ def test_training_on_gsm8k_updates_the_model(source: Source, recipe: str, tmp_pa
 def test_evaluating_on_gsm8k_records_a_verdict_of_every_sample(source: Source, tmp_path: Path):
     arguments = ["--task", "gsm8k", "--path", source.data, "--split", "train", "--problems", 4, "--samples", 3]
     said = laconic("eval", source.model, *arguments, *BUDGETS, "--out", tmp_path / "run", "--json")
-    records = read_jsonl(tmp_path / "run" / "evaluations" / "model" / "records.jsonl")
+    records = read_jsonl(tmp_path / "run" / "evaluations" / "gsm8k" / "records.jsonl")
     check(records, source)
     verdicts = [Verdict(record["verdict"]) for record in records]
     assert len(verdicts) == 12

@@ -1,4 +1,4 @@
-"""The micro-lab: its task, its traces, its tokenizer and the base that ships."""
+"""The micro-lab: arithmetic, its traces and base; the tokenizer and the training that both tasks share."""
 
 import itertools
 import json
@@ -15,14 +15,14 @@ from laconic.errors import DataError, RunError
 from laconic.lab import base_path, build, problems, training
 from laconic.lab.arithmetic import Chain, Step, chains
 from laconic.lab.tokenizer import INDUCER, build_tokenizer
-from laconic.lab.traces import Habits, write
+from laconic.lab.traces import VOCABULARY, Habits, lesson, write
 
 CHAIN = Chain(6, (Step("-", 1), Step("*", 8)))
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer()
+    return build_tokenizer(VOCABULARY)
 
 
 def worked_out(prompt):
@@ -158,7 +158,8 @@ def test_an_unknown_word_is_the_unknown_token(tokenizer, word):
 def test_neither_the_prompt_nor_an_injected_inducer_is_a_target(tokenizer):
     inducer = tokenizer.encode(INDUCER)
     for seed in range(50):
-        ids, labels = training._example(tokenizer, training.BaseRecipe(cut=1), CHAIN, random.Random(seed))
+        rng = random.Random(seed)
+        ids, labels = training._example(tokenizer, 1.0, lesson(CHAIN, rng), rng)
         start = next(i for i in range(len(ids)) if ids[i : i + len(inducer)] == inducer)
         opened = ids.index(tokenizer.convert_tokens_to_ids("<think>"))
         assert labels[:opened] == [training.IGNORED] * opened
@@ -168,10 +169,11 @@ def test_neither_the_prompt_nor_an_injected_inducer_is_a_target(tokenizer):
 
 
 def test_a_cut_before_the_first_conclusion_aims_at_the_gold_and_later_at_the_last_conclusion(tokenizer):
-    recipe = training.BaseRecipe(cut=1, habits=Habits(rechecks=(0, 0, 1), slip=1, recheck_slip=1))
+    habits = Habits(rechecks=(0, 0, 1), slip=1, recheck_slip=1)
     seen = set()
     for seed in range(200):
-        ids, _ = training._example(tokenizer, recipe, CHAIN, random.Random(seed))
+        rng = random.Random(seed)
+        ids, _ = training._example(tokenizer, 1.0, lesson(CHAIN, rng, habits), rng)
         thought, _, answer = tokenizer.decode(ids, skip_special_tokens=True).partition("</think>\n\n")
         concluded = re.findall(r"so (\d \d)\.", thought)
         assert answer == (concluded[-1] if concluded else CHAIN.gold)
@@ -211,6 +213,18 @@ def test_measurements_are_added_to_the_card_and_keep_how_it_was_made(tmp_path):
     training.write_card(tmp_path, {"seed": 0})
     training.write_card(tmp_path, {"greedy": 0.9})
     assert json.loads((tmp_path / "lab.json").read_text()) == {"seed": 0, "greedy": 0.9}
+
+
+def test_the_tokenizer_of_the_base_that_ships_is_the_one_that_is_built(tmp_path, tokenizer):
+    tokenizer.save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (tmp_path / name).read_bytes() == (base_path() / name).read_bytes()
+
+
+def test_a_base_of_an_unknown_task_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(DataError, match="no task 'ballot'; use one of: arithmetic, ballots, ballots-4"):
+        build(tmp_path / "base", task="ballot")
+    assert not (tmp_path / "base").exists()
 
 
 def test_the_base_that_ships_is_small_and_made_by_the_default_recipe():

@@ -220,6 +220,13 @@ def test_grpo_one_right_of_four() -> None:
     near(get_method("grpo").score(batch([[R, W, W, W]])).advantage[0], [1.732051, -0.577350, -0.577350, -0.577350])
 
 
+def test_grpo_without_scaling_is_the_reward_less_its_mean() -> None:
+    scores = get_method("grpo", scale_rewards="none").score(
+        batch([[R, W, W, W], [R, R, W, R]], valid=[[True] * 4, [True, True, True, False]])
+    )
+    near(scores.advantage, [[0.75, -0.25, -0.25, -0.25], [1 / 3, 1 / 3, -2 / 3, 0]], atol=1e-6)
+
+
 def test_grpo_leaves_invalid_members_out_of_mean_and_deviation() -> None:
     scores = get_method("grpo").score(batch([[R, R, W, W]], valid=[[True, False, True, False]]))
     near(scores.reward[0], [1, 0, 0, 0])
@@ -237,6 +244,17 @@ def test_the_length_penalty_by_hand() -> None:
     near(scores.advantage[0], [0.812817, 0.595832, -1.408649])
 
 
+@pytest.mark.parametrize("name", PENALISED)
+def test_without_scaling_by_the_deviation_the_length_penalty_keeps_its_size(name: str) -> None:
+    # rewards as above, mean 0.6
+    mixed = get_method(name, scale_rewards="none").score(batch([[R, R, W]], [[100, 300, 50]]))
+    near(mixed.advantage[0], [0.346212, 0.253788, -0.6])
+    # one token apart and all right: ∓1 with std; 0.2·(0.731059 − 0.5) = 0.046212 without
+    close = batch([[R, R]], [[100, 101]])
+    near(get_method(name).score(close).advantage[0], [1, -1], atol=1e-4)
+    near(get_method(name, scale_rewards="none").score(close).advantage[0], [0.046212, -0.046212])
+
+
 def test_three_right_members_are_spread_by_the_population_deviation() -> None:
     # std of 100 200 300 is 81.6497, z = ∓1.224745, sigmoid(1.224745) = 0.772897
     scores = get_method("length-penalty", alpha=0.2).score(batch([[R, R, R]], [[100, 200, 300]]))
@@ -250,6 +268,11 @@ def test_a_length_penalty_follows_length_and_not_thought_length() -> None:
         GroupBatch(correct=correct, length=length, thought_length=torch.tensor([[90, 10]]))
     )
     near(scores.reward[0], [0.946212, 0.853788])
+
+
+@pytest.mark.parametrize("name", PENALISED)
+def test_equal_rewards_earn_exactly_zero_without_scaling_too(name: str) -> None:
+    assert get_method(name, scale_rewards="none").score(batch([[R] * 9])).advantage.eq(0).all()
 
 
 @pytest.mark.parametrize("name", PENALISED)
@@ -544,6 +567,8 @@ def test_an_unknown_method_near_to_none_names_them_all() -> None:
         ("length-penalty", {"alpha": 1.1}),
         ("length-penalty", {"alpha": math.inf}),
         ("length-penalty", {"drop": "all-right"}),
+        ("grpo", {"scale_rewards": "batch"}),
+        ("s-grpo", {"scale_rewards": "std"}),
         ("s-grpo", {"decay": 0.0}),
         ("s-grpo", {"decay": 1.5}),
         ("s-grpo", {"decay": None}),
@@ -579,14 +604,14 @@ def group_batches(draw: st.DrawFn, *, spines: bool = False, ragged: bool = True)
 
 
 @st.composite
-def scorings(draw: st.DrawFn) -> tuple[str, dict[str, float], GroupBatch]:
+def scorings(draw: st.DrawFn) -> tuple[str, dict[str, Any], GroupBatch]:
     """A method, its parameters anywhere in their ranges, and a batch it can score."""
     name = draw(st.sampled_from(ALL))
-    fractions = st.floats(0, 1)
+    fractions, scale = st.floats(0, 1), {"scale_rewards": st.sampled_from(["std", "none"])}
     parameters = {
-        "grpo": {},
-        "length-penalty": {"alpha": fractions},
-        "grpo-lambda": {"lam": fractions, "alpha": fractions},
+        "grpo": scale,
+        "length-penalty": {"alpha": fractions} | scale,
+        "grpo-lambda": {"lam": fractions, "alpha": fractions} | scale,
         "s-grpo": {"decay": st.floats(0, 1, exclude_min=True), "between": st.floats(0, 100)},
     }[name]
     return name, draw(st.fixed_dictionaries(parameters)), draw(group_batches(spines=name == "s-grpo"))
@@ -690,7 +715,7 @@ def test_spines_without_exits_and_full_between_weight_are_reward_minus_mean(grou
 @claim
 @given(scorings())
 def test_scores_are_finite_float32_zero_for_invalid_members_and_rewards_lie_in_0_to_1(
-    scoring: tuple[str, dict[str, float], GroupBatch],
+    scoring: tuple[str, dict[str, Any], GroupBatch],
 ) -> None:
     name, parameters, groups = scoring
     scores = get_method(name, **parameters).score(groups)
@@ -705,7 +730,7 @@ def test_scores_are_finite_float32_zero_for_invalid_members_and_rewards_lie_in_0
 
 @claim
 @given(scorings())
-def test_a_wrong_member_never_earns_more_than_a_right_one(scoring: tuple[str, dict[str, float], GroupBatch]) -> None:
+def test_a_wrong_member_never_earns_more_than_a_right_one(scoring: tuple[str, dict[str, Any], GroupBatch]) -> None:
     name, parameters, groups = scoring
     reward_P_G = get_method(name, **parameters).score(groups).reward
     assert reward_P_G[~groups.correct].eq(0).all()
@@ -714,7 +739,7 @@ def test_a_wrong_member_never_earns_more_than_a_right_one(scoring: tuple[str, di
 
 @claim
 @given(scorings())
-def test_scoring_is_pure(scoring: tuple[str, dict[str, float], GroupBatch]) -> None:
+def test_scoring_is_pure(scoring: tuple[str, dict[str, Any], GroupBatch]) -> None:
     name, parameters, groups = scoring
     before = [tensor.clone() for tensor in (groups.correct, groups.length, groups.valid)]
     method = get_method(name, **parameters)
@@ -727,7 +752,7 @@ def test_scoring_is_pure(scoring: tuple[str, dict[str, float], GroupBatch]) -> N
 @claim
 @given(scorings())
 def test_nothing_written_in_an_invalid_member_changes_a_score(
-    scoring: tuple[str, dict[str, float], GroupBatch],
+    scoring: tuple[str, dict[str, Any], GroupBatch],
 ) -> None:
     name, parameters, groups = scoring
     blank = GroupBatch(groups.correct, groups.length.masked_fill(~groups.valid, 0), groups.valid, groups.spines)

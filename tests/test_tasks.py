@@ -1,9 +1,13 @@
 """Tasks: what becomes of good records, and what is said of bad ones."""
 
+import hashlib
 import json
 import os
+import string
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pyarrow as pa
 import pytest
@@ -13,7 +17,8 @@ from pyarrow import parquet
 
 from laconic.errors import DataError
 from laconic.groups import Problem
-from laconic.tasks import list_tasks, load_task
+from laconic.tasks import PROMPTS, list_tasks, load_task, locate, overlap
+from laconic.tasks.prompts import CHOICE_PROMPTS, question
 
 # the hub's format, with a worked solution and its calculator marks
 HENS = {
@@ -47,12 +52,14 @@ def refusal_of(path, line, **options):
 
 
 def test_the_known_tasks_are_listed():
-    assert list_tasks() == ["arithmetic", "gsm8k", "jsonl"]
+    benchmarks = ["gsm8k", "math500", "amc23", "aime24", "aime25", "gpqa", "deepmath"]
+    assert list_tasks() == ["arithmetic", "ballots", "ballots-4", *benchmarks, "jsonl"]
 
 
 def test_an_unknown_task_is_answered_with_the_nearest_and_all_known():
-    assert refusal("gsm8") == "unknown task 'gsm8'; did you mean 'gsm8k'? known: arithmetic, gsm8k, jsonl"
-    assert refusal("poetry") == "unknown task 'poetry'; known: arithmetic, gsm8k, jsonl"
+    known = ", ".join(list_tasks())
+    assert refusal("gsm8") == f"unknown task 'gsm8'; did you mean 'gsm8k'? known: {known}"
+    assert refusal("poetry") == f"unknown task 'poetry'; known: {known}"
 
 
 def test_the_command_line_pays_for_no_library_it_does_not_use():
@@ -115,7 +122,7 @@ def test_gsm8k_refuses_a_solution_that_ends_in_no_number(tmp_path):
 
 def test_gsm8k_refuses_a_record_without_a_question(tmp_path):
     path = write(tmp_path / "a.jsonl", [{"query": "1?", "answer": "1"}])
-    assert refusal("gsm8k", path=path).startswith(f"{path}:1: no prompt ('prompt' or 'question' or 'problem'); add it")
+    assert refusal("gsm8k", path=path).startswith(f"{path}:1: no prompt ('question'); add it")
 
 
 def test_gsm8k_names_what_it_looked_for_in_a_folder(tmp_path):
@@ -154,12 +161,336 @@ except DataError as error:
     assert said.count("\n") == 1
 
 
-def test_gsm8ks_benchmark_files_are_read_whole(benchmarks):
-    train, test = (load_task("gsm8k", path=str(benchmarks), split=split) for split in ("train", "test"))
-    assert (len(train), len(test)) == (7473, 1319)
-    assert test[0].gold == "18"
-    assert "," not in "".join(problem.gold for problem in train + test)
-    assert len({problem.id for problem in train + test}) == 7473 + 1319
+# the other benchmarks, on invented records in the hub's formats
+
+TORUS = {
+    "problem": " What has one hole? ",
+    "solution": "It has one.",
+    "answer": "\\frac{2}{2}",
+    "subject": "Geometry",
+    "level": 2,
+    "unique_id": "test/geometry/1.json",
+}
+SOUP = {
+    "Question": "Which of these is best eaten with a spoon?\n",
+    "Correct Answer": "soup\n",
+    "Incorrect Answer 1": "bread",
+    "Incorrect Answer 2": "an apple",
+    "Incorrect Answer 3": "rice paper",
+    "Record ID": "rec1",
+    "High-level domain": "Cooking",
+}
+LIMIT = {"question": "Find the limit.", "final_answer": "\\infty", "difficulty": 5.5, "r1_solution_1": "so it grows"}
+LETTER = r"Please reason step by step, and put the letter of your final answer within \boxed{}."
+
+
+def test_math500_takes_the_level_as_difficulty(tmp_path):
+    path = write(tmp_path / "a.jsonl", [TORUS, {"id": "mine", "problem": "2?", "answer": "2", "level": 5}])
+    assert load_task("math500", path=path) == [
+        Problem("test/geometry/1.json", "math500", f"What has one hole?\n{BOXED}", "\\frac{2}{2}", "math", "2"),
+        Problem("mine", "math500", f"2?\n{BOXED}", "2", "math", "5"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (27.0, "27"),
+        ("27.0", "27"),
+        (0, "0"),
+        ("025", "25"),
+        ("000", "0"),
+        ("2,000", "2000"),
+        (0.5, "0.5"),
+        ("336^\\circ", "336"),
+        ("-04.50", "-4.50"),
+    ],
+)
+@pytest.mark.parametrize("task", ["amc23", "aime24", "aime25"])
+def test_the_answer_to_a_contest_problem_becomes_a_plain_number(tmp_path, task, answer, gold):
+    path = write(tmp_path / "a.jsonl", [{"id": 60, "problem": "How many?", "answer": answer}])
+    assert load_task(task, path=path) == [Problem("60", task, f"How many?\n{BOXED}", gold, "math", None)]
+
+
+def test_a_contest_answer_that_is_no_number_is_refused(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"problem": "How many?", "answer": "a few"}])
+    assert refusal("aime25", path=path).startswith(f"{path}:1: answer ends in no number")
+
+
+def test_gpqa_lists_four_answers_and_asks_for_a_letter(tmp_path):
+    (problem,) = load_task("gpqa", path=write(tmp_path / "a.jsonl", [SOUP]))
+    asked, *listed, instruction = problem.prompt.split("\n")
+    assert (problem.id, problem.kind, asked, instruction) == ("rec1", "choice", SOUP["Question"].strip(), LETTER)
+    answers = dict(line.split(") ") for line in listed)
+    assert list(answers) == ["A", "B", "C", "D"]
+    assert sorted(answers.values()) == ["an apple", "bread", "rice paper", "soup"]
+    assert answers[problem.gold] == "soup"
+
+
+def test_the_order_of_gpqas_answers_hangs_on_the_question_alone(tmp_path):
+    others = [SOUP | {"Question": f"{n}?", "Record ID": f"rec-{n}"} for n in range(200)]
+    problems = load_task("gpqa", path=write(tmp_path / "a.jsonl", [SOUP, *others]))
+    again = load_task("gpqa", path=write(tmp_path / "b.jsonl", [*reversed(others), SOUP]))
+    assert again == problems[1:][::-1] + problems[:1]
+    swapped = SOUP | {"Incorrect Answer 1": SOUP["Incorrect Answer 3"], "Incorrect Answer 3": "bread"}
+    assert load_task("gpqa", path=write(tmp_path / "c.jsonl", [swapped])) == problems[:1]
+    golds = [problem.gold for problem in problems]
+    assert all(30 <= golds.count(letter) <= 75 for letter in "ABCD")  # 50 each, within four standard deviations
+
+
+def test_gpqa_needs_four_answers(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{name: SOUP[name] for name in SOUP if name != "Incorrect Answer 2"}])
+    assert refusal("gpqa", path=path) == f"{path}:1: no wrong2 ('Incorrect Answer 2'); add it"
+
+
+def test_deepmath_leaves_out_what_it_cannot_use_and_says_so_once(tmp_path, capsys):
+    records = [LIMIT, LIMIT | {"final_answer": " "}, LIMIT | {"final_answer": None}, LIMIT | {"final_answer": "Yes"}]
+    path = write(tmp_path / "a.jsonl", records)
+    problems = load_task("deepmath", path=path)
+    assert [(p.id, p.gold, p.difficulty) for p in problems] == [
+        ("deepmath-train-1", "\\infty", "5.5"),
+        ("deepmath-train-4", "Yes", "5.5"),
+    ]
+    said = capsys.readouterr().err
+    assert said.startswith(f"deepmath: 2 of 4 records left out; the first: {path}:2: no gold ('final_answer')")
+    assert said.count("\n") == 1
+
+
+def test_a_file_that_is_not_deepmaths_is_refused(tmp_path):
+    assert ":1: no prompt ('question')" in refusal("deepmath", path=write(tmp_path / "a.jsonl", [TORUS, TORUS]))
+
+
+def test_a_data_set_in_shards_is_read_in_order(tmp_path):
+    (tmp_path / "data").mkdir()
+    for shard in range(2):
+        rows = [LIMIT | {"question": f"{shard} {row}?"} for row in range(2)]
+        parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "data" / f"train-{shard:05d}-of-00002.parquet")
+    problems = load_task("deepmath", path=str(tmp_path), prompt="plain")
+    assert [p.prompt for p in problems] == ["0 0?", "0 1?", "1 0?", "1 1?"]
+    assert problems[3].id == "deepmath-train-4"
+    where = locate("deepmath", path=str(tmp_path))
+    both = b"".join(file.read_bytes() for file in sorted((tmp_path / "data").iterdir()))
+    assert where["path"] == str(tmp_path / "data")
+    assert where["sha256"] == hashlib.sha256(both).hexdigest()
+    (tmp_path / "data" / "train-00000-of-00002.parquet").rename(tmp_path / "data" / "train-00002-of-00002.parquet")
+    assert "has 2 files data/train-*.parquet" in refusal("deepmath", path=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["aime24.jsonl", "aime24_test.jsonl", "train.jsonl"])
+def test_a_benchmark_of_one_split_is_found_in_a_folder(tmp_path, name):
+    path = write(tmp_path / name, [{"problem": "1?", "answer": "1"}])
+    assert load_task("aime24", path=str(tmp_path)) == load_task("aime24", path=path)
+
+
+def test_a_benchmark_without_the_split_names_what_it_has():
+    assert refusal("math500", split="train") == "math500 has no split 'train'; use 'test'"
+    assert refusal("deepmath", split="test") == "deepmath has no split 'test'; use 'train'"
+
+
+# prompts
+
+
+@pytest.mark.parametrize("prompt", list(PROMPTS))
+def test_a_prompt_option_adds_its_sentence_to_the_question(tmp_path, prompt):
+    path = write(tmp_path / "a.jsonl", [{"problem": "1?", "answer": "1"}])
+    (problem,) = load_task("aime24", path=path, prompt=prompt)
+    assert problem.prompt == "\n".join(filter(None, ["1?", PROMPTS[prompt]]))
+    (chosen,) = load_task("gpqa", path=write(tmp_path / "b.jsonl", [SOUP]), prompt=prompt)
+    assert chosen.prompt.split("\n")[5:] == [CHOICE_PROMPTS[prompt]] * bool(CHOICE_PROMPTS[prompt])
+    assert question(problem.prompt).strip() == "1?"
+    assert question(chosen.prompt).count("\n") >= 4
+
+
+def test_both_kinds_of_question_know_the_same_options():
+    assert list(PROMPTS) == list(CHOICE_PROMPTS) == ["boxed", "answer-boxed", "plain"]
+    assert PROMPTS["boxed"] == BOXED
+
+
+def test_an_option_given_for_a_users_own_problems_suits_each_of_them(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"prompt": "1?", "gold": "1"}, {"prompt": "A?", "gold": "A", "kind": "choice"}])
+    assert [p.prompt for p in load_task("jsonl", path=path, prompt="boxed")] == [f"1?\n{BOXED}", f"A?\n{LETTER}"]
+    assert [p.prompt for p in load_task("jsonl", path=path)] == ["1?", "A?"]
+
+
+def test_no_box_is_asked_for_where_the_whole_answer_is_compared():
+    assert refusal("arithmetic", prompt="boxed") == (
+        "arithmetic problem 'arithmetic-train-0' is of kind exact: its whole answer is compared, so prompt 'boxed' "
+        "would make every answer wrong; leave prompt out"
+    )
+    assert load_task("arithmetic", limit=3, prompt="plain") == load_task("arithmetic", limit=3)
+
+
+def test_an_unknown_prompt_is_answered_with_the_nearest_and_all_known():
+    assert refusal("arithmetic", prompt="box") == (
+        "unknown prompt 'box'; did you mean 'boxed'? known: boxed, answer-boxed, plain"
+    )
+
+
+# where data came from
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Knows one commit of every data set, and lets nobody at gated ones."""
+
+    def do_GET(self):
+        gated = "gpqa" in self.path and "revision" not in self.path
+        body = b"{}" if gated else json.dumps({"id": "owner/name", "sha": COMMIT, "siblings": []}).encode()
+        unknown = "revision/nowhere" in self.path
+        self.send_response(404 if unknown else 403 if gated else 200)
+        if unknown:
+            self.send_header("X-Error-Code", "RevisionNotFound")
+        if gated:
+            self.send_header("X-Error-Code", "GatedRepo")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """What python code prints whose hub is a server of ours, and nothing was downloaded before."""
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    known = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    hub = known | {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "home")}
+
+    def run(expression):
+        code = (
+            "from laconic.errors import DataError\nfrom laconic.tasks import load_task, locate\n"
+            f"try:\n    print({expression})\nexcept DataError as error:\n    print(error)\n"
+        )
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, capture_output=True, text=True, check=True, env=hub).stdout.rstrip("\n")
+
+    yield run
+    server.shutdown()
+
+
+def test_data_of_the_hub_is_located_by_its_commit(ask):
+    found = {"task": "gsm8k", "split": "test", "hub": "openai/gsm8k", "config": "main", "revision": COMMIT}
+    assert ask("locate('gsm8k', split='test')") == str(found)
+    assert ask("locate('gsm8k', split='test', revision='v1')") == str(found)
+
+
+def test_an_unknown_revision_of_the_hub_is_one_line(ask):
+    said = ask("locate('gsm8k', revision='nowhere')")
+    assert said.startswith("openai/gsm8k cannot be loaded from the hub (")
+    assert "\n" not in said
+
+
+def test_a_gated_data_set_says_how_to_get_access(ask):
+    assert ask("load_task('gpqa')") == (
+        "Idavidrein/gpqa is gated: accept its terms at https://huggingface.co/datasets/Idavidrein/gpqa and log in with "
+        "`hf auth login`, or give path, a local copy of it"
+    )
+
+
+def test_a_full_commit_is_taken_at_its_word():
+    assert locate("math500", revision=COMMIT) == {
+        "task": "math500",
+        "split": "test",
+        "hub": "HuggingFaceH4/MATH-500",
+        "revision": COMMIT,
+    }
+
+
+def test_a_local_file_is_located_by_its_sha256(tmp_path):
+    path = write(tmp_path / "aime24.jsonl", [{"problem": "1?", "answer": "1"}])
+    digest = hashlib.sha256((tmp_path / "aime24.jsonl").read_bytes()).hexdigest()
+    assert locate("aime24", path=str(tmp_path)) == {"task": "aime24", "split": "test", "path": path, "sha256": digest}
+    assert locate("jsonl", path=path) == {"task": "jsonl", "split": None, "path": path, "sha256": digest}
+
+
+def test_the_labs_problems_come_from_laconic_itself():
+    assert locate("arithmetic", split="test") == {"task": "arithmetic", "split": "test"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"name": "poetry"}, "unknown task 'poetry'"),
+        ({"name": "gsm8k", "split": "dev"}, "gsm8k has no split 'dev'"),
+        ({"name": "gsm8k", "path": "no.jsonl"}, "no.jsonl does not exist; check the path"),
+        ({"name": "jsonl"}, "task jsonl needs the path"),
+    ],
+)
+def test_what_cannot_be_located_is_refused(options, said):
+    with pytest.raises(DataError, match=said):
+        locate(**options)
+
+
+# overlap
+
+
+def told(name, *prompts):
+    return [Problem(f"{name}{n}", name, prompt, "1") for n, prompt in enumerate(prompts)]
+
+
+ALPHABET = list(string.ascii_lowercase)
+
+
+def test_thirteen_words_in_a_row_are_an_overlap_and_twelve_are_not():
+    train = told("train", " ".join(ALPHABET[:20]), " ".join(ALPHABET[:8] + ALPHABET[18:]))
+    test = told("test", " ".join(ALPHABET[7:]), " ".join(ALPHABET[8:]), "x " * 30)
+    assert overlap(train, test) == [("train0", "test0")]  # h … t are 13 words, i … t are 12
+    assert overlap(train, test, n=12) == [("train0", "test0"), ("train0", "test1")]
+
+
+def test_case_punctuation_and_width_do_not_hide_an_overlap():
+    words = "How many of the forty-two hens in Ann's yard lay five eggs a week, each?"
+    hidden = words.upper().replace(",", " ;").replace(" ", "\n").replace("A", "\uff21")
+    assert overlap(told("train", words), told("test", f"Tell me: {hidden}")) == [("train0", "test0")]
+
+
+def test_the_instruction_is_no_overlap(tmp_path):
+    pairs = [
+        {"problem": "Find the area of the first shape.", "answer": 1},
+        {"problem": "Count the holes.", "answer": 2},
+    ]
+    paths = [write(tmp_path / f"{n}.jsonl", [pair]) for n, pair in enumerate(pairs)]
+    for prompt in PROMPTS:
+        assert not overlap(*(load_task("aime24", path=path, prompt=prompt) for path in paths), n=3)
+
+
+def test_short_texts_overlap_where_they_are_the_same():
+    train = told("train", "What is 2 + 2?", "What is 2 - 2?", " ".join(ALPHABET))
+    assert overlap(train, told("test", "what is 2+2", "a b c", "")) == [("train0", "test0")]
+
+
+def test_a_pair_is_named_once_in_the_order_of_the_training_problems():
+    text = " ".join(ALPHABET)
+    assert overlap(told("a", text, "x", text), told("b", text, text)) == [
+        ("a0", "b0"),
+        ("a0", "b1"),
+        ("a2", "b0"),
+        ("a2", "b1"),
+    ]
+
+
+def test_the_labs_splits_share_no_problem():
+    train, test = (load_task("arithmetic", split=split) for split in ("train", "test"))
+    assert overlap(train, test, n=1000) == []
+
+
+WORDS = st.lists(st.sampled_from("abc"), max_size=12)
+
+
+@given(st.lists(WORDS, max_size=4), st.lists(WORDS, max_size=4), st.integers(1, 5))
+def test_overlap_agrees_with_comparing_every_pair(train, test, n):
+    def grams(words):
+        return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)} or {("", *words)}
+
+    expected = [(f"a{i}", f"b{j}") for i, a in enumerate(train) for j, b in enumerate(test) if grams(a) & grams(b)]
+    assert overlap(told("a", *map(" ".join, train)), told("b", *map(" ".join, test)), n) == expected
 
 
 # jsonl

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from laconic.errors import RecipeError
 
@@ -27,7 +27,9 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
-    path: str = Field("lab/arithmetic", description="Checkpoint folder, hub id, or `lab/arithmetic`, the shipped base.")
+    path: str = Field(
+        "lab/arithmetic", description="Checkpoint folder, hub id, or a shipped base: `lab/arithmetic`, `lab/ballots`."
+    )
     revision: str | None = Field(None, description="Hub revision; unused for a local folder.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU, else float32.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -39,9 +41,28 @@ class TaskSection(Section):
     name: str = "arithmetic"
     path: str | None = Field(None, description="Local file or folder; without it the task's hub data set is loaded.")
     split: str = "train"
-    revision: str | None = Field(None, description="Hub revision of the data set.")
+    revision: str | None = Field(None, description="Hub revision of the data set; a run records its commit.")
+    prompt: str | None = Field(
+        None, description="boxed, answer-boxed or plain; default: boxed for benchmarks, else plain."
+    )
     limit: int | None = Field(None, ge=1, description="Use only so many problems, drawn by the run's seed.")
     fields: dict[str, str] = Field({}, description="For `jsonl`: our field names → the file's.")
+    solved_of: int = Field(8, ge=1, description="Samples a problem behind `solved`.")
+    solved: tuple[int, int] | None = Field(
+        None, description="Keep problems of which the model solves so many samples, from … to; GRPO-λ's paper: [2, 6]."
+    )
+
+    solved_from: str | None = Field(
+        None, description="`records.jsonl` of `laconic eval` on these problems, to count in instead of sampling here."
+    )
+
+    @field_validator("solved")
+    @classmethod
+    def _solved_fits(cls, solved: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
+        most = info.data.get("solved_of", 8)
+        if solved is not None and not 0 <= solved[0] <= solved[1] <= most:
+            raise ValueError(f"two counts, the lower first, from 0 to task.solved_of = {most}")
+        return solved
 
 
 class MethodSection(BaseModel):
@@ -106,6 +127,7 @@ class EvalSection(Section):
     task: str | None = Field(None, description="Default: the training task.")
     path: str | None = Field(None, description="Default: the training task's path.")
     split: str = "test"
+    revision: str | None = Field(None, description="Hub revision; default: the training task's, if the same.")
     problems: int | None = Field(200, ge=2, description="Held-out problems, drawn by `seed`; unset: all.")
     samples: int = Field(4, ge=1, description="Samples per problem.")
     temperature: float = Field(0.6, ge=0, le=2, description="0 = greedy.")
@@ -118,6 +140,14 @@ class EvalSection(Section):
 class RunSection(Section):
     seed: int = Field(0, ge=0)
     dir: str | None = Field(None, description="Run directory; default runs/<recipe>-<time>.")
+    track: list[Literal["tensorboard", "trackio", "wandb"]] = Field(
+        [], description="Where each step's figures go beside metrics.jsonl; each needs the extra of its name."
+    )
+
+
+class ClusterSection(Section):
+    nodes: int = Field(1, ge=1, description="Machines of the verl engine.")
+    gpus: int = Field(0, ge=0, description="GPUs of each; 0 = what is there.")
 
 
 class Recipe(Section):
@@ -132,6 +162,7 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     eval: EvalSection = EvalSection()
     run: RunSection = RunSection()
+    cluster: ClusterSection = ClusterSection()
 
     def dump(self) -> str:
         return tomli_w.dumps(self.model_dump(exclude_none=True))
@@ -211,7 +242,7 @@ def explain(error: ValidationError, model: type[BaseModel], section: str = "") -
         model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
     known = list(model.model_fields)
     nearest = get_close_matches(str(first["loc"][-1]), known, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known) or 'none; leave it out'}"
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known)}"
     return f"unknown key {where}; {hint}"
 
 
@@ -241,6 +272,8 @@ def _resolve(recipe: Recipe) -> Recipe:
     if recipe.eval.task is None:
         recipe.eval.task = recipe.task.name
         recipe.eval.path = recipe.eval.path or recipe.task.path
+    if recipe.eval.task == recipe.task.name:
+        recipe.eval.revision = recipe.eval.revision or recipe.task.revision
     recipe.eval.max_thought_tokens = recipe.eval.max_thought_tokens or rollout.max_thought_tokens
     recipe.eval.max_answer_tokens = recipe.eval.max_answer_tokens or rollout.max_answer_tokens
     return recipe

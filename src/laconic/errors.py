@@ -1,6 +1,11 @@
 """The errors a user can mend. Each message is one line: what is wrong, then what to do."""
 
-from pathlib import Path
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from laconic.groups import Group
 
 
 class LaconicError(Exception):
@@ -27,8 +32,16 @@ class GraderError(LaconicError):
     """The grading worker cannot be started, or a kind of answer is unknown."""
 
 
-class Interrupted(Exception):  # noqa: N818 - a user's wish, not an error
-    """The user asked a run to stop; its last step was finished and saved."""
+class ServerError(LaconicError):
+    """A server cannot be reached, refuses what is asked of it, or does not offer what is needed."""
 
-    def __init__(self, run: Path, step: int) -> None:
-        super().__init__(f"stopped after step {step}; continue with: laconic train --resume {run}")
+
+class NonFiniteError(LaconicError):
+    """A gradient is not finite. The command line exits with code 3, so that a script can tell it from a mistake."""
+
+    groups: list[Group]
+    """Whose gradient it was, once that is known."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a user's wish, not an error
+    """The user asked for a stop; what was done is saved, and the message says how to go on."""

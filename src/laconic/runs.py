@@ -8,6 +8,7 @@ diagnosis/<label>/{summary.json, records.jsonl} report.html
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -68,18 +69,6 @@ def start_run(directory: str | Path, recipe: str) -> Path:
     write_text(run / "recipe.toml", recipe)
     write_json(run / "manifest.json", manifest())
     return run
-
-
-@contextmanager
-def fresh_run(directory: str | Path) -> Iterator[Path]:
-    """A run directory with its manifest, for work that is worth nothing unfinished: gone again if it fails."""
-    run = create_run(directory)
-    try:
-        write_json(run / "manifest.json", manifest())
-        yield run
-    except BaseException:
-        shutil.rmtree(run)
-        raise
 
 
 def timestamped(name: str) -> Path:
@@ -183,6 +172,61 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         except ValueError:  # malformed JSON or UTF-8
             raise RunError(f"{path}:{number} is not valid JSON; write it again with the command that made it") from None
     return records
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Holds a run directory for this process alone. The lock goes with the process, however it ends.
+
+    Raises:
+        RunError: another process works in it.
+    """
+    with disk_errors(run):
+        handle = (run / ".lock").open("w")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"another process works in {run}; wait for it, or choose another directory") from None
+        yield
+
+
+class Journal:
+    """A log of work in progress that loses nothing written, whenever the process is killed. Use it as a context.
+
+    A line that a killed process left unfinished is cut off before more is appended; appended records are on the disk
+    when `append` returns; a second process that opens the same log is refused.
+
+    Raises:
+        RunError: another process has it open, or it cannot be read or written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Journal:
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("a+b")
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.file.close()
+            raise RunError(f"another process is writing {self.path}; wait for it, or choose another --out") from None
+        self.records = read_jsonl(self.path)
+        self.file.seek(0)
+        self.file.truncate(self.file.read().rfind(b"\n") + 1)
+        return self
+
+    def append(self, records: Iterable[dict[str, Any]]) -> None:
+        with disk_errors(self.path):
+            self.file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode())
+            self.file.flush()
+            os.fsync(self.file.fileno())
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The micro-lab: a task, a tokenizer and a base model small enough to watch every method at work on one CPU core.
+"""The micro-lab: tasks, tokenizers and base models small enough to watch every method at work on one CPU core.
 
-The base is an ordinary Qwen3 checkpoint of about 100,000 parameters that really thinks, and thinks too long.
+A base is an ordinary Qwen3 checkpoint of about 100,000 parameters that really thinks, and thinks too long.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["base_path", "build", "problems"]
 
 
-def base_path() -> Path:
-    """The folder of the base model that ships with laconic: weights, tokenizer and `lab.json`."""
-    return Path(__file__).parent / "base" / "arithmetic"
+def base_path(task: str = "arithmetic") -> Path:
+    """The folder of a base model that ships with laconic, `arithmetic` or `ballots`: weights, tokenizer, `lab.json`."""
+    return Path(__file__).parent / "base" / task
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""A word-level tokenizer in Qwen3's chat format, small enough that a thought of the lab is about 80 tokens.
+"""Word-level tokenizers in Qwen3's chat format, small enough that a thought of the lab is about 60 to 110 tokens.
 
 As in Qwen3, `<think>` and `</think>` are single tokens that decoding keeps, while the turn markers are special.
 """
@@ -6,12 +6,10 @@ As in Qwen3, `<think>` and `</think>` are single tokens that decoding keeps, whi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-
-from laconic.lab.arithmetic import NAMES, OPERATORS
-from laconic.lab.traces import OPENERS
 
 INDUCER = "Time is limited, stop thinking and start answering.\n</think>\n\n"
 MAX_LENGTH = 512
@@ -25,15 +23,18 @@ _MARKERS = ("<think>", "</think>")
 _WORD = "\n\n|\n|[A-Za-z]+|[0-9]|[^A-Za-z0-9 \n]"
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer of every lab base; a word it does not know becomes `<unk>`."""
-    text = " ".join((INDUCER.replace(_MARKERS[1], ""), *OPENERS, "system user assistant so ? = ;"))
-    words = {"\n", "\n\n", *"0123456789", *NAMES, *OPERATORS, *re.findall(_WORD, text)}
-    vocabulary = {word: index for index, word in enumerate((*_SPECIAL, *_MARKERS, *sorted(words)))}
+def build_tokenizer(vocabulary: Iterable[str]) -> PreTrainedTokenizerFast:
+    """The tokenizer of a task's words and of what every conversation is made of; other words become `<unk>`."""
+    chat = re.findall(_WORD, f"{INDUCER.replace(_MARKERS[1], ' ')} system user assistant")
+    words = {*chat, *vocabulary}
+    # words that mix letters, digits and signs are matched first, the longer before those they begin with
+    mixed = sorted((word for word in words if not re.fullmatch(_WORD, word)), key=lambda word: (-len(word), word))
+    pattern = "|".join([*map(re.escape, mixed), _WORD])
+    ids = {word: index for index, word in enumerate((*_SPECIAL, *_MARKERS, *sorted(words)))}
 
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split(Regex(_WORD), "isolated")]
+        [pre_tokenizers.Split(" ", "removed"), pre_tokenizers.Split(Regex(pattern), "isolated")]
     )
     # words joined by spaces, none before punctuation or around a line break
     tokenizer.decoder = decoders.Sequence(

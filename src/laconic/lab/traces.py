@@ -1,4 +1,4 @@
-"""How the lab's base learns to think: traces that derive the answer, then check it again and again.
+"""How the base of `arithmetic` learns to think: traces that derive the answer, then check it again and again.
 
     a = 6 ; b = 6 - 1 = 5 ; c = 5 * 8 = 0 ; so 5 0 .
     wait , a = 6 ; b = 6 - 1 = 5 ; c = 5 * 8 = 0 ; so 5 0 .
@@ -10,11 +10,14 @@ mend a slip or break what was right.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from laconic.lab.arithmetic import NAMES, Chain
+from laconic.lab.arithmetic import NAMES, OPERATORS, Chain, chains
+from laconic.lab.lesson import Lesson
 
 OPENERS = ("wait ,", "check again :", "let me check :", "hmm ,")
+VOCABULARY = (*"0123456789?=;.", *NAMES, *OPERATORS, "so", *" ".join(OPENERS).split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,23 @@ def write(chain: Chain, rng: random.Random, habits: Habits = Habits()) -> Trace:
         lines.append(f"{rng.choice(OPENERS)} {line}" if index else line)
         conclusions.append(conclusion)
     return Trace("\n".join(lines), tuple(conclusions))
+
+
+def lessons(rng: random.Random, habits: Habits) -> Iterator[Lesson]:
+    """Endless lessons on the train split."""
+    return (lesson(chain, rng, habits) for chain in chains("train", rng))
+
+
+def lesson(chain: Chain, rng: random.Random, habits: Habits = Habits()) -> Lesson:
+    """A trace to learn from. Cut, its answer is the last conclusion there was time for."""
+    trace = write(chain, rng, habits)
+
+    def answer_at(words: Sequence[str]) -> str:
+        concluded = words.count(".")
+        # before the first conclusion the right one is the best to aim at
+        return trace.conclusions[concluded - 1] if concluded else chain.gold
+
+    return Lesson(chain.prompt, trace.thought, trace.answer, answer_at)
 
 
 def _pass(chain: Chain, rng: random.Random, slip: float) -> tuple[str, str]:

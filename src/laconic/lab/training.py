@@ -1,4 +1,4 @@
-"""Train the lab's base by supervised learning on overthinking traces: about 3 minutes on one CPU core."""
+"""Train a base by supervised learning on a task's traces: about 3 minutes on one CPU core."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from laconic.lab import arithmetic, traces
+from laconic.errors import DataError
+from laconic.lab import ballots, traces
+from laconic.lab.lesson import Lesson
 from laconic.lab.tokenizer import INDUCER, MAX_LENGTH, build_tokenizer
 from laconic.runs import create_run, read_json, write_json
 
@@ -42,28 +45,69 @@ class BaseRecipe:
     warmup: int = 50
     decay: float = 0.4
     cut: float = 0.5
-    habits: traces.Habits = field(default_factory=traces.Habits)
+    habits: traces.Habits | ballots.Habits = field(default_factory=traces.Habits)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What the base of one task is taught.
+
+    Args:
+        vocabulary: the words of its problems and traces.
+        lessons: from a source of randomness and the recipe's habits, what to imitate, without end.
+        recipe: how its base that ships was made.
+    """
+
+    vocabulary: tuple[str, ...]
+    lessons: Callable[[random.Random, Any], Iterator[Lesson]]
+    recipe: BaseRecipe
+
+
+_BALLOTS = BaseRecipe(steps=1800, cut=0.15, habits=ballots.Habits())
+COURSES = {
+    "arithmetic": Course(traces.VOCABULARY, traces.lessons, BaseRecipe()),
+    **{poll.name: Course(ballots.VOCABULARY, partial(ballots.lessons, poll), _BALLOTS) for poll in ballots.POLLS},
+}
+
+
+def course(task: str) -> Course:
+    """What the base of a lab task is taught.
+
+    Raises:
+        DataError: the lab has no such task.
+    """
+    if task not in COURSES:
+        raise DataError(f"the lab has no task {task!r}; use one of: {', '.join(COURSES)}")
+    return COURSES[task]
 
 
 def build(
-    out: Path, seed: int = 0, recipe: BaseRecipe | None = None, progress: Callable[[int, float], None] | None = None
+    out: Path,
+    seed: int = 0,
+    recipe: BaseRecipe | None = None,
+    progress: Callable[[int, float], None] | None = None,
+    *,
+    task: str = "arithmetic",
 ) -> None:
-    """Train a base and write it to the new folder `out` in Hugging Face's layout, with `lab.json`.
+    """Train a base of a lab task and write it to the new folder `out` in Hugging Face's layout, with `lab.json`.
 
     The caller sets torch's threads and random state is the function's own. `progress(step, loss)` is called after
     every step; loss is in nats per trained token.
 
     Raises:
+        DataError: the lab has no such task.
         RunError: `out` has something in it already, or cannot be made.
     """
+    taught = course(task)
+    recipe = recipe or taught.recipe
     create_run(out)
-    recipe = recipe or BaseRecipe()
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(taught.vocabulary)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(_config(tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    batches = _batches(tokenizer, recipe, random.Random(seed))
+    rng = random.Random(seed)
+    batches = _batches(tokenizer, recipe, taught.lessons(rng, recipe.habits), rng)
     model.train()
     for step, (ids_B_T, labels_B_T) in enumerate(itertools.islice(batches, recipe.steps)):
         for group in optimizer.param_groups:
@@ -90,7 +134,7 @@ def build(
     )
     model.eval().save_pretrained(part)
     tokenizer.save_pretrained(part)
-    write_card(part, {"task": "arithmetic", "seed": seed, "recipe": asdict(recipe)})
+    write_card(part, {"task": task, "seed": seed, "recipe": asdict(recipe)})
     os.replace(part, out)
 
 
@@ -124,7 +168,7 @@ def _schedule(step: int, recipe: BaseRecipe) -> float:
 
 
 def _example(
-    tokenizer: PreTrainedTokenizerFast, recipe: BaseRecipe, chain: arithmetic.Chain, rng: random.Random
+    tokenizer: PreTrainedTokenizerFast, cut: float, lesson: Lesson, rng: random.Random
 ) -> tuple[list[int], list[int]]:
     """Token ids and labels of one conversation; neither the prompt nor an injected inducer is a target."""
 
@@ -132,32 +176,28 @@ def _example(
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    turn = [{"role": "user", "content": chain.prompt}]
+    turn = [{"role": "user", "content": lesson.prompt}]
     prompt = encode(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-    trace = traces.write(chain, rng, recipe.habits)
-    thought, answer = encode(f"\n{trace.thought}\n"), trace.answer
+    thought = encode(f"\n{lesson.thought}\n")
     opened, closed, inducer = encode("<think>"), encode("</think>\n\n"), encode(INDUCER)
-    if rng.random() >= recipe.cut:
-        ids = prompt + opened + thought + closed + encode(f"{answer}<|im_end|>")
+    if rng.random() >= cut:
+        ids = prompt + opened + thought + closed + encode(f"{lesson.answer}<|im_end|>")
         return ids, [IGNORED] * len(prompt) + ids[len(prompt) :]
     thought = thought[: rng.randint(0, len(thought))]
-    # the answer is the last conclusion there was time for; before the first, the right one is the best to aim at
-    concluded = thought.count(tokenizer.convert_tokens_to_ids("."))
-    answer = trace.conclusions[concluded - 1] if concluded else chain.gold
     before = prompt + opened + thought + inducer
-    after = encode(f"{answer}<|im_end|>")
+    after = encode(f"{lesson.answer_at(tokenizer.convert_ids_to_tokens(thought))}<|im_end|>")
     labels = [IGNORED] * len(prompt) + opened + thought + [IGNORED] * len(inducer) + after
     return before + after, labels
 
 
 def _batches(
-    tokenizer: PreTrainedTokenizerFast, recipe: BaseRecipe, rng: random.Random
+    tokenizer: PreTrainedTokenizerFast, recipe: BaseRecipe, lessons: Iterator[Lesson], rng: random.Random
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless batches of right-padded (ids, labels), int64 [B, T]; causal attention needs no mask for them."""
-    chains = arithmetic.chains("train", rng)
     while True:
         examples = [
-            _example(tokenizer, recipe, chain, rng) for chain in itertools.islice(chains, recipe.batch * SORTED_BATCHES)
+            _example(tokenizer, recipe.cut, lesson, rng)
+            for lesson in itertools.islice(lessons, recipe.batch * SORTED_BATCHES)
         ]
         examples.sort(key=lambda example: len(example[0]))
         batches = [examples[start : start + recipe.batch] for start in range(0, len(examples), recipe.batch)]

@@ -63,8 +63,8 @@ class Method(BaseModel):
         raise NotImplementedError
 
     def advantage(self, reward_P_G: Tensor, batch: GroupBatch, spines: int) -> Tensor:
-        """float64 [P, G]. GRPO's form, (r − mean)/(std + 1e-6) over a group's valid members, population std."""
-        return standardise(reward_P_G, batch.valid)
+        """float64 [P, G]; values of invalid members are ignored."""
+        raise NotImplementedError
 
     def has_signal(self, batch: GroupBatch) -> Tensor:
         """bool [P]: groups that refill keeps. Decided on correctness alone, before scoring."""

@@ -8,10 +8,11 @@ from pydantic import Field
 from torch import Tensor
 
 from laconic.groups import GroupBatch
-from laconic.methods.base import Method, shorter_is_better
+from laconic.methods.base import shorter_is_better
+from laconic.methods.grpo import GRPO
 
 
-class LengthPenalty(Method):
+class LengthPenalty(GRPO):
     """GRPO with a length penalty on every group. Shortens fast; on hard problems at the price of accuracy."""
 
     name = "length-penalty"

@@ -5,9 +5,11 @@ A `.jsonl` file holds one JSON object a line, a `.json` file one array of object
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +28,11 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 """The fields of a problem, each with the names it goes by in a record; the first that is present counts."""
 
+OPTIONAL = ("id", "difficulty", "kind")
+
+Values = dict[str, str]
+"""The fields a record has, as text, by our names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -36,29 +43,56 @@ class Record:
     data: Mapping[str, Any]
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Path, columns: Collection[str] | None = None) -> list[Record]:
     """All records of a `.jsonl`, `.json` or `.parquet` file, in order; blank lines of a `.jsonl` are skipped.
+
+    Args:
+        columns: of a `.parquet` file read these alone, where it has them; None reads all.
 
     Raises:
         DataError: missing, empty or malformed file, invalid UTF-8, or a record that is not an object.
     """
-    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
-    if not path.exists():
-        raise DataError(f"{path} does not exist; check the path")
+    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": lambda path: _read_parquet(path, columns)}
+    _check_exists(path)
     if path.suffix not in readers:
         raise DataError(f"{path} is not a problem file; give a file that ends in {', '.join(readers)}")
     try:
         records = readers[path.suffix](path)
     except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror or error}); check that it is a readable file"
-        ) from error
+        raise _unreadable(path, error) from error
     if not records:
         raise DataError(f"{path}: no problem in it; give a file with at least one")
     for record in records:
         if not isinstance(record.data, dict):
             raise DataError(f"{record.where}: not an object; write each problem as {{…}} with its fields")
     return records
+
+
+def checksum(paths: Sequence[Path]) -> str:
+    """SHA-256, in hex, of files one after the other.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        _check_exists(path)
+        try:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+    return digest.hexdigest()
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise DataError(f"{path} does not exist; check the path")
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be read ({error.strerror or error}); check that it is a readable file")
 
 
 def _read_jsonl(path: Path) -> list[Record]:
@@ -77,12 +111,13 @@ def _read_json(path: Path) -> list[Record]:
     return [Record(f"{path} record {n}", n, row) for n, row in enumerate(rows, start=1)]
 
 
-def _read_parquet(path: Path) -> list[Record]:
+def _read_parquet(path: Path, columns: Collection[str] | None) -> list[Record]:
     import pyarrow as pa  # type: ignore[import-untyped]
     from pyarrow import parquet  # type: ignore[import-untyped]
 
     try:
-        rows = parquet.read_table(path).to_pylist()
+        wanted = None if columns is None else [name for name in parquet.read_schema(path).names if name in columns]
+        rows = parquet.read_table(path, columns=wanted).to_pylist()
     except pa.ArrowException as error:
         raise DataError(f"{path}: not a parquet file; write it again or give another") from error
     return [Record(f"{path} row {n}", n, row) for n, row in enumerate(rows, start=1)]
@@ -105,55 +140,73 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 
 def to_problems(
-    records: Iterable[Record], task: str, split: str | None, fields: Mapping[str, str] | None = None
+    records: Sequence[Record],
+    task: str,
+    split: str | None,
+    aliases: Mapping[str, tuple[str, ...]] = FIELDS,
+    shape: Callable[[Values], Values] = dict,
+    *,
+    tolerant: bool = False,
 ) -> list[Problem]:
     """Problems of records, in order. A record without an id gets `<task>-<split>-<number>`.
 
     Args:
-        fields: our field names → the records' own, for records that use other names than those of `FIELDS`. A field
-            named here must be in every record; of the others `prompt` and `gold` must.
+        aliases: our field names → the records' own. All fields but `OPTIONAL` must be in every record.
+        shape: makes a problem's fields of a record's; it raises ValueError for what it cannot use.
+        tolerant: leave out records that make no problem, and say once on standard error how many.
 
     Raises:
-        DataError: an unknown field name, a record without prompt or gold, a field of the wrong type, an unknown kind,
-            a gold answer that is not of its kind, or an id used twice.
+        DataError: a record without a field it must have, a field of the wrong type, an unknown kind, a gold answer
+            that is not of its kind, no problem at all, or an id used twice.
     """
-    mapped = dict(fields or {})
-    for name in mapped:
-        if name not in FIELDS:
-            raise DataError(f"fields has the unknown name {name!r}; it maps {', '.join(FIELDS)} to a file's own names")
     prefix = f"{task}-{split}" if split else task
     problems: list[Problem] = []
+    refused: list[DataError] = []
     seen: dict[str, str] = {}
     for record in records:
-        for name, source in mapped.items():
-            if source not in record.data:
-                raise DataError(f"{record.where}: no field {source!r}; correct the record, or what fields.{name} says")
-        values = {name: _text(record, name, _aliases(name, mapped)) for name in FIELDS}
-        for name in ("prompt", "gold"):
-            if values[name] is None:
-                expected = " or ".join(repr(alias) for alias in _aliases(name, mapped))
-                raise DataError(
-                    f"{record.where}: no {name} ({expected}); add it, or name the field that holds it: "
-                    f'task jsonl, fields = {{ {name} = "..." }}'
-                )
-        identity = values["id"] or f"{prefix}-{record.number}"
-        if identity in seen:
-            raise DataError(f"{record.where}: id {identity!r} is taken by {seen[identity]}; give every problem its own")
-        seen[identity] = record.where
-        kind = values["kind"] or "math"
-        if kind not in get_args(Kind):
-            raise DataError(f"{record.where}: unknown kind {kind!r}; use one of {', '.join(get_args(Kind))}")
-        prompt, gold = values["prompt"], values["gold"]
         try:
-            read_gold(gold, kind)  # type: ignore[arg-type]
-        except GraderError as error:  # better now than in the step that draws it
-            raise DataError(f"{record.where}: {error}") from None
-        problems.append(Problem(identity, task, prompt, gold, kind, values["difficulty"]))  # type: ignore[arg-type]
+            problem = _to_problem(record, task, prefix, aliases, shape)
+        except DataError as error:
+            if not tolerant:
+                raise
+            refused.append(error)
+            continue
+        if problem.id in seen:
+            raise DataError(
+                f"{record.where}: id {problem.id!r} is taken by {seen[problem.id]}; give every problem its own"
+            )
+        seen[problem.id] = record.where
+        problems.append(problem)
+    if refused:
+        if not problems:
+            raise refused[0]
+        print(f"{task}: {len(refused)} of {len(records)} records left out; the first: {refused[0]}", file=sys.stderr)
     return problems
 
 
-def _aliases(name: str, mapped: Mapping[str, str]) -> tuple[str, ...]:
-    return (mapped[name],) if name in mapped else FIELDS[name]
+def _to_problem(
+    record: Record,
+    task: str,
+    prefix: str,
+    aliases: Mapping[str, tuple[str, ...]],
+    shape: Callable[[Values], Values],
+) -> Problem:
+    found = {name: _text(record, name, names) for name, names in aliases.items()}
+    values = {name: value for name, value in found.items() if value is not None}
+    for name, names in aliases.items():
+        if name not in values and name not in OPTIONAL:
+            mend = f', or name the field that holds it: task jsonl, fields = {{ {name} = "..." }}' * (name in FIELDS)
+            raise DataError(f"{record.where}: no {name} ({' or '.join(map(repr, names))}); add it{mend}")
+    try:
+        values = shape(values)
+        kind = values.get("kind", "math")
+        if kind not in get_args(Kind):
+            raise ValueError(f"unknown kind {kind!r}; use one of {', '.join(get_args(Kind))}")
+        read_gold(values["gold"], kind)  # type: ignore[arg-type] # better now than in the step that draws it
+    except (ValueError, GraderError) as error:
+        raise DataError(f"{record.where}: {error}") from None
+    identity = values.get("id", f"{prefix}-{record.number}")
+    return Problem(identity, task, values["prompt"], values["gold"], kind, values.get("difficulty"))  # type: ignore[arg-type]
 
 
 def _text(record: Record, name: str, aliases: tuple[str, ...]) -> str | None:

@@ -11,6 +11,7 @@ from laconic.engines.local.checkpoint import restore
 from laconic.engines.local.engine import Engine, Problems, training_dtype
 from laconic.engines.local.lora import add_lora
 from laconic.engines.local.model import check_positions, load_chat, load_model, set_threads
+from laconic.engines.local.passrate import Stopped, keep_solved
 from laconic.errors import ModelError, RecipeError
 from laconic.evaluation.protocol import Protocol, check_questions
 from laconic.grading import Grader
@@ -20,7 +21,9 @@ from laconic.objective.spine import check_model
 from laconic.tasks import load_task
 
 
-def build_engine(recipe: Recipe, grader: Grader, checkpoint: Path | None) -> tuple[Engine, int]:
+def build_engine(
+    recipe: Recipe, grader: Grader, checkpoint: Path | None, stopped: Stopped = lambda: False
+) -> tuple[Engine, int]:
     """The engine of a recipe, at its start or where a checkpoint left it, and the steps already done."""
     section = recipe.model
     problems = load_task(
@@ -31,6 +34,7 @@ def build_engine(recipe: Recipe, grader: Grader, checkpoint: Path | None) -> tup
         seed=recipe.run.seed,
         fields=recipe.task.fields,
         revision=recipe.task.revision,
+        prompt=recipe.task.prompt,
     )
     if len(problems) < recipe.train.problems_per_step:
         raise RecipeError(
@@ -38,6 +42,8 @@ def build_engine(recipe: Recipe, grader: Grader, checkpoint: Path | None) -> tup
             "problems; lower it or give more data"
         )
     chat = load_chat(section.path, recipe.rollout.inducer, section.revision)
+    if recipe.task.solved:
+        problems = keep_solved(recipe, problems, chat, grader, stopped)
     dtype = training_dtype(recipe) if section.lora else "float32"
     source = str(checkpoint) if checkpoint and not section.lora else section.path
     model = load_model(source, device=section.device, dtype=dtype, revision=None if checkpoint else section.revision)
@@ -80,7 +86,8 @@ def load_eval_problems(recipe: Recipe, engine: Engine) -> list[Problem]:
         limit=section.problems,
         seed=section.seed,
         fields=recipe.task.fields if same_task else None,
-        revision=recipe.task.revision if same_task else None,
+        revision=section.revision,
+        prompt=recipe.task.prompt if same_task else None,
     )
     check_questions(problems)
     budgets = Protocol.of(section)

@@ -1,4 +1,4 @@
-"""Loading a checkpoint: a local folder, a hub id, or the base that ships with the lab."""
+"""Loading a checkpoint: a local folder, a hub id, or a base that ships with the lab."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from laconic.groups import Problem
 from laconic.rollout.chat import Chat
 
 SHIPPED = "lab/arithmetic"
+BASES = {SHIPPED: "arithmetic", "lab/ballots": "ballots"}
+"""The bases that ship, each with its task in the lab."""
 
 
 def resolve_path(path: str) -> str:
-    """Where a model lies: the shipped base by its name, a run by its latest checkpoint, anything else as given."""
+    """Where a model lies: a shipped base by its name, a run by its latest checkpoint, anything else as given."""
     if len(path) > 4096 or any(len(part) > 255 for part in Path(path).parts):
         raise ModelError(f"no model at {path[:40]}…; that is too long for a path")
-    folder = Path(path)
-    if path == SHIPPED and not folder.exists():
+    folder, known = Path(path), " or ".join(BASES)
+    if path in BASES and not folder.exists():
         from laconic.lab import base_path
 
-        return str(base_path())
+        return str(base_path(BASES[path]))
     if (folder / "checkpoints").is_dir() and not (folder / "config.json").exists():
         checkpoints = sorted((folder / "checkpoints").glob("step-*"))
         if not checkpoints:
             raise ModelError(f"{path} is a run without checkpoints; train it first or name a checkpoint folder")
         return str(checkpoints[-1])
     if folder.exists() and not (folder / "config.json").exists():
-        raise ModelError(f"{path} holds no config.json; give a Hugging Face checkpoint folder, a hub id or {SHIPPED}")
+        raise ModelError(f"{path} holds no config.json; give a Hugging Face checkpoint folder, a hub id or {known}")
     if not folder.exists() and (folder.is_absolute() or path.startswith(".") or path.count("/") != 1):
-        raise ModelError(
-            f"no model at {path}; give a Hugging Face checkpoint folder, a hub id (owner/name) or {SHIPPED}"
-        )
+        raise ModelError(f"no model at {path}; give a Hugging Face checkpoint folder, a hub id (owner/name) or {known}")
     return path
 
 

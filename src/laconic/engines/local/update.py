@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from laconic.config import ObjectiveSection, TrainSection
-from laconic.errors import LaconicError
+from laconic.errors import NonFiniteError
 from laconic.groups import Group
 from laconic.objective import (
     Objective,
@@ -63,7 +64,11 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         for _ in range(updates):
-            metrics = self.optimizer_step(batches, olds)
+            try:
+                metrics = self.optimizer_step(batches, olds)
+            except NonFiniteError as error:
+                error.groups = self.offenders(groups, advantage_P_G)
+                raise
         pushed = sum(batch.tokens for batch in batches) * (updates + (updates > 1))
         return metrics | {"tokens_train": pushed, "learning_rate": rate}
 
@@ -73,37 +78,15 @@ class Updater:
         """Accumulate every batch's gradient, clip its norm, step. `olds` are None where old = new.
 
         Raises:
-            LaconicError: the gradient is not finite; the weights are as before.
+            NonFiniteError: the gradient is not finite; the weights are as before.
         """
-        total = dict.fromkeys(("loss", "entropy", "mismatch", "clip_fraction"), 0.0)
-        trained = sampled = 0
+        total: Counter[str] = Counter()
         self.optimizer.zero_grad()
         for batch, frozen in zip(batches, olds, strict=True):
-            with self.precision():
-                new_T, entropy_T = batch.logprobs(self.model, self.temperature)
-            old_T = new_T.detach() if frozen is None else frozen
-            plus_T, minus_T, behaviour_T = (x.to(new_T) for x in (batch.plus, batch.minus, batch.behaviour))
-            sampled_T = batch.sampled.to(new_T.device)
-            loss = policy_loss(
-                new_T,
-                old_T,
-                plus_T,
-                minus_T,
-                clip_low=self.clip[0],
-                clip_high=self.clip[1],
-                importance_T=importance(old_T, behaviour_T, sampled_T),
-            )
-            loss.backward()
-            total["loss"] += float(loss.detach())
-            total["entropy"] += float(entropy_T.sum())
-            total["mismatch"] += float((old_T - behaviour_T)[sampled_T].abs().sum())
-            total["clip_fraction"] += float(clipped(new_T.detach(), old_T, plus_T, minus_T, *self.clip).sum())
-            trained += len(new_T)
-            sampled += int(sampled_T.sum())
-        learned = [p for p in self.model.parameters() if p.requires_grad]
-        norm = torch.nn.utils.clip_grad_norm_(learned, self.train.max_grad_norm)
+            total.update(self.backward(batch, frozen))
+        norm = torch.nn.utils.clip_grad_norm_(self.learned, self.train.max_grad_norm)
         if not torch.isfinite(norm):
-            raise LaconicError(
+            raise NonFiniteError(
                 f"the gradient is not finite (norm {float(norm)}); no update was made: lower train.learning_rate "
                 "or use model.dtype = float32, then resume"
             )
@@ -111,7 +94,49 @@ class Updater:
         return {
             "loss": total["loss"],
             "grad_norm": float(norm),
-            "entropy": total["entropy"] / trained,
-            "clip_fraction": total["clip_fraction"] / trained,
-            "mismatch": total["mismatch"] / max(1, sampled),
+            "entropy": total["entropy"] / total["trained"],
+            "clip_fraction": total["clipped"] / total["trained"],
+            "mismatch": total["mismatch"] / max(1, total["sampled"]),
         }
+
+    @property
+    def learned(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def backward(self, batch: RowBatch | SpineBatch, frozen: Tensor | None) -> dict[str, float]:
+        """Add a batch's gradient; its loss, and sums over its tokens."""
+        with self.precision():
+            new_T, entropy_T = batch.logprobs(self.model, self.temperature)
+        old_T = new_T.detach() if frozen is None else frozen
+        plus_T, minus_T, behaviour_T = (x.to(new_T) for x in (batch.plus, batch.minus, batch.behaviour))
+        sampled_T = batch.sampled.to(new_T.device)
+        loss = policy_loss(
+            new_T,
+            old_T,
+            plus_T,
+            minus_T,
+            clip_low=self.clip[0],
+            clip_high=self.clip[1],
+            importance_T=importance(old_T, behaviour_T, sampled_T),
+        )
+        loss.backward()
+        return {
+            "loss": float(loss.detach()),
+            "entropy": float(entropy_T.sum()),
+            "mismatch": float((old_T - behaviour_T)[sampled_T].abs().sum()),
+            "clipped": float(clipped(new_T.detach(), old_T, plus_T, minus_T, *self.clip).sum()),
+            "trained": len(new_T),
+            "sampled": int(sampled_T.sum()),
+        }
+
+    def offenders(self, groups: Sequence[Group], advantage_P_G: Tensor) -> list[Group]:
+        """Groups whose own gradient is not finite; all of them where only their sum is not."""
+        found = []
+        for group, advantage_G in zip(groups, advantage_P_G, strict=True):
+            self.optimizer.zero_grad()
+            for batch in self.layout([group], advantage_G[None], self.objective, self.train.micro_batch_tokens):
+                self.backward(batch, None)
+            if not all(p.grad is None or p.grad.isfinite().all() for p in self.learned):
+                found.append(group)
+        self.optimizer.zero_grad()
+        return found or list(groups)

@@ -1,0 +1,204 @@
+"""Problems by their pass rate: sampled once, kept, and the ones in between are trained on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+
+from laconic.config import Recipe, load_recipe
+from laconic.engines.local import passrate, train
+from laconic.engines.local.build import build_engine
+from laconic.engines.local.model import load_chat
+from laconic.engines.local.passrate import cache_file, keep_solved, model_identity, pass_rates
+from laconic.errors import Interrupted, RecipeError, RunError
+from laconic.grading import Grader
+from laconic.groups import Problem
+from laconic.lab import base_path
+from laconic.rollout import Chat
+from laconic.runs import read_json, read_jsonl, write_jsonl
+from laconic.tasks import load_task
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LACONIC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(passrate, "LOT", 4)
+    torch.set_num_threads(1)
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="module")
+def chat() -> Chat:
+    return load_chat("lab/arithmetic", load_recipe("lab-s-grpo").rollout.inducer)
+
+
+@pytest.fixture(scope="module")
+def problems() -> list[Problem]:
+    return load_task("arithmetic", limit=10)
+
+
+@pytest.fixture(scope="module")
+def solved(problems: list[Problem], chat: Chat, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """How often the lab's base solves each of four times, sampled once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LACONIC_CACHE", str(tmp_path_factory.mktemp("solved")))
+        return sampled(problems, chat)
+
+
+@pytest.fixture
+def known(problems: list[Problem], solved: dict[str, int]) -> Path:
+    """The file of the pass rates, complete."""
+    file = cache_file(recipe(), problems)
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(f'{{"id": "{name}", "solved": {count}, "of": 4}}\n' for name, count in solved.items()))
+    return file
+
+
+def recipe(*overrides: str) -> Recipe:
+    settings = ["task.solved=[1, 3]", "task.solved_of=4", "train.problems_per_step=1", "task.limit=10"]
+    return load_recipe("lab-s-grpo", [*settings, "rollout.max_thought_tokens=96", *overrides])
+
+
+def sampled(problems: Sequence[Problem], chat: Chat, *overrides: str) -> dict[str, int]:
+    with Grader() as grader:
+        return pass_rates(recipe(*overrides), problems, chat, grader)
+
+
+def test_the_model_solves_some_problems_at_times(problems, solved):
+    assert list(solved) == [problem.id for problem in problems]
+    assert set(solved.values()) <= {0, 1, 2, 3, 4}
+    assert len(set(solved.values())) > 1
+
+
+def test_what_was_sampled_is_kept_a_line_a_problem_and_is_the_same_again(problems, chat, solved, cache):
+    assert sampled(problems, chat) == solved
+    assert list((cache / "pass-rates").iterdir()) == [cache_file(recipe(), problems)]
+    lines = [{"id": name, "solved": count, "of": 4} for name, count in solved.items()]
+    assert read_jsonl(cache_file(recipe(), problems)) == lines
+
+
+def test_what_is_known_is_not_sampled_again(problems, chat, known):
+    claimed = "".join(f'{{"id": "{problem.id}", "solved": 2, "of": 4}}\n' for problem in problems)
+    known.write_text(claimed)
+    assert set(sampled(problems, chat).values()) == {2}
+    assert known.read_text() == claimed
+
+
+def test_a_killed_sampling_goes_on_where_it_was(problems, chat, solved, known):
+    whole = known.read_bytes()
+    known.write_bytes(whole[: whole.index(b"\n", len(whole) // 2) + 20])  # the last line is torn
+    assert sampled(problems, chat) == solved
+    assert known.read_bytes() == whole
+
+
+def test_a_wish_to_stop_is_granted_after_a_lot(problems, chat):
+    with Grader() as grader, pytest.raises(Interrupted, match="pass rates of 4 of 10 problems"):
+        pass_rates(recipe(), problems, chat, grader, stopped=lambda: True)
+    assert len(read_jsonl(cache_file(recipe(), problems))) == 4
+
+
+def test_two_processes_do_not_sample_the_same(problems, chat):
+    file = cache_file(recipe(), problems)
+    with passrate.Journal(file), pytest.raises(RunError, match="another process"):
+        sampled(problems, chat)
+
+
+def test_all_that_decides_a_pass_rate_names_its_file(problems, tmp_path):
+    copy = shutil.copytree(base_path(), tmp_path / "copy")
+    base = cache_file(recipe(), problems)
+    assert cache_file(recipe(f"model.path={copy}"), problems) == base
+    assert (
+        cache_file(recipe("run.seed=5", "group.exits=2", "rollout.cache_gb=1", "task.solved=[0, 4]"), problems) == base
+    )
+    others = [
+        cache_file(recipe("task.solved_of=8"), problems),
+        cache_file(recipe("rollout.temperature=0.5"), problems),
+        cache_file(recipe("rollout.max_answer_tokens=5"), problems),
+        cache_file(recipe(), problems[1:]),
+    ]
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    others.append(cache_file(recipe(f"model.path={copy}"), problems))
+    assert len({base, *others}) == 6
+
+
+def test_files_that_say_nothing_of_a_model_do_not_change_its_identity(tmp_path):
+    copy = shutil.copytree(base_path(), tmp_path / "copy")
+    (copy / "README.md").write_text("a model")
+    assert model_identity(str(copy), None) == model_identity("lab/arithmetic", None)
+
+
+def test_a_model_of_the_hub_is_named_by_the_commit_of_its_files(tmp_path, monkeypatch):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    downloaded = tmp_path / "models--owner--name"
+    (downloaded / "snapshots" / commit).mkdir(parents=True)
+    (downloaded / "snapshots" / commit / "config.json").write_text("{}")
+    (downloaded / "refs").mkdir()
+    (downloaded / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert model_identity("owner/name", None) == f"owner/name@{commit}"
+    assert model_identity("owner/name", commit) == f"owner/name@{commit}"
+
+
+def test_problems_in_between_are_kept_in_order(problems, chat, solved, known):
+    with Grader() as grader:
+        kept = keep_solved(recipe(), problems, chat, grader)
+        everything = keep_solved(recipe("task.solved=[0, 4]"), problems, chat, grader)
+    assert kept == [problem for problem in problems if 1 <= solved[problem.id] <= 3]
+    assert everything == problems
+
+
+def test_too_few_problems_in_between_are_refused_with_the_numbers(problems, chat, solved, known):
+    with Grader() as grader, pytest.raises(RecipeError) as refusal:
+        keep_solved(recipe("train.problems_per_step=10", "task.solved=[1, 1]"), problems, chat, grader)
+    counts = list(solved.values())
+    kept, rarer = counts.count(1), counts.count(0)
+    assert str(refusal.value) == (
+        f"task.solved = [1, 1] of 4 keeps {kept} of 10 problems ({rarer} are solved less often, "
+        f"{10 - kept - rarer} more often), but train.problems_per_step is 10; widen task.solved or give more data"
+    )
+
+
+def test_the_engine_trains_on_what_is_kept_and_a_resumed_one_too(tmp_path, cache):
+    brief = recipe("train.steps=1", "train.eval_every=1", "eval.problems=2", "eval.samples=1", "group.exits=2")
+    run = tmp_path / "run"
+    train(brief, run)
+    (file,) = (cache / "pass-rates").iterdir()
+    kept = [line["id"] for line in read_jsonl(file) if 1 <= line["solved"] <= 3]
+    assert read_json(run / "data.json")["overlap"]["problems"] == {"train": len(kept), "eval": 2}
+    file.unlink()  # it is found again with the untrained model, not with the checkpoint
+    with Grader() as grader:
+        engine, done = build_engine(load_recipe(str(run / "recipe.toml")), grader, run / "checkpoints" / "step-000001")
+    assert done == 1
+    assert [problem.id for problem in engine.problems.problems] == kept
+
+
+@pytest.mark.parametrize("solved", ["[3, 2]", "[-1, 2]", "[2, 5]"])
+def test_counts_that_no_problem_can_have_are_refused(solved):
+    with pytest.raises(RecipeError, match=r"task\.solved.*two counts, the lower first, from 0 to task\.solved_of = 4"):
+        recipe(f"task.solved={solved}")
+
+
+def test_an_evaluations_records_count_instead_of_sampling(problems, chat, tmp_path, cache):
+    verdicts = {0: "WRONG WRONG WRONG WRONG", 1: "CORRECT WRONG WRONG WRONG", 2: "CORRECT CORRECT CORRECT CORRECT"}
+    records = [
+        {"problem": problem.id, "sample": k, "verdict": verdict}
+        for i, problem in enumerate(problems)
+        for k, verdict in enumerate(verdicts[i % 3].split())
+    ]
+    write_jsonl(tmp_path / "records.jsonl", records)
+    asked = recipe(f"task.solved_from={tmp_path / 'records.jsonl'}")
+    with Grader() as grader:
+        kept = keep_solved(asked, problems, chat, grader)
+        assert [problem.id for problem in kept] == [problems[i].id for i in (1, 4, 7)]
+        write_jsonl(tmp_path / "records.jsonl", records[1:])
+        with pytest.raises(RecipeError, match="does not hold 4 samples of 1 of 10 problems, such as arithmetic-train-"):
+            keep_solved(asked, problems, chat, grader)
+    assert not cache.exists()
