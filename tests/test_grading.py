@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from laconic.errors import GraderError, LaconicError
 from laconic.grading import Grader, Verdict, answer_part, grade, grade_answer
 from laconic.grading.exact import normalise, same
 from laconic.grading.extract import last_box
+from laconic.grading.pool import Job, without_algebra
 
 CORRECT, WRONG, UNPARSED, TIMEOUT = Verdict.CORRECT, Verdict.WRONG, Verdict.UNPARSED, Verdict.TIMEOUT
 
@@ -325,6 +325,7 @@ HOSTILE = {
     "a taller one": r"\boxed{9^{9^{9^{9^9}}}}",
     "a huge power": r"\boxed{10^{999999999}}",
     "a huge factorial": r"\boxed{100000000!}",
+    "a number of gigabytes": r"\boxed{1E9000000000}",
     "a sum that never ends": r"\boxed{\sum_{i=1}^{10^{10}} \frac{1}{i}}",
     "an integral without end": r"\boxed{\int_0^{\infty} e^{-x^{x^x}} dx}",
     "a megabyte of braces": "{" * 10**6,
@@ -332,12 +333,25 @@ HOSTILE = {
     "ten thousand open boxes": "\\boxed{" * 10**4,
     "deep parentheses": "\\boxed{" + "(" * 4000 + "}",
     "deep fractions": "\\boxed{" + "\\frac{" * 400 + "1" + "}{2}" * 400 + "}",
+    "deep roots": "\\boxed{" + "\\sqrt{" * 500 + "18" + "}" * 500 + "}",
+    "a tower of factorials": r"\boxed{((9!)!)!}",
+    "a huge binomial": r"\boxed{\binom{10^{11}}{10^{10}}}",
+    "a huge set": r"\boxed{\{1, 2, \ldots, 10^9\}}",
+    "a huge interval": r"\boxed{[-10^9, 10^9] \cap \mathbb{Z}}",
+    "a huge matrix": r"\boxed{\begin{pmatrix}" + r" & ".join("1" * 900) + r"\end{pmatrix}^{10^9}}",
+    "a huge expansion": r"\boxed{x + (x+y+z)^{10^6} - (z+y+x)^{10^6}}",
+    "as many digits as a box may hold": "\\boxed{" + "1" * 4000 + r"^2}",
+    "as many decimals as a box may hold": "\\boxed{18." + "0" * 4000 + "1}",
     "a megabyte of digits": "\\boxed{" + "1" * 10**6 + "}",
     "a megabyte of commas": "1," * 10**6,
     "a megabyte of anchors": "the answer is " * 10**5,
     "a megabyte of space": "answer is" + " " * 10**6 + "#### " + " " * 10**6,
     "a megabyte of dollars": "$a" * 10**6,
     "unicode digits": r"\boxed{１８}",
+    "digits of another script": r"\boxed{١٨}",
+    "a digit that is a letter": r"\boxed{①⑧}",
+    "right to left": "\\boxed{\u202e81\u202c}",
+    "zero width": "\\boxed{\u200b1\u200d\ufeff}",
     "NUL bytes": "\0\0\0",
     "a boxed NUL byte": "\\boxed{5\0^2}",
     "a lone surrogate": "\\boxed{\ud800}",
@@ -368,6 +382,18 @@ def test_code_in_an_answer_is_never_run(hasty: Grader, tmp_path: Path, wrap: str
     assert hasty.grade(wrap % code, "5", "math") != CORRECT
     assert hasty.grade("\\boxed{5}", wrap % f"{code}+x", "math") != CORRECT
     assert not planted.exists()
+
+
+def test_computer_algebra_evaluates_no_text_as_python():
+    quick = [without_algebra(answer, gold, "math") for answer, gold, _ in MATH]
+    script = (
+        "import builtins, sympy.physics.units\n"  # whose tables evaluate their own names when they are loaded
+        "from laconic.grading.algebra import equal\n"
+        "builtins.eval = lambda *_: print('evaluated')\n"
+        f"for pair in {[pair for pair in quick if not isinstance(pair, Verdict)]!r}:\n"
+        "    equal(*pair)\n"
+    )
+    assert subprocess.check_output([sys.executable, "-c", script], text=True) == ""
 
 
 # -- deadlines and workers
@@ -416,6 +442,41 @@ def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_and_the_job_tried_ag
         verdicts = grader.grade_many([(TOWER, "5", "math"), (r"\boxed{\sqrt{4}}", "2", "math")])
         killer.join()
         assert verdicts == [TIMEOUT, CORRECT]
+
+
+def test_workers_that_die_change_no_verdict():
+    jobs: list[Job] = [(TOWER, "5", "math"), *((rf"\boxed{{\sqrt{{{i * i}}}}}", "3", "math") for i in range(1, 7))]
+    with Grader(deadline=2.0, workers=2) as grader:
+        grader.grade_many(jobs[1:])
+        pids = [worker.process.pid for worker in grader._pool]
+        killer = threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids])
+        killer.start()
+        verdicts = grader.grade_many(jobs)
+        killer.join()
+        assert verdicts == [TIMEOUT, WRONG, WRONG, CORRECT, WRONG, WRONG, WRONG]
+        assert all(map(gone, pids))
+
+
+def test_a_verdict_depends_neither_on_its_lot_nor_on_the_order():
+    jobs: list[Job] = [(answer, gold, "math") for answer, gold, _ in MATH]
+    verdicts = [verdict for _, _, verdict in MATH]
+    with Grader(workers=2) as grader:
+        assert grader.grade_many(jobs) == verdicts
+        assert grader.grade_many(jobs[::-1]) == verdicts[::-1]
+        assert grader.grade_many(jobs * 3) == verdicts * 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux is a worker's memory bounded")
+def test_an_answer_that_takes_gigabytes_meets_the_bound_and_the_worker_goes_on(grader: Grader):
+    assert grader.grade(r"\boxed{\sqrt{4}}", "2", "math") == CORRECT
+    worker = grader._pool[0].process
+    limit = next(
+        line for line in Path(f"/proc/{worker.pid}/limits").read_text().splitlines() if "address space" in line
+    )
+    assert limit.split()[3] == str(2 << 30)
+    assert grader.grade(r"\boxed{1E9000000000}", "2", "math") == WRONG  # written out, 3.5 GiB
+    assert grader.grade(r"\boxed{\sqrt{9}}", "3", "math") == CORRECT
+    assert grader._pool[0].process is worker
 
 
 def test_a_worker_outlives_the_thread_that_started_it_or_is_replaced(hasty: Grader):
@@ -481,28 +542,3 @@ def test_a_file_in_the_current_folder_does_not_shadow_the_workers_modules(tmp_pa
     (tmp_path / "script.py").write_text(script)
     command = [sys.executable, "-P", "script.py"]
     assert subprocess.check_output(command, text=True, cwd=tmp_path).strip() == "CORRECT"
-
-
-# -- the benchmarks' own gold answers
-
-PHRASINGS = [
-    "So it is \\boxed{%s}.",
-    "The answer is $%s$.",
-    "The answer is %s.",
-    "**Final answer:** \\(%s\\)",
-    "#### %s",
-]
-
-
-@pytest.mark.skipif("LACONIC_BENCHMARKS" not in os.environ, reason="LACONIC_BENCHMARKS names no folder of benchmarks")
-@pytest.mark.parametrize("name", ["gsm8k_test", "math500", "amc23", "aime24", "aime25"])
-def test_gold_answers_are_right_against_themselves_and_wrong_against_others(grader: Grader, name: str):
-    path = Path(os.environ["LACONIC_BENCHMARKS"]) / f"{name}.jsonl"
-    golds = [str(json.loads(line)["answer"]) for line in path.read_text(encoding="utf-8").splitlines()]
-    for phrasing in PHRASINGS:
-        verdicts = grader.grade_many([(phrasing % gold, gold, "math") for gold in golds])
-        assert verdicts.count(CORRECT) >= 0.995 * len(golds)
-        perturbed = grader.grade_many([(phrasing % f"{gold}+1", gold, "math") for gold in golds if gold[-1].isdigit()])
-        assert perturbed.count(WRONG) >= 0.995 * len(perturbed)
-        others = [(phrasing % golds[i - 7], gold) for i, gold in enumerate(golds) if golds[i - 7] != gold]
-        assert CORRECT not in grader.grade_many([(answer, gold, "math") for answer, gold in others])

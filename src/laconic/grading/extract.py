@@ -1,7 +1,8 @@
 r"""Where the answer stands in a text. Nothing is computed here, and every search is bounded.
 
-A math answer is looked for in this order: the last `\boxed{…}`; GSM8K's `#### 18`; the first number or LaTeX formula,
-or list of them, after the last "the answer is", "Answer:" or the like; the last number or formula of the text.
+A math answer is looked for in this order: the last `\boxed{…}`; GSM8K's `#### 18`; all of a text that is nothing but
+one expression; the first number or LaTeX formula, or list of them, after the last "the answer is", "Answer:" or the
+like; the last number or formula of the text.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _NUMBER = re.compile(
 )
 _EXPRESSION = re.compile(f"{_FORMULA.pattern}|{_NUMBER.pattern}", re.DOTALL | re.ASCII)
 _LINK = re.compile(r"\s*,?\s*(?:or|and)\s+|\s*,\s*")
-_DELIMITER = re.compile(r"(?<!\\)\$|\\\(|(?<!\\)\\\[")
+_DELIMITER = re.compile(r"(?<!\\)\$|\\\(|(?<!\\)\\\[|\\boxed|\\fbox")
 _NAMED = re.compile(r"\\(?:text|mbox|mathrm|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
@@ -96,6 +97,27 @@ def _listed(line: str, first: re.Match[str]) -> str:
     return ", ".join(found)
 
 
+def _bare(text: str) -> str | None:
+    r"""All of `text` if it is one expression, such as `p - q` or `\frac{1}{2}`, written without dollars."""
+    bare = text.strip("*_ \n").removesuffix(".").rstrip("*_ ")
+    plain = bare and "\n" not in bare and not _DELIMITER.search(bare) and not _WORD.search(_NAMED.sub("", bare))
+    return bare if plain else None
+
+
+def _anchored(text: str) -> str | None:
+    """What follows the last "the answer is" or the like on its line: one expression, the first of several, a word."""
+    anchor = _last(_ANCHOR, text)
+    if anchor is None:
+        return None
+    line = text[anchor.end() :].partition("\n")[0].strip()
+    if bare := _bare(line):
+        return bare
+    if first := _EXPRESSION.search(line):
+        return _listed(line, first)
+    word = re.fullmatch(r"([A-Za-z]+)\W*", line)
+    return word.group(1) if word else None
+
+
 def math_expression(answer: str) -> str | None:
     """The final expression of a model's answer, as it stands there, or None if there is neither number nor formula."""
     if box := last_box(answer):
@@ -103,15 +125,8 @@ def math_expression(answer: str) -> str | None:
     tail = answer[-_TAIL:]
     if hashes := _last(_HASHES, tail):
         return hashes.group(1).strip()
-    if anchor := _last(_ANCHOR, tail):
-        line = tail[anchor.end() :].partition("\n")[0].strip()
-        bare = line.strip("*_ ").removesuffix(".").rstrip("*_ ")
-        if bare and not _DELIMITER.search(bare) and not _WORD.search(_NAMED.sub("", bare)):
-            return bare  # such as `p - q` or `\frac{1}{2}`, written without dollars
-        if first := _EXPRESSION.search(line):
-            return _listed(line, first)
-        if re.fullmatch(r"[A-Za-z]+", bare):
-            return bare
+    if stated := _bare(tail) or _anchored(tail):
+        return stated
     last = _last(_EXPRESSION, tail)
     return _expression(last) if last else None
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, Self
@@ -22,11 +23,16 @@ from laconic.groups import Kind, Verdict
 Job = tuple[str, str, Kind]
 """A model's answer (text after the thought), the gold answer, and how to compare them."""
 
+Pair = tuple[str, str]
+"""A gold answer's and an answer's normalised expression, for a worker to compare."""
+
 _START = 120.0  # seconds a worker may take to import sympy on a busy machine
+_LOT = 32  # pairs handed to a worker at once, so that it need not wait for the parent after each
+_LOT_CHARACTERS = 2000  # and how long they may be together: any pipe holds their JSON, so that writing never blocks
 
 
 class _Worker:
-    """One child process and the job it has, if any: (index, deadline on the monotonic clock, tries so far)."""
+    """One child process, the pairs it still has to compare, and when the first must be done (monotonic clock)."""
 
     def __init__(self) -> None:
         # -P: a file in the current folder must not shadow a module of the worker
@@ -38,7 +44,8 @@ class _Worker:
             )
         except OSError as error:
             raise GraderError(f"cannot start the grading worker ({error}); free some memory or processes") from error
-        self.job: tuple[int, float, int] | None = None
+        self.lot: deque[Pair] = deque()
+        self.deadline = 0.0
         said = self._first_line()
         if said != "ready":
             self.kill()
@@ -54,18 +61,18 @@ class _Worker:
             selector.register(self.stdout, selectors.EVENT_READ)
             if not selector.select(_START):
                 return f"silent for {_START:.0f} s"
-        return self.receive() or "it ended at once"
+        return next(iter(self.receive()), "it ended at once")
 
-    def send(self, gold: str, answer: str) -> None:
-        # The worker is idle and reads at once, so this does not block.
+    def send(self, lot: Sequence[Pair]) -> None:
+        self.lot.extend(lot)
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"gold": gold, "answer": answer}).encode("ascii") + b"\n")
+        jobs = (json.dumps({"gold": gold, "answer": answer}) + "\n" for gold, answer in lot)
+        self.process.stdin.write("".join(jobs).encode("ascii"))
         self.process.stdin.flush()
 
-    def receive(self) -> object:
-        """The line that is waiting, or None if the worker is gone. A line is far shorter than an atomic pipe write."""
-        line = self.stdout.readline()
-        return json.loads(line) if line else None
+    def receive(self) -> list[object]:
+        """What the lines that are waiting say; nothing if the worker is gone. Lines are so short that none is cut."""
+        return [json.loads(line) for line in os.read(self.stdout.fileno(), 1 << 16).splitlines()]
 
     def kill(self) -> None:
         self.process.kill()
@@ -82,7 +89,8 @@ class Grader:
     Workers start at the first job that needs them and live until `close` (or the end of a `with` block); on Linux they
     die with the process that made them. A job that passes its deadline gets TIMEOUT, and its worker is killed and
     replaced. A worker that dies by itself (its memory is bounded at 2 GiB) is replaced and the job tried once more; if
-    that dies too the verdict is TIMEOUT. Several threads may share a grader: their calls take turns. Unix only.
+    that dies too the verdict is TIMEOUT. Equal jobs of one call are compared once. Several threads may share a grader:
+    their calls take turns. Unix only.
 
     Args:
         deadline: seconds of wall clock one job may take, > 0.
@@ -124,74 +132,80 @@ class Grader:
 
     def grade_many(self, jobs: Sequence[Job]) -> list[Verdict]:
         """The verdicts on `jobs`, in their order. No job runs if one is refused."""
-        quick = [_without_algebra(*job) for job in jobs]
-        hard = {index: pair for index, pair in enumerate(quick) if not isinstance(pair, Verdict)}
+        quick = [without_algebra(*job) for job in jobs]
+        pairs = dict.fromkeys(pair for pair in quick if not isinstance(pair, Verdict))
         with self._lock:
-            found = self._run(hard)
-        return [first if isinstance(first, Verdict) else found[index] for index, first in enumerate(quick)]
+            found = self._run(list(pairs))
+        return [first if isinstance(first, Verdict) else found[first] for first in quick]
 
-    def _run(self, jobs: dict[int, tuple[str, str]]) -> dict[int, Verdict]:
-        """Spread jobs (index → gold and answer expression) over the workers, one at a time each."""
+    def _run(self, pairs: Sequence[Pair]) -> dict[Pair, Verdict]:
+        """Spread different pairs over the workers, a lot at a time each."""
         if self._owner != os.getpid():  # forked: these workers are the parent's
             self._pool, self._owner = [], os.getpid()
-        found: dict[int, Verdict] = {}
-        waiting = [(index, 0) for index in reversed(jobs)]
+        found: dict[Pair, Verdict] = {}
+        waiting, fatal = list(reversed(pairs)), set[Pair]()
         try:
-            while len(found) < len(jobs):
-                self._hand_out(waiting, jobs)
-                for index, tries, result in self._collect():
-                    if result is None and tries == 0:
-                        waiting.append((index, 1))
+            while len(found) < len(pairs):
+                self._hand_out(waiting)
+                for worker, answers in self._collect():
+                    if answers:
+                        found.update((worker.lot.popleft(), _verdict(answer is True)) for answer in answers)
+                        worker.deadline = time.monotonic() + self.deadline
+                        continue
+                    worker.kill()  # replaced when there is a lot for it
+                    first, *others = worker.lot
+                    worker.lot.clear()
+                    waiting.extend(reversed(others))
+                    if answers is None or first in fatal:
+                        found[first] = Verdict.TIMEOUT
                     else:
-                        found[index] = result or Verdict.TIMEOUT
+                        fatal.add(first)
+                        waiting.append(first)
         except BaseException:  # such as Ctrl-C: a late result must not be taken for the next job's
             while self._pool:
                 self._pool.pop().kill()
             raise
         return found
 
-    def _hand_out(self, waiting: list[tuple[int, int]], jobs: dict[int, tuple[str, str]]) -> None:
+    def _hand_out(self, waiting: list[Pair]) -> None:
+        """Give each idle worker a lot from the end of `waiting`, small enough that all end at about one time."""
         for slot in range(self.workers):
             if not waiting:
                 return
             if slot == len(self._pool):
                 self._pool.append(_Worker())
-            elif self._pool[slot].job is None and self._pool[slot].process.poll() is not None:
+            elif not self._pool[slot].lot and self._pool[slot].process.poll() is not None:
                 self._pool[slot].kill()
                 self._pool[slot] = _Worker()
             worker = self._pool[slot]
-            if worker.job is None:
-                index, tries = waiting.pop()
-                worker.job = (index, time.monotonic() + self.deadline, tries)
-                try:
-                    worker.send(*jobs[index])
-                except BrokenPipeError:
-                    continue  # it died just now; `_collect` finds its pipe at an end
+            if not worker.lot:
+                worker.deadline = time.monotonic() + self.deadline
+                with contextlib.suppress(BrokenPipeError):  # it died just now; `_collect` finds its pipe at an end
+                    worker.send(_lot(waiting, min(_LOT, len(waiting) // (2 * self.workers))))
 
-    def _collect(self) -> list[tuple[int, int, Verdict | None]]:
-        """Wait for a result or a deadline: (index, tries so far, verdict or None if the worker died)."""
-        results: list[tuple[int, int, Verdict | None]] = []
-        busy = [(slot, *worker.job) for slot, worker in enumerate(self._pool) if worker.job is not None]
+    def _collect(self) -> list[tuple[_Worker, list[object] | None]]:
+        """Wait for answers or a deadline: workers with what they said, nothing if they died, None if they are late."""
+        busy = [worker for worker in self._pool if worker.lot]
         with selectors.DefaultSelector() as selector:
-            for slot, *_ in busy:
-                selector.register(self._pool[slot].stdout, selectors.EVENT_READ, slot)
-            nearest = min(deadline for _, _, deadline, _ in busy)
+            for worker in busy:
+                selector.register(worker.stdout, selectors.EVENT_READ, worker)
+            nearest = min(worker.deadline for worker in busy)
             ready = {key.data for key, _ in selector.select(max(0.0, nearest - time.monotonic()))}
         now = time.monotonic()
-        for slot, index, deadline, tries in busy:
-            worker = self._pool[slot]
-            if slot in ready:
-                said = worker.receive()
-                results.append((index, tries, None if said is None else _verdict(said is True)))
-            elif now >= deadline:
-                said = None
-                results.append((index, tries, Verdict.TIMEOUT))
-            else:
-                continue
-            worker.job = None
-            if said is None:
-                worker.kill()  # replaced when there is a job for it
-        return results
+        return [
+            (worker, worker.receive() if worker in ready else None)
+            for worker in busy
+            if worker in ready or now >= worker.deadline
+        ]
+
+
+def _lot(waiting: list[Pair], most: int) -> list[Pair]:
+    """Take one pair from the end of `waiting`, and up to `most` as long as they are short."""
+    lot = [waiting.pop()]
+    room = _LOT_CHARACTERS - sum(map(len, lot[0]))
+    while waiting and len(lot) < most and (room := room - sum(map(len, waiting[-1]))) >= 0:
+        lot.append(waiting.pop())
+    return lot
 
 
 def _verdict(correct: bool) -> Verdict:
@@ -223,7 +237,7 @@ def read_gold(gold: str, kind: Kind) -> str:
     return expression
 
 
-def _without_algebra(answer: str, gold: str, kind: Kind) -> Verdict | tuple[str, str]:
+def without_algebra(answer: str, gold: str, kind: Kind) -> Verdict | Pair:
     """The verdict if strings and fractions decide, else the gold's and the answer's normalised expression."""
     right = read_gold(gold, kind)
     if kind == "exact":

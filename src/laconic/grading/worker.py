@@ -2,20 +2,16 @@
 
 Started by `laconic.grading.pool` as `python -m laconic.grading.worker PARENT_PID`. A job is `{"gold": …, "answer": …}`
 (JSON, ASCII, two expressions), its result `true` or `false`; the first line out says `"ready"`, or names an error.
-Both expressions are only ever parsed as LaTeX by a grammar: the plain-expression reader of math-verify would hand the
-text to `eval`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
-import logging
 import os
 import resource
 import signal
 import sys
-from collections.abc import Callable
 
 MEMORY = 2 << 30
 """Bytes of address space a worker may use."""
@@ -36,23 +32,6 @@ def _confine(parent: int) -> None:
         sys.exit("the parent is gone")
 
 
-def _load() -> Callable[[str, str], bool]:
-    """math-verify as one function of a gold and an answer, both LaTeX, without its own time limits."""
-    from math_verify import LatexExtractionConfig, parse, verify
-
-    logging.disable(logging.CRITICAL)
-    config = [LatexExtractionConfig(boxed_match_priority=0)]
-
-    def read(expression: str) -> list[object]:
-        boxed: list[object] = parse(f"\\boxed{{{expression}}}", extraction_config=config, parsing_timeout=None)
-        return boxed
-
-    def equal(gold: str, answer: str) -> bool:
-        return bool(verify(read(gold), read(answer), allow_set_relation_comp=True, timeout_seconds=None))
-
-    return equal
-
-
 def main() -> None:
     # A dependency that prints must not break the protocol: it gets stderr, we keep the pipe.
     out = os.fdopen(os.dup(1), "w", encoding="ascii")
@@ -66,7 +45,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     _confine(int(sys.argv[1]))
     try:
-        equal = _load()
+        from laconic.grading.algebra import equal
+
         equal("\\frac{1}{2}", "\\frac{2}{4}")  # the first parse is slow: it fills the grammar's caches
     except Exception as error:
         tell(f"{type(error).__name__}: {error}")
