@@ -6,10 +6,12 @@ import pytest
 
 from laconic.errors import DataError
 from laconic.evaluation.compare import compare
-from laconic.evaluation.diagnose import FRACTIONS, diagnose, record, safe_fraction, sentence, summarise
+from laconic.evaluation.diagnose import diagnose, exits, record, safe_fraction, sentence, summarise
+from laconic.evaluation.local import LocalSource
 from laconic.evaluation.protocol import Evaluation, Protocol, evaluate, read_evaluation, write_evaluation
 from laconic.evaluation.protocol import summarise as summarise_evaluation
-from laconic.groups import Branch, Group, Problem, Spine, Verdict
+from laconic.evaluation.source import Forced, Trace
+from laconic.groups import Problem, Verdict
 
 RIGHT, WRONG = "CORRECT", "WRONG"
 
@@ -45,6 +47,7 @@ def test_metrics_by_hand():
         "accuracy": 0.5,
         "thought_tokens": 25.0,
         "answer_tokens": 1.5,
+        "tokens": 26.5,
         "thought_tokens_correct": 15.0,
         "truncated": 0.25,
         "unclosed": 0.25,
@@ -90,30 +93,19 @@ def test_different_questions_are_not_compared():
 # ---------------------------------------------------------------------------------------------------- diagnosis
 
 
-class Words:
-    """A chat of numbers: text is the tokens."""
-
-    end_ids = frozenset([1])
-
-    def text(self, tokens):
-        return " ".join(map(str, tokens))
-
-    answer_text = text
-
-
-def thought_of(length, right_from, *, full=True):
-    """A thought whose forced answers are right from `right_from` kept tokens on."""
-    spine = Spine([3, *range(10, 10 + length), 2, 7, 1], [0.0] * (length + 4), 1, 1 + length, True, False)
-    spine.verdict = Verdict.CORRECT if full else Verdict.WRONG
-    for kept in sorted({round(f * length) for f in FRACTIONS}):
+def thought_of(length, right_from, *, full=True, name="p"):
+    """A thought of the words 10, 11, … whose forced answers are right from `right_from` kept tokens on."""
+    words = [str(word) for word in range(10, 10 + length)]
+    trace = Trace(name, 0, " ".join(words), "7", length, 1, closed=True, truncated=False)
+    trace.verdict = Verdict.CORRECT if full else Verdict.WRONG
+    for kept in exits(trace):
         verdict = Verdict.CORRECT if kept in right_from else Verdict.WRONG
-        spine.branches.append(Branch(kept, [7, 1], [0.0, 0.0], False, verdict))
-    return spine
+        trace.forced.append(Forced(kept, len(" ".join(words[:kept])), "7", 1, False, 0.9, verdict))
+    return trace
 
 
 def diagnosed(length, right_from, *, full=True, name="p"):
-    spine = thought_of(length, right_from, full=full)
-    return record(Group(Problem(name, "t", "?", "7"), [4], [2], [spine]), 0, spine, Words())
+    return record(Problem(name, "t", "?", "7"), thought_of(length, right_from, full=full, name=name))
 
 
 def test_the_sufficient_point_is_the_earliest_from_which_every_forced_answer_is_right():
@@ -159,11 +151,21 @@ def test_the_summary_by_hand():
     found = summarise(records)
     assert [point["accuracy"]["mean"] for point in found["curve"]] == [0] * 4 + [0.5] * 6 + [1]
     assert found["curve"][5]["thought_tokens"] == 7.5
+    assert [point["mended"]["mean"] for point in found["curve"]] == [1] * 4 + [0.5] * 6 + [0]
+    assert found["lost"]["mean"] == 0
     assert found["full"]["accuracy"]["mean"] == 1.0
     assert found["saveable_fraction"]["mean"] == pytest.approx(12 / 30)
     assert found["saveable_tokens"]["mean"] == pytest.approx(6.0)
     assert found["sufficient_fraction"]["mean"] == pytest.approx(0.7)
     assert found["worth_training"]
+
+
+def test_an_answer_that_thinking_on_loses_is_counted_where_it_was_right():
+    records = [diagnosed(20, [8, 10], full=False, name="p"), diagnosed(20, range(21), name="q")]
+    found = summarise(records)
+    assert [point["lost"]["mean"] for point in found["curve"]] == [0] * 4 + [0.5, 0.5] + [0] * 5
+    assert [point["mended"]["mean"] for point in found["curve"]] == [0] * 11
+    assert found["lost"]["mean"] == 0.5
 
 
 def test_an_early_stop_is_safe_only_where_the_loss_is_surely_small():
@@ -195,8 +197,8 @@ def lab():
     from laconic.engines.local.model import load_chat, load_model
     from laconic.tasks import load_task
 
-    model = load_model("lab/arithmetic", device="cpu")
-    return model, load_chat("lab/arithmetic", DEFAULT_INDUCER), load_task("arithmetic", split="test", limit=40)
+    model, chat = load_model("lab/arithmetic", device="cpu"), load_chat("lab/arithmetic", DEFAULT_INDUCER)
+    return LocalSource("base", model, chat), load_task("arithmetic", split="test", limit=40)
 
 
 PROTOCOL = Protocol(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
@@ -205,10 +207,10 @@ PROTOCOL = Protocol(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=25
 def test_the_shipped_base_is_evaluated_and_the_records_give_the_summary_again(lab, tmp_path):
     from laconic.grading import Grader
 
-    model, chat, problems = lab
+    source, problems = lab
     with Grader() as grader:
-        found = evaluate(model, chat, problems, PROTOCOL, grader, model_name="base")
-        again = evaluate(model, chat, problems[:7], PROTOCOL, grader, model_name="base")
+        found = evaluate(source, problems, PROTOCOL, grader)
+        again = evaluate(source, problems[:7], PROTOCOL, grader)
     assert len(found.records) == 80
     assert again.records == found.records[:14]  # what is sampled does not depend on the company
     write_evaluation(tmp_path / "e", found)
@@ -220,8 +222,8 @@ def test_the_shipped_base_is_evaluated_and_the_records_give_the_summary_again(la
 def test_the_shipped_base_overthinks(lab):
     from laconic.grading import Grader
 
-    model, chat, problems = lab
+    source, problems = lab
     with Grader() as grader:
-        found = diagnose(model, chat, problems, PROTOCOL, grader, model_name="base").summary
+        found = diagnose(source, problems, PROTOCOL, grader).summary
     assert found["curve"][0]["accuracy"]["mean"] < 0.2  # the task needs its thought
     assert found["saveable_fraction"]["mean"] > 0.2

@@ -7,7 +7,6 @@ import math
 import random
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from browser import measured
 from laconic.errors import RunError
 from laconic.report import findings, plots, save_diagnosis_picture, write_report
 from laconic.report.source import Comparison, CutSample, Interval, Sample, read_run
@@ -572,24 +572,11 @@ onload = () => {{
 @pytest.fixture(scope="module")
 def in_browser(hostile_page: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a headless browser makes of the hostile report in a frame 390 pixels wide, beside an unprotected control."""
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("no Chromium on this machine")
     folder = tmp_path_factory.mktemp("browser")
     (folder / "control.html").write_text(f"<title>untouched</title>{SCRIPT}")
-    harness = folder / "measure.html"
-    harness.write_text(MEASURE.format(report=hostile_page.as_uri(), control=(folder / "control.html").as_uri()))
-    command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        # the harness must look into a page of another file; the page itself is judged as it is
-        "--disable-web-security", "--allow-file-access-from-files",
-        f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", harness.as_uri(),
-    ]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = ElementTree.fromstring(dom[dom.index("<pre") : dom.index("</pre>") + len("</pre>")]).text
-    assert found, "the harness measured nothing"
-    return json.loads(found)
+    harness = MEASURE.format(report=hostile_page.as_uri(), control=(folder / "control.html").as_uri())
+    found: dict[str, Any] = measured(harness, folder)
+    return found
 
 
 def test_hostile_text_runs_nothing_in_a_browser(in_browser: dict[str, Any]) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from laconic.errors import Interrupted, LaconicError
+from laconic.errors import Interrupted, LaconicError, NonFiniteError
 
 if TYPE_CHECKING:
-    from laconic.groups import Problem
+    from laconic.evaluation.protocol import Evaluation
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,17 +23,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Teach reasoning language models to stop thinking when they know.",
 )
-lab = typer.Typer(no_args_is_help=True, help="The lab: a micro reasoner that overthinks, and a task to train it on.")
+lab = typer.Typer(no_args_is_help=True, help="The lab: micro reasoners that overthink, and tasks to train them on.")
 app.add_typer(lab, name="lab")
 say = Console(soft_wrap=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Directory for the results; default runs/<verb>-<time>.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe key: section.key=value.")]
-Model = Annotated[str, typer.Argument(help="Checkpoint folder, run directory, hub id, or lab/arithmetic.")]
-Task = Annotated[str, typer.Option("--task", help="Task to sample problems from.")]
-DataPath = Annotated[str | None, typer.Option("--path", help="Local file or folder of the task's format.")]
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        help="Checkpoint folder, run directory, hub id, lab/arithmetic or lab/ballots; a server's name for it."
+    ),
+]
+Tasks = Annotated[list[str] | None, typer.Option("--task", help="Task to sample problems from; may be repeated.")]
+DataPath = Annotated[str | None, typer.Option("--path", help="Local file or folder of the tasks' format.")]
 Split = Annotated[str, typer.Option("--split")]
+Prompt = Annotated[str | None, typer.Option("--prompt", help="How a problem is put; default: the task's own way.")]
+Revision = Annotated[str | None, typer.Option("--revision", help="Hub revision of the task's data.")]
 Count = Annotated[int | None, typer.Option("--problems", min=2, help="Problems, drawn by the seed; default all.")]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Samples per problem.")]
 Temperature = Annotated[float, typer.Option("--temperature", min=0, max=2, help="0 is greedy.")]
@@ -45,6 +53,15 @@ AnswerBudget = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0)]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+BaseUrl = Annotated[
+    str | None, typer.Option("--base-url", help="OpenAI-compatible server to sample from, such as http://host:8000/v1.")
+]
+Tokenizer = Annotated[
+    str | None, typer.Option("--tokenizer", help="Of the served model (folder or hub id): exact counts, and exits.")
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Requests to the server at once.")]
+KeyVariable = Annotated[str, typer.Option("--api-key-env", help="Environment variable that holds the server's key.")]
+Resume = Annotated[Path | None, typer.Option("--resume", help="Continue the run in this directory.")]
 
 
 def main() -> None:
@@ -58,7 +75,7 @@ def main() -> None:
         sys.exit(130)
     except LaconicError as error:
         complain.print(f"error: {error}", style="red", markup=False, highlight=False)
-        sys.exit(2)
+        sys.exit(3 if isinstance(error, NonFiniteError) else 2)
 
 
 def emit(value: Any) -> None:
@@ -101,71 +118,112 @@ def train(
     overrides: Set = None,
     out: Out = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Continue the run in this directory.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe and stop.")] = False,
+    engine: Annotated[
+        Literal["local", "verl"] | None,
+        typer.Option("--engine", help="local (default), or verl for many GPUs; a resumed run keeps its own."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved recipe, or verl's configuration, and stop.")
+    ] = False,
 ) -> None:
-    """Train a model by a recipe."""
+    """Train a model by a recipe. With --engine verl, --set verl.KEY=VALUE sets verl's own configuration."""
     from laconic.config import load_recipe, recipe_names
 
     if (recipe is None) == (resume is None):
         raise LaconicError(
             f"give a recipe ({', '.join(recipe_names())} or a .toml file), or --resume with a run directory"
         )
+    own: list[str] = []
     if resume is not None:
         if not (resume / "recipe.toml").is_file():
             raise LaconicError(f"{resume} is not a run directory: it holds no recipe.toml")
         if overrides or out:
             raise LaconicError("--resume continues a run as it was: --set and --out do not go with it")
-        resolved = load_recipe(str(resume / "recipe.toml"))
+        was: Literal["local", "verl"] = "verl" if (resume / "verl.yaml").exists() else "local"
+        if engine not in (None, was):
+            raise LaconicError(f"{resume} was trained with --engine {was}: leave --engine out to continue it")
+        engine, resolved = was, load_recipe(str(resume / "recipe.toml"))
     else:
         assert recipe is not None
-        resolved = load_recipe(recipe, overrides or [])
-    if dry_run:
+        if engine == "verl":
+            own = [override for override in overrides or [] if override.startswith("verl.")]
+        resolved = load_recipe(recipe, [override for override in overrides or [] if override not in own])
+    if dry_run and engine != "verl":
         print(resolved.dump(), end="")
         return
-    from laconic.engines.local import train as train_locally
     from laconic.runs import free_run, timestamped
 
     run = resume or free_run(out or resolved.run.dir or timestamped(Path(str(recipe)).stem))
-    checkpoint = train_locally(resolved, run, resume=resume is not None)
+    if engine == "verl":
+        from laconic.engines import verl
+
+        if dry_run:
+            print(verl.dry_run(resolved, run, own), end="")
+            return
+        checkpoint = verl.train(resolved, run, own, resume=resume is not None)
+    else:
+        from laconic.engines.local import train as train_locally
+
+        checkpoint = train_locally(resolved, run, resume=resume is not None)
     say.print(f"Trained: {checkpoint}", markup=False, highlight=False)
     say.print(f"Next: laconic report {run}", markup=False, highlight=False)
 
 
 @app.command("eval")
 def evaluate(
-    model: Model,
-    task: Task,
+    model: Model = None,
+    task: Tasks = None,
     path: DataPath = None,
     split: Split = "test",
+    prompt: Prompt = None,
+    revision: Revision = None,
     problems: Count = None,
     samples: Samples = 4,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="paper: 16, 8 or 4 samples by benchmark, as S-GRPO's evaluation.")
+    ] = None,
     temperature: Temperature = 0.6,
     top_p: TopP = 0.95,
     max_thought_tokens: ThoughtBudget = None,
     max_answer_tokens: AnswerBudget = None,
     seed: Seed = 0,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also what stopping early reaches without training.")
+    ] = False,
+    budgets: Annotated[
+        str | None, typer.Option("--budgets", help="Thinking tokens of the baselines, such as 512,1024.")
+    ] = None,
     device: Device = "auto",
+    base_url: BaseUrl = None,
+    tokenizer: Tokenizer = None,
+    concurrency: Concurrency = 32,
+    api_key_env: KeyVariable = "OPENAI_API_KEY",
     out: Out = None,
+    resume: Resume = None,
     as_json: Json = False,
 ) -> None:
     """Evaluate a model: accuracy and tokens, each with a question-clustered 95 % interval."""
-    from laconic.evaluation.protocol import Protocol, write_evaluation
-    from laconic.evaluation.protocol import evaluate as run_evaluation
-    from laconic.grading import Grader
-    from laconic.runs import free_run, fresh_run, timestamped
-    from laconic.tasks import load_task
-
-    directory = free_run(out or timestamped("eval"))
-    chosen = load_task(task, path=path, split=split, limit=problems, seed=seed)
-    loaded, chat, budgets = prepare(model, device, chosen, max_thought_tokens, max_answer_tokens)
-    with fresh_run(directory), Grader() as grader:
-        protocol = Protocol(samples, temperature, top_p, *budgets, seed)
-        evaluation = run_evaluation(loaded, chat, chosen, protocol, grader, model_name=model)
-        write_evaluation(directory / "evaluations" / "model", evaluation)
+    if protocol not in (None, "paper"):
+        raise LaconicError(f"unknown --protocol {protocol!r}; there is: paper")
+    asked: dict[str, Any] = {
+        "samples": protocol or samples,
+        "baselines": baselines or budgets is not None,
+        "budgets": numbers("--budgets", budgets),
+    }
+    asked |= {"temperature": temperature, "top_p": top_p, "seed": seed, "device": device}
+    asked |= {"max_thought_tokens": max_thought_tokens, "max_answer_tokens": max_answer_tokens}
+    asked["server"] = server(base_url, tokenizer, concurrency, api_key_env)
+    asked["tasks"] = [
+        {"name": name, "path": path, "split": split, "revision": revision, "prompt": prompt, "problems": problems}
+        for name in task or []
+    ]
+    directory, found = carry_out("eval", model, asked, out, resume)
     if as_json:
-        emit(evaluation.summary)
-    show_metrics({model: evaluation.summary})
-    say.print(f"Records: {directory / 'evaluations' / 'model'}", markup=False, highlight=False)
+        emit(summaries(found))
+    show_metrics({label: evaluation.summary for label, evaluation in found.items() if "@" not in label})
+    if stops := {label: evaluation.summary for label, evaluation in found.items() if "@" in label}:
+        show_stops(stops)
+    say.print(f"Records: {directory / 'evaluations'}", markup=False, highlight=False)
     say.print(
         f"Next: laconic compare {directory} ANOTHER, or laconic report {directory}", markup=False, highlight=False
     )
@@ -173,10 +231,12 @@ def evaluate(
 
 @app.command()
 def diagnose(
-    model: Model,
-    task: Task,
+    model: Model = None,
+    task: Tasks = None,
     path: DataPath = None,
     split: Split = "test",
+    prompt: Prompt = None,
+    revision: Revision = None,
     problems: Count = 200,
     samples: Samples = 1,
     temperature: Temperature = 0.6,
@@ -184,66 +244,127 @@ def diagnose(
     max_thought_tokens: ThoughtBudget = None,
     max_answer_tokens: AnswerBudget = None,
     seed: Seed = 0,
+    recorded: Annotated[
+        Path | None, typer.Option("--from", help="records.jsonl of laconic eval: its thoughts, only exits sampled.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Of a million generated tokens, for what could be saved.")
+    ] = None,
     device: Device = "auto",
+    base_url: BaseUrl = None,
+    tokenizer: Tokenizer = None,
+    concurrency: Concurrency = 32,
+    api_key_env: KeyVariable = "OPENAI_API_KEY",
     out: Out = None,
+    resume: Resume = None,
     as_json: Json = False,
 ) -> None:
     """Measure how much of a model's thinking comes after it knows: the forced-exit curve."""
-    from laconic.evaluation.diagnose import diagnose as run_diagnosis
-    from laconic.evaluation.protocol import Protocol, check_questions, write_evaluation
-    from laconic.grading import Grader
     from laconic.report import save_diagnosis_picture
-    from laconic.runs import free_run, fresh_run, timestamped
-    from laconic.tasks import load_task
 
-    directory = free_run(out or timestamped("diagnose"))
-    chosen = load_task(task, path=path, split=split, limit=problems, seed=seed)
-    check_questions(chosen)
-    loaded, chat, budgets = prepare(model, device, chosen, max_thought_tokens, max_answer_tokens)
-    with fresh_run(directory), Grader() as grader:
-        protocol = Protocol(samples, temperature, top_p, *budgets, seed)
-        diagnosis = run_diagnosis(loaded, chat, chosen, protocol, grader, model_name=model)
-        write_evaluation(directory / "diagnosis" / "model", diagnosis)
-        picture = save_diagnosis_picture({model: diagnosis.summary}, directory / "diagnosis.png")
+    if recorded and task:
+        raise LaconicError("--from brings its own problems: leave --task out")
+    asked: dict[str, Any] = {"samples": samples, "price": price, "recorded": recorded and str(recorded)}
+    asked |= {"temperature": temperature, "top_p": top_p, "seed": seed, "device": device}
+    asked |= {"max_thought_tokens": max_thought_tokens, "max_answer_tokens": max_answer_tokens}
+    asked["server"] = server(base_url, tokenizer, concurrency, api_key_env)
+    asked["tasks"] = [
+        {"name": name, "path": path, "split": split, "revision": revision, "prompt": prompt, "problems": problems}
+        for name in task or []
+    ]
+    directory, found = carry_out("diagnose", model, asked, out, resume)
+    picture = save_diagnosis_picture({label: e.summary for label, e in found.items()}, directory / "diagnosis.png")
     if as_json:
-        emit(diagnosis.summary)
-    show_curve(diagnosis.summary)
-    say.print(diagnosis.summary["verdict"], style="bold", markup=False)
-    say.print(f"Records: {directory / 'diagnosis' / 'model'}, picture: {picture}", markup=False, highlight=False)
-    say.print(f"Next: laconic train lab-s-grpo --set model.path={model}", markup=False, highlight=False)
+        emit(summaries(found))
+    for label, diagnosis in found.items():
+        show_curve(label, diagnosis.summary)
+        say.print(diagnosis.summary["verdict"], style="bold", markup=False)
+    say.print(f"Records: {directory / 'diagnosis'}, picture: {picture}", markup=False, highlight=False)
+    recipe = "lab-s-grpo" if "arithmetic" in found else "RECIPE"
+    say.print(
+        f"Next: laconic train {recipe} --set model.path={diagnosis.summary['model']}", markup=False, highlight=False
+    )
 
 
-def prepare(
-    model: str, device: str, problems: list[Problem], thought: int | None, answer: int | None
-) -> tuple[Any, Any, tuple[int, int]]:
-    """Model, chat, and budgets (thought, answer) as asked or as suits the model; checked before any sampling."""
-    from laconic.config import DEFAULT_INDUCER
-    from laconic.engines.local.model import check_positions, load_chat, load_model, set_threads, suitable_budgets
+def carry_out(
+    verb: Literal["eval", "diagnose"], model: str | None, asked: dict[str, Any], out: Path | None, resume: Path | None
+) -> tuple[Path, dict[str, Evaluation]]:
+    """Do an evaluation or a diagnosis, or go on with one: its directory and what was found."""
+    from pydantic import ValidationError
 
-    chat = load_chat(model, DEFAULT_INDUCER)
-    loaded = load_model(model, device=device)
-    set_threads(loaded)
-    budgets = suitable_budgets(loaded, chat, problems, thought, answer)
-    check_positions(loaded, chat, problems, *budgets)
-    return loaded, chat, budgets
+    from laconic.config import explain
+    from laconic.evaluation.request import Request, perform, prepare, read_request
+    from laconic.runs import create_run, free_run, timestamped
+
+    if resume is not None:
+        if model or asked["tasks"] or out:
+            raise LaconicError("--resume continues a run as it was: leave MODEL, --task and --out out")
+        return resume, perform(prepare(read_request(resume, verb)), resume)
+    if model is None or not (asked["tasks"] or asked.get("recorded")):
+        raise LaconicError(f"give a model and a task: laconic {verb} MODEL --task TASK, or --resume with a directory")
+    directory = free_run(out or timestamped(verb))
+    try:
+        request = Request(verb=verb, model=model, **asked)
+    except ValidationError as error:
+        raise LaconicError(explain(error, Request)) from None
+    work = prepare(request)
+    return directory, perform(work, create_run(directory))
+
+
+def summaries(found: dict[str, Evaluation]) -> dict[str, Any]:
+    """For `--json`: the summary of one evaluation, or those of several by label."""
+    by_label = {label: evaluation.summary for label, evaluation in found.items()}
+    return by_label if len(by_label) > 1 else next(iter(by_label.values()))
+
+
+def server(base_url: str | None, tokenizer: str | None, concurrency: int, key_variable: str) -> dict[str, Any] | None:
+    if base_url is None:
+        if tokenizer:
+            raise LaconicError("--tokenizer goes with --base-url: a local model brings its own")
+        return None
+    return {
+        "base_url": base_url,
+        "tokenizer": tokenizer,
+        "concurrency": concurrency,
+        "key_variable": key_variable,
+    }
+
+
+def numbers(option: str, text: str | None) -> list[int]:
+    """`512,1024` as numbers above 0."""
+    parts = text.split(",") if text is not None else []
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise LaconicError(f"{option} {text!r} is not a comma-separated list of numbers above 0, such as 512,1024")
+    return [int(part) for part in parts]
 
 
 @app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(help="What `laconic eval` wrote, or one of its evaluation folders.")],
-    after: Annotated[Path, typer.Argument(help="The same, of the other model.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="What laconic eval or train wrote, or one of its evaluation folders; all are compared with the first. "
+            "A training run alone: after with before.",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write the HTML page: a .html file, or a folder for it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare two evaluations of the same questions, paired."""
-    from laconic.evaluation.compare import compare as compare_paired
-    from laconic.evaluation.protocol import find_evaluation
+    """Compare evaluations of the same questions, paired; and with stopping early, where eval measured that."""
+    from laconic.evaluation.compare import compare_all
+    from laconic.evaluation.sides import read_sides
+    from laconic.report import write_comparison
 
-    first, second = find_evaluation(before), find_evaluation(after)
-    found = compare_paired(first, second)
+    sides = read_sides(paths)
+    found = compare_all(sides)
     if as_json:
         emit(found)
-    show_metrics({str(before): first.summary, str(after): second.summary})
-    show_difference(found)
+    show_comparison(found)
+    if out:
+        page = write_comparison(sides, found, out)
+        say.print(f"Page: {page} (open it in a browser; it needs no network)", markup=False, highlight=False)
 
 
 @app.command()
@@ -258,16 +379,72 @@ def report(run: Annotated[Path, typer.Argument(help="A run directory.")], as_jso
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Check this machine: versions, devices, memory, disk, the shipped model, the grader."""
-    from laconic.doctor import examine
+def watch(
+    run: Annotated[Path, typer.Argument(help="The directory of a training run.")],
+    once: Annotated[bool, typer.Option("--once", help="Print the state it is in and stop.")] = False,
+) -> None:
+    """Follow a training run until it is complete; Ctrl-C ends the watching, not the run."""
+    from laconic.watch import watch as watch_run
 
-    findings = examine()
+    watch_run(run, say, once=once)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="The directory of a training run.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Directory for the model; default RUN/export.")] = None,
+    checkpoint: Annotated[int | None, typer.Option("--checkpoint", min=1, help="Its step; default the newest.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a trained model to serve or share: weights, tokenizer, generation config, model card."""
+    from laconic.export import export as export_model
+
+    exported = export_model(run, out, checkpoint)
     if as_json:
-        emit([finding._asdict() for finding in findings])
+        emit({"export": str(exported.folder), "step": exported.step, "serve": exported.serve})
+    say.print(f"Exported: {exported.folder}, step {exported.step}", markup=False, highlight=False)
+    say.print(f"Next: {exported.serve}", markup=False, highlight=False)
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[
+        str | None, typer.Argument(help="Also what this recipe needs and will cost: a .toml file or a packaged name.")
+    ] = None,
+    overrides: Set = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="Kind of GPU to estimate for, such as H100.")] = None,
+    mean_thought: Annotated[
+        float | None, typer.Option("--mean-thought", min=1, help="Tokens of a thought; default half of its budget.")
+    ] = None,
+    tokens_per_second: Annotated[
+        float | None, typer.Option("--tokens-per-second", min=1, help="That one GPU samples, if you have measured it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check this machine: versions, devices, memory, disk, the shipped model, the grader; or what a recipe needs."""
+    from laconic import doctor as doing
+
+    estimate = None
+    if recipe is None:
+        if overrides or gpu or mean_thought or tokens_per_second:
+            raise LaconicError("these options are about a recipe: give a recipe, as in laconic doctor lab-s-grpo")
+        findings = doing.examine()
+    else:
+        from laconic.config import load_recipe
+
+        resolved = load_recipe(recipe, overrides or [])
+        findings, estimate = doing.examine_recipe(
+            resolved, gpu=gpu, mean_thought=mean_thought, tokens_per_second=tokens_per_second
+        )
+    if as_json:
+        plain = [finding._asdict() for finding in findings]
+        emit(plain if recipe is None else {"findings": plain, "estimate": estimate and estimate.as_dict()})
     for finding in findings:
         mark = "[green]ok  [/green]" if finding.ok else "[red]fail[/red]"
-        say.print(f"{mark} {finding.what}: {finding.found}", highlight=False)
+        say.print(mark, end=" ")
+        say.print(f"{finding.what}: {finding.found}", markup=False, highlight=False)
+    for what, how_much in doing.said_of(estimate) if estimate else ():
+        say.print(f"     {what}: {how_much}", markup=False, highlight=False)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(2)
 
@@ -290,21 +467,25 @@ def demo(
 
 @lab.command("build")
 def lab_build(
-    out: Annotated[Path, typer.Argument(help="Folder for the trained base.")] = Path("runs/lab-arithmetic"),
+    out: Annotated[
+        Path | None, typer.Argument(help="Folder for the trained base; default runs/lab-<task>.", show_default=False)
+    ] = None,
+    task: Annotated[str, typer.Option("--task", help="arithmetic, ballots or ballots-4.")] = "arithmetic",
     seed: Seed = 0,
 ) -> None:
-    """Train the lab's base model from nothing, in about three minutes on one core."""
+    """Train a base model of the lab from nothing, in about three minutes on one core."""
     import torch
 
     from laconic.lab import build
-    from laconic.lab.training import BaseRecipe
+    from laconic.lab.training import course
     from laconic.progress import progress
 
+    out, steps = out or Path("runs") / f"lab-{task}", course(task).recipe.steps
     torch.set_num_threads(1)  # a model this small gains nothing from more
-    with progress("build the base", BaseRecipe().steps) as advance:
-        build(out, seed, progress=lambda step, loss: advance(1, f"loss {loss:.3f}"))
+    with progress("build the base", steps) as advance:
+        build(out, seed, progress=lambda step, loss: advance(1, f"loss {loss:.3f}"), task=task)
     say.print(f"Built: {out}", markup=False, highlight=False)
-    say.print(f"Next: laconic diagnose {out} --task arithmetic --max-thought-tokens 256", markup=False, highlight=False)
+    say.print(f"Next: laconic diagnose {out} --task {task} --max-thought-tokens 256", markup=False, highlight=False)
 
 
 @lab.command("bench")
@@ -320,12 +501,12 @@ def lab_bench(
     from laconic.runs import timestamped
 
     try:
-        numbers = [int(seed) for seed in seeds.split(",")]
+        chosen = [int(seed) for seed in seeds.split(",")]
     except ValueError:
-        numbers = []
-    if not numbers or len(set(numbers)) < len(numbers):
+        chosen = []
+    if not chosen or len(set(chosen)) < len(chosen):
         raise LaconicError(f"--seeds {seeds!r} is not a comma-separated list of different numbers, for example 0,1,2")
-    result = bench(recipe, numbers, overrides or [], out or timestamped("lab-bench"))
+    result = bench(recipe, chosen, overrides or [], out or timestamped("lab-bench"))
     if as_json:
         emit(result)
     show_bench(result)
@@ -334,21 +515,27 @@ def lab_bench(
 # ---------------------------------------------------------------------------------------------------- tables
 
 
-def with_interval(figure: dict[str, float], scale: float = 1.0, signed: bool = False, key: str = "mean") -> str:
+def with_interval(
+    figure: dict[str, float], scale: float = 1.0, signed: bool = False, key: str = "mean", digits: int = 1
+) -> str:
     """`61.2 (59.0 … 63.4)`, or the mean alone where no interval could be had."""
     if figure[key] is None:
         return "n/a"
     plus = "+" if signed else ""
-    mean = f"{scale * figure[key]:{plus}.1f}"
+    shape = f"{plus}.{digits}f"
+    mean = f"{scale * figure[key]:{shape}}"
     return (
         mean
         if figure["low"] is None
-        else f"{mean} ({scale * figure['low']:{plus}.1f} … {scale * figure['high']:{plus}.1f})"
+        else f"{mean} ({scale * figure['low']:{shape}} … {scale * figure['high']:{shape}})"
     )
 
 
 def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
-    table = Table("", *summaries, caption="95 % intervals, clustered by question")
+    counted = {summary.get("token_counts", "tokenizer") for summary in summaries.values()} - {"tokenizer"}
+    source = {"server": "; tokens as the server counts them", "characters": "; tokens split by characters"}
+    caption = "95 % intervals, clustered by question" + "".join(source[each] for each in sorted(counted))
+    table = Table("", *summaries, caption=caption)
     for name, label, scale in (
         ("accuracy", "accuracy, %", 100),
         ("thought_tokens", "thinking tokens", 1),
@@ -362,19 +549,85 @@ def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
     say.print(table)
 
 
-def show_difference(found: dict[str, Any]) -> None:
-    accuracy = with_interval(found["accuracy"], 100, signed=True, key="difference")
-    change = with_interval(found["thought_tokens_change"], 100, signed=True)
-    say.print(f"paired: accuracy {accuracy} points, thinking tokens {change} %", markup=False, highlight=False)
-
-
-def show_curve(summary: dict[str, Any]) -> None:
-    table = Table("thought kept", "thinking tokens", "accuracy, %")
-    for point in summary["curve"]:
+def show_stops(summaries: dict[str, dict[str, Any]]) -> None:
+    table = Table("stopped without training", "accuracy, %", "thinking tokens", "with answers and trials")
+    for label, summary in summaries.items():
+        metrics = summary["metrics"]
         table.add_row(
-            f"{point['fraction']:.0%}", f"{point['thought_tokens']:.1f}", with_interval(point["accuracy"], 100)
+            label.replace("@", " "),
+            with_interval(metrics["accuracy"], 100),
+            *(f"{metrics[name]['mean']:.1f}" for name in ("thought_tokens", "tokens")),
         )
     say.print(table)
+    if not any("@deer" in label for label in summaries):
+        say.print("DEER is left out: it needs log-probabilities, and this server gives none with forced answers.")
+
+
+def show_comparison(found: dict[str, Any]) -> None:
+    """One table for all tasks as the papers print it, or one a task where the terminal is too narrow for that."""
+    tasks = {task: each["rows"] for task, each in found["tasks"].items()}
+    overall = {"overall": found["overall"]} if found["overall"] else {}
+    table = papers_table(tasks | overall)
+    if say.measure(table, options=say.options.update(max_width=1000)).maximum <= say.width:
+        say.print(table)
+    else:
+        for task, rows in (tasks | overall).items():
+            say.print(papers_table({task: rows}))
+    lines = [f"Not compared: only {', '.join(names)} has {task}" for task, names in found["left_out"].items()]
+    for task, each in found["tasks"].items():
+        for row in each["rows"]:
+            if row["change"] and not row["variant"]:
+                accuracy = with_interval(row["change"]["accuracy"], 100, signed=True, key="difference")
+                thought = with_interval(row["change"]["thought_tokens_change"], 100, signed=True)
+                lines.append(f"{task}, {row['side']}: paired, accuracy {accuracy} points, thinking tokens {thought} %")
+        for side, verdict in each["verdicts"].items():
+            lines.append(f"{task}, {side}: {verdict['sentence']}")
+        for key, values in each["protocols"].items():
+            said = ", ".join(f"{value} for {side}" for side, value in values.items())
+            lines.append(f"{task}: sampled differently, {key} {said}")
+    for line in lines:
+        say.print(line, markup=False, highlight=False)
+
+
+def papers_table(tasks: dict[str, list[dict[str, Any]]]) -> Table:
+    """Rows of a comparison by task, each with accuracy, generated tokens and their part of the first row's."""
+    table = Table(caption="Acc %, generated tokens, CR % of the first row's; * on the Pareto front", show_edge=False)
+    table.add_column("")
+    for task in tasks:
+        for i, name in enumerate(("Acc", "Tok", "CR")):
+            table.add_column(f"{'' if i else task}\n{name}", justify="right", no_wrap=True)
+    by_task = [{(row["side"], row["variant"]): row for row in rows} for rows in tasks.values()]
+    for side, variant in dict.fromkeys(name for rows in by_task for name in rows):
+        cells = [cell for rows in by_task for cell in papers_cells(rows.get((side, variant)))]
+        table.add_row(Text(f"  {variant}" if variant else side), *cells)
+    return table
+
+
+def papers_cells(row: dict[str, Any] | None) -> list[str]:
+    if row is None:
+        return ["–"] * 3
+    mark = "*" if row.get("pareto") else " "
+    compression = row["compression"]["mean"]
+    return [
+        f"{100 * row['metrics']['accuracy']['mean']:.1f}{mark}",
+        f"{row['metrics']['tokens']['mean']:,.0f}",
+        "n/a" if compression is None else f"{100 * compression:.1f}",
+    ]
+
+
+def show_curve(label: str, summary: dict[str, Any]) -> None:
+    table = Table(
+        "thought kept", "thinking tokens", "accuracy, %", "lost by thinking on, %", "mended by it, %", title=label
+    )
+    for point in summary["curve"]:
+        table.add_row(
+            f"{point['fraction']:.0%}",
+            f"{point['thought_tokens']:.1f}",
+            *(with_interval(point[name], 100) for name in ("accuracy", "lost", "mended")),
+        )
+    say.print(table)
+    if "saveable_cost" in summary:
+        say.print(f"saveable per 1,000 answers, at your price: {with_interval(summary['saveable_cost'], digits=2)}")
 
 
 def show_demo(result: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from laconic.config import Recipe, load_recipe
 from laconic.engines.local import train
 from laconic.engines.local.model import load, set_threads
 from laconic.evaluation.diagnose import diagnose
+from laconic.evaluation.local import LocalSource
 from laconic.evaluation.protocol import Protocol, write_evaluation
 from laconic.grading import Grader
 from laconic.report import write_report
@@ -59,6 +60,6 @@ def diagnose_label(recipe: Recipe, run: Path, label: str, path: str) -> dict[str
     )
     protocol = replace(Protocol.of(recipe.eval), samples=1, temperature=0.6, top_p=0.95)  # as `laconic diagnose` does
     with Grader() as grader:
-        found = diagnose(model, chat, problems, protocol, grader, model_name=label)
+        found = diagnose(LocalSource(label, model, chat), problems, protocol, grader)
     write_evaluation(run / "diagnosis" / label, found)
     return found.summary

@@ -7,101 +7,113 @@ already right at half the thought, the other half was overthinking.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
 from typing import Any
 
+from laconic.errors import DataError
+from laconic.evaluation.collect import answer, collect, grade
 from laconic.evaluation.compare import samples
-from laconic.evaluation.protocol import LENGTHS, Evaluation, Measure, Protocol, Record, average, share
+from laconic.evaluation.protocol import LENGTHS, Evaluation, Measure, Protocol, Record, average, header, owned, share
+from laconic.evaluation.source import Source, Trace
 from laconic.evaluation.statistics import proportion_difference, ratio_change
 from laconic.grading import Grader
-from laconic.groups import Group, Problem, Spine, Verdict
-from laconic.objective.spine import check_model
-from laconic.progress import progress
-from laconic.rollout import Chat, grade_groups
+from laconic.groups import Problem, Verdict
+from laconic.runs import Journal
 
 FRACTIONS = tuple(i / 10 for i in range(11))
 TOLERANCE = 0.02  # accuracy that an early stop may cost at the lower end of its interval
+NOTHING_RIGHT = (
+    "No verdict: no thought ended in a right answer, so it cannot be said how much of it was needed; "
+    "take easier problems, a stronger model or larger budgets."
+)
 WORTH, NOT_WORTH = 0.20, 0.10  # saveable fractions between which the verdict is open
 
 
 def diagnose(
-    model: Any, chat: Chat, problems: Sequence[Problem], protocol: Protocol, grader: Grader, *, model_name: str
+    source: Source,
+    problems: Sequence[Problem],
+    protocol: Protocol,
+    grader: Grader,
+    *,
+    journal: Journal | None = None,
+    recorded: Sequence[Trace] | None = None,
+    price: float | None = None,
 ) -> Evaluation:
     """The forced-exit curve of a model: records (one a thought, with its exits) and their summary.
 
-    Thoughts are sampled by the protocol. Forced answers are greedy: what the model would most likely say if it had to
-    answer now is what it knows, and the noise of one more draw is not.
+    Thoughts are sampled by the protocol, or `recorded` ones are answered early by this source. With a `price` of a
+    million generated tokens the summary tells what could be saved, per 1,000 answers.
+
+    Raises:
+        DataError: the model did not think at all.
     """
-    sampler = replace(protocol.sampler(model, chat), answer_temperature=0.0, reuse=fits(model))
-    with progress(f"diagnose {model_name}", len(problems) * protocol.samples) as advance:
-        groups = sampler.groups(
-            problems,
-            protocol.samples,
-            f"diagnose/{protocol.seed}",
-            exits=lambda spine, key: sorted(set(cuts(spine).values())),
-            advance=advance,
+    if recorded is None:
+        traces = collect(source, problems, protocol, exits, journal)
+    else:
+        traces = answer(source, owned(problems, recorded), protocol, exits, journal)
+    if not any(trace.thought_tokens for trace in traces):
+        raise DataError(
+            f"{source.name} wrote no thought for any problem, so there is nothing to shorten; switch its thinking on, "
+            "or the server's reasoning parser"
         )
-    grade_groups(groups, chat, grader)
-    records = [record(group, k, spine, chat) for group in groups for k, spine in enumerate(group.spines)]
-    header = {"model": model_name, "task": problems[0].task}
-    return Evaluation(
-        records, header | {"protocol": {"problems": len(problems), **asdict(protocol)}} | summarise(records)
-    )
+    grade(traces, problems, grader)
+    records = [record(problem, trace) for problem, trace in owned(problems, traces)]
+    summary = header(source, problems, protocol) | summarise(records)
+    if price is not None:
+        saved = summary["saveable_tokens"].items()
+        summary["saveable_cost"] = {end: None if n is None else n * price / 1000 for end, n in saved}
+    return Evaluation(records, summary)
 
 
-def fits(model: Any) -> bool:
-    """Whether early answers may be decoded from their thought's keys and values; they are the same either way."""
-    try:
-        check_model(model)
-    except ValueError:
-        return False
-    return True
+def exits(trace: Trace) -> list[int]:
+    return sorted(set(cuts(trace.thought_tokens).values()))
 
 
-def cuts(spine: Spine) -> dict[float, int]:
+def cuts(thought_tokens: int) -> dict[float, int]:
     """Thought tokens kept at each fraction of the curve."""
-    return {fraction: round(fraction * spine.thought_length) for fraction in FRACTIONS}
+    return {fraction: round(fraction * thought_tokens) for fraction in FRACTIONS}
 
 
-def record(group: Group, sample: int, spine: Spine, chat: Chat) -> Record:
+def record(problem: Problem, trace: Trace) -> Record:
     """One thought and what was answered at its exits.
 
     `sufficient` is the smallest fraction from which every forced answer is right, for a thought whose own answer is
     right (1.0 if only the whole will do); None for a wrong one.
     """
-    verdicts = {branch.exit: branch.verdict for branch in spine.branches}
-    exits = [{"fraction": f, "exit": exit, "verdict": str(verdicts[exit])} for f, exit in cuts(spine).items()]
-    sufficient = None
-    if spine.verdict is Verdict.CORRECT:
-        late_wrong = [i for i, exit in enumerate(exits) if exit["verdict"] != Verdict.CORRECT]
-        sufficient = FRACTIONS[min(late_wrong[-1] + 1, len(FRACTIONS) - 1)] if late_wrong else 0.0
-    thought = spine.tokens[spine.thought_start : spine.thought_end]
-    kept = None if sufficient is None else cuts(spine)[sufficient]
+    forced = {each.position: each for each in trace.forced}
+    at = [(fraction, forced[position]) for fraction, position in cuts(trace.thought_tokens).items()]
+    sufficient, kept = None, None
+    if trace.verdict is Verdict.CORRECT:
+        late_wrong = [i for i, (_, each) in enumerate(at) if each.verdict is not Verdict.CORRECT]
+        sufficient, kept = at[min(late_wrong[-1] + 1, len(at) - 1)] if late_wrong else at[0]
     return {
-        "problem": group.problem.id,
-        "difficulty": group.problem.difficulty,
-        "sample": sample,
-        "thought_tokens": spine.thought_length,
-        "full_verdict": str(spine.verdict),
-        "exits": exits,
+        "problem": problem.id,
+        "difficulty": problem.difficulty,
+        "sample": trace.sample,
+        "thought_tokens": trace.thought_tokens,
+        "full_verdict": str(trace.verdict),
+        "exits": [{"fraction": f, "exit": each.position, "verdict": str(each.verdict)} for f, each in at],
         "sufficient": sufficient,
-        "saveable_tokens": 0 if kept is None else spine.thought_length - kept,
-        "prompt": group.problem.prompt,
-        "gold": group.problem.gold,
-        "thought": chat.text(thought),
-        "sufficient_text": None if kept is None else chat.text(thought[:kept]),
-        "answer": chat.answer_text(spine.answer_tokens),
+        "saveable_tokens": 0 if kept is None else trace.thought_tokens - kept.position,
+        "prompt": problem.prompt,
+        "gold": problem.gold,
+        "thought": trace.thought,
+        "sufficient_text": None if kept is None else trace.thought[: kept.characters],
+        "answer": trace.answer,
     }
 
 
 def summarise(records: Sequence[Record]) -> dict[str, Any]:
-    """Curve, full accuracy, what could be saved at no loss, and a verdict in one sentence."""
+    """Curve, full accuracy, what could be saved at no loss, and a verdict in one sentence.
+
+    A point of the curve tells also which answers thinking on `lost` (right there, wrong in full) and `mended`; the
+    summary's own `lost` counts thoughts that were right at any point and ended wrong.
+    """
     right = [r for r in records if r["sufficient"] is not None]
     needed = ratio_change(
         samples(records, lambda r: r["thought_tokens"] - r["saveable_tokens"]),
         samples(records, lambda r: r["thought_tokens"]),
     )
-    saveable = {"mean": -needed.mean, "low": -needed.high, "high": -needed.low}
+    saveable = {"mean": 0 - needed.mean, "low": 0 - needed.high, "high": 0 - needed.low}
     safe = safe_fraction(records)
     return {
         "curve": [
@@ -109,6 +121,8 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
                 "fraction": fraction,
                 "accuracy": share(records, right_at(i)),
                 "thought_tokens": sum(r["exits"][i]["exit"] for r in records) / len(records),
+                "lost": share(records, flipped(right_at(i), right_in_full)),
+                "mended": share(records, flipped(right_in_full, right_at(i))),
             }
             for i, fraction in enumerate(FRACTIONS)
         ],
@@ -116,11 +130,12 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
             "accuracy": share(records, right_in_full),
             "thought_tokens": average(records, LENGTHS["thought_tokens"]),
         },
+        "lost": share(records, flipped(right_at_any, right_in_full)),
         "sufficient_fraction": average(right, lambda r: r["sufficient"]),
         "saveable_fraction": saveable,
         "saveable_tokens": average(records, lambda r: r["saveable_tokens"]),
         "safe_fraction": safe,
-        "verdict": sentence(saveable, safe),
+        "verdict": sentence(saveable, safe) if right else NOTHING_RIGHT,
         "worth_training": saveable["low"] >= WORTH,
     }
 
@@ -128,6 +143,15 @@ def summarise(records: Sequence[Record]) -> dict[str, Any]:
 def right_at(i: int) -> Measure:
     """Whether the answer forced at the i-th fraction is right."""
     return lambda r: r["exits"][i]["verdict"] == Verdict.CORRECT
+
+
+def right_at_any(r: Record) -> bool:
+    return any(exit["verdict"] == Verdict.CORRECT for exit in r["exits"])
+
+
+def flipped(right: Measure, wrong: Measure) -> Measure:
+    """Right by the one and wrong by the other."""
+    return lambda r: right(r) and not wrong(r)
 
 
 def right_in_full(r: Record) -> bool:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from laconic.errors import DataError
+from laconic.evaluation.collect import collect, grade
+from laconic.evaluation.source import Source, Trace
 from laconic.evaluation.statistics import Interval, mean_interval, proportion_interval
 from laconic.grading import Grader
-from laconic.groups import Group, Problem, Spine, Verdict
-from laconic.progress import progress
-from laconic.rollout import Chat, Sampler, grade_groups
+from laconic.groups import Problem, Verdict
 from laconic.runs import read_json, read_jsonl, whole_directory, write_json, write_jsonl
 
 Record = dict[str, Any]
@@ -40,17 +40,6 @@ class Protocol:
         names = ("samples", "temperature", "top_p", "max_thought_tokens", "max_answer_tokens", "seed")
         return cls(**{name: getattr(section, name) for name in names} | changes)
 
-    def sampler(self, model: Any, chat: Chat) -> Sampler:
-        return Sampler(
-            model,
-            chat,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            max_thought_tokens=self.max_thought_tokens,
-            max_answer_tokens=self.max_answer_tokens,
-            cache_gb=self.cache_gb,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -60,47 +49,56 @@ class Evaluation:
     summary: dict[str, Any]
 
 
-def evaluate(
-    model: Any,
-    chat: Chat,
-    problems: Sequence[Problem],
-    protocol: Protocol,
-    grader: Grader,
-    *,
-    model_name: str,
-) -> Evaluation:
-    """Sample and grade every problem. Samples are keyed on (protocol.seed, problem, sample)."""
+def evaluate(source: Source, problems: Sequence[Problem], protocol: Protocol, grader: Grader) -> Evaluation:
+    """Sample and grade every problem; the summary holds the `seconds` it took."""
     started = time.perf_counter()
-    with progress(f"evaluate {model_name}", len(problems) * protocol.samples) as advance:
-        groups = protocol.sampler(model, chat).groups(
-            problems, protocol.samples, f"eval/{protocol.seed}", advance=advance
-        )
-    grade_groups(groups, chat, grader)
-    records = [record(group, k, spine, chat) for group in groups for k, spine in enumerate(group.spines)]
-    header = {
-        "model": model_name,
+    traces = collect(source, problems, protocol)
+    grade(traces, problems, grader)
+    found = evaluation_of(source, problems, protocol, traces)
+    found.summary["seconds"] = time.perf_counter() - started
+    return found
+
+
+def evaluation_of(
+    source: Source, problems: Sequence[Problem], protocol: Protocol, traces: Sequence[Trace]
+) -> Evaluation:
+    """Graded traces as records and their summary."""
+    records = [record(problem, trace) for problem, trace in owned(problems, traces)]
+    return Evaluation(records, header(source, problems, protocol) | summarise(records))
+
+
+def owned(problems: Sequence[Problem], traces: Sequence[Trace]) -> list[tuple[Problem, Trace]]:
+    """Every trace with its problem."""
+    by_id = {problem.id: problem for problem in problems}
+    return [(by_id[trace.problem], trace) for trace in traces]
+
+
+def header(source: Source, problems: Sequence[Problem], protocol: Protocol) -> dict[str, Any]:
+    """What a summary says of where its records come from."""
+    return {
+        "model": source.name,
         "task": problems[0].task,
         "protocol": {"problems": len(problems), **asdict(protocol)},
-        "seconds": time.perf_counter() - started,
+        "token_counts": source.counts,
     }
-    return Evaluation(records, header | summarise(records))
 
 
-def record(group: Group, sample: int, spine: Spine, chat: Chat) -> Record:
+def record(problem: Problem, trace: Trace) -> Record:
     """One sample as a line of records.jsonl; token counts leave out the marks of thought and turn."""
     return {
-        "problem": group.problem.id,
-        "difficulty": group.problem.difficulty,
-        "sample": sample,
-        "verdict": str(spine.verdict),
-        "thought_tokens": spine.thought_length,
-        "answer_tokens": sum(token not in chat.end_ids for token in spine.answer_tokens),
-        "closed": spine.closed,
-        "truncated": spine.truncated,
-        "prompt": group.problem.prompt,
-        "gold": group.problem.gold,
-        "thought": chat.text(spine.tokens[spine.thought_start : spine.thought_end]),
-        "answer": chat.answer_text(spine.answer_tokens),
+        "problem": problem.id,
+        "difficulty": problem.difficulty,
+        "sample": trace.sample,
+        "verdict": str(trace.verdict),
+        "thought_tokens": trace.thought_tokens,
+        "answer_tokens": trace.answer_tokens,
+        "closed": trace.closed,
+        "truncated": trace.truncated,
+        "prompt": problem.prompt,
+        "kind": problem.kind,
+        "gold": problem.gold,
+        "thought": trace.thought,
+        "answer": trace.answer,
     }
 
 
@@ -109,6 +107,7 @@ Measure = Callable[[Record], float]
 LENGTHS: dict[str, Measure] = {
     "thought_tokens": lambda r: r["thought_tokens"],
     "answer_tokens": lambda r: r["answer_tokens"],
+    "tokens": lambda r: r["thought_tokens"] + r["answer_tokens"] + r.get("probe_tokens", 0),
 }
 OUTCOMES: dict[str, Measure] = {
     "accuracy": lambda r: r["verdict"] == Verdict.CORRECT,
@@ -175,8 +174,3 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 def read_evaluation(folder: Path) -> Evaluation:
     return Evaluation(read_jsonl(folder / "records.jsonl"), read_json(folder / "summary.json"))
-
-
-def find_evaluation(path: Path) -> Evaluation:
-    """The evaluation in a folder, or the one that `laconic eval` put into a run directory."""
-    return read_evaluation(path if (path / "summary.json").exists() else path / "evaluations" / "model")

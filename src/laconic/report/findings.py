@@ -7,20 +7,21 @@ from typing import Literal
 
 import numpy as np
 
-from laconic.report.source import Comparison, Diagnosis, Evaluation, Interval, Run
+from laconic.evaluation.stops import HELD
+from laconic.report.source import Diagnosis, Evaluation, Interval, Run
 
-Unit = Literal["tokens", "percent", "points", "relative"]
+Unit = Literal["tokens", "count", "percent", "points", "relative"]
 
-# "accuracy held" needs more than an interval that touches 0: it must rule out a loss beyond this
-HELD = 0.03
 NARROW = "\u202f"
 
 
 def number(value: float, unit: Unit) -> str:
-    """A value with its unit; points and relative changes carry a sign."""
+    """A value with its unit; points and relative changes carry a sign, a count is as precise as it needs to be."""
     match unit:
         case "tokens":
             return _minus(f"{value:,.1f}")
+        case "count":
+            return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
         case "percent":
             return f"{100 * value:.1f}{NARROW}%"
         case "points":
@@ -38,14 +39,16 @@ def shown(interval: Interval, unit: Unit, signed: bool = False) -> tuple[str, st
     if not interval.bounded:
         return mean, ""
     low, high = (number(bound, unit).removesuffix(f"{NARROW}%") for bound in (interval.low, interval.high))
-    return mean, f"{low}–{high}" if unit == "percent" or (unit == "tokens" and not signed) else f"{low} to {high}"
+    return mean, f"{low}–{high}" if unit in {"percent", "count"} or (
+        unit == "tokens" and not signed
+    ) else f"{low} to {high}"
 
 
 def headline(run: Run) -> str:
     """The run in one line: only what its intervals support."""
     before, after = run.evaluations.get("before"), run.evaluations.get("after")
     if run.comparison is not None:
-        return f"{_thought_change(run.comparison)}, {_accuracy_change(run.comparison)}"
+        return movement(run.comparison.thought_tokens_change, run.comparison.accuracy)
     if before is not None and after is not None:
         was, now = (_standing(each) for each in (before, after))
         return f"{was} before, {now} after"
@@ -58,6 +61,11 @@ def headline(run: Run) -> str:
     return f"{len(run.steps)} steps of training"
 
 
+def movement(thought_tokens: Interval, accuracy: Interval) -> str:
+    """What became of thinking tokens (relative change) and accuracy (difference): only what the intervals support."""
+    return f"{_thought_change(thought_tokens)}, {_accuracy_change(accuracy)}"
+
+
 def training_title(name: str, smoothed: Sequence[float], percent: bool) -> str:
     """Where a training curve began and ended, smoothed, such as "Reward in training rose from 0.31 to 0.52"."""
     finite = [value for value in smoothed if np.isfinite(value)]
@@ -67,11 +75,17 @@ def training_title(name: str, smoothed: Sequence[float], percent: bool) -> str:
     return f"{name} in training {'rose' if finite[-1] > finite[0] else 'fell'} from {start} to {end}"
 
 
-def difficulty_title(name: str, levels: dict[str, dict[str, Interval]], unit: Unit) -> str:
-    """At how many difficulties a metric moved, and where most; a move counts where the two intervals lie apart."""
-    pairs = {level: (row["before"], row["after"]) for level, row in levels.items() if {"before", "after"} <= row.keys()}
+def difficulty_title(
+    name: str, levels: dict[str, dict[str, Interval]], unit: Unit, ends: tuple[str, str] = ("before", "after")
+) -> str:
+    """At how many difficulties a metric moved from one of the `ends` to the other, and where most.
+
+    A move counts where the two intervals lie apart.
+    """
+    first, last = ends
+    pairs = {level: (row[first], row[last]) for level, row in levels.items() if {first, last} <= row.keys()}
     moved = {level: now.mean - was.mean for level, (was, now) in pairs.items() if _apart(was, now)}
-    if not pairs:
+    if not pairs or first == last:
         return f"{name} by difficulty"
     if not moved:
         return f"{name} changed clearly at no difficulty"
@@ -108,15 +122,13 @@ def _standing(evaluation: Evaluation) -> str:
     return f"{shown(accuracy, 'percent')[0]} correct with {shown(tokens, 'tokens')[0]} thinking tokens"
 
 
-def _thought_change(comparison: Comparison) -> str:
-    change = comparison.thought_tokens_change
+def _thought_change(change: Interval) -> str:
     if not change.sign:
         return "Thinking tokens did not measurably change"
     return f"Thinking tokens {'rose' if change.sign > 0 else 'fell'} by {100 * abs(change.mean):.0f}{NARROW}%"
 
 
-def _accuracy_change(comparison: Comparison) -> str:
-    change = comparison.accuracy
+def _accuracy_change(change: Interval) -> str:
     if change.sign:
         return f"accuracy {'rose' if change.sign > 0 else 'fell'} by {100 * abs(change.mean):.1f} points"
     if change.bounded and change.low >= -HELD:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import chain
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
+from laconic.evaluation.stops import HELD
 from laconic.report import findings, plots
 from laconic.report.findings import NARROW, Unit, shown
+from laconic.report.parts import Shape, Table, difficulty, fill, shape
 from laconic.report.source import Comparison, Diagnosis, Evaluation, Interval, Run, read_run
 from laconic.report.traces import KINDS, cut_traces, sample_traces
 from laconic.runs import write_text
@@ -38,23 +36,6 @@ _CURVES = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A figure ready to set: a title that says the finding, and its SVG."""
-
-    title: str
-    svg: Markup
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Columns and rows; a cell is a list of (value, range, whether it is a clear change)."""
-
-    title: str
-    columns: list[str]
-    rows: list[tuple[str, list[list[tuple[str, str, bool]]]]]
-
-
 def write_report(run: Path) -> Path:
     """Write `report.html` into a run directory, whole or not at all, and return its path.
 
@@ -70,15 +51,7 @@ def write_report(run: Path) -> Path:
 
 def render(run: Run) -> str:
     """The page as text that UTF-8 can encode."""
-    environment = Environment(
-        loader=PackageLoader("laconic.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("page.html.j2").render(_context(run))
-    return html.encode("utf-8", "replace").decode("utf-8")  # model text may hold lone surrogates
+    return fill("page.html.j2", _context(run))
 
 
 def _context(run: Run) -> dict[str, Any]:
@@ -95,21 +68,18 @@ def _context(run: Run) -> dict[str, Any]:
         "movement": _movement(run),
         "tables": _tables(run),
         "compared": run.comparison is not None,
-        "held": f"{100 * findings.HELD:.0f}",
+        "held": f"{100 * HELD:.0f}",
         "curves": _curves(run),
         "cost": _cost(run),
         "diagnosis": _diagnosis(run.diagnoses),
-        "difficulty": _difficulty(run),
+        "difficulty": difficulty({label: each.levels for label, each in run.main.items()}, ("before", "after")),
         "traces": traces,
         "kinds": [(kind, totals[kind]) for kind in KINDS if totals[kind]],
+        "choices": {kind: kind for kind in ("all", *KINDS) if kind == "all" or totals[kind]},
         "cuts": cut_traces(run.cuts, CUTS),
         "protocols": _protocols(run),
         "provenance": _provenance(run),
     }
-
-
-def _shape(name: str, title: str, figure: Any) -> Shape:
-    return Shape(title, Markup(plots.svg(figure, name, title)))
 
 
 def _cards(run: Run) -> list[tuple[str, str, str]]:
@@ -139,7 +109,7 @@ def _movement(run: Run) -> Shape | None:
             "greedy": ["before-greedy", "after-greedy"],
         }.items()
     }
-    return _shape("movement", "Left is shorter, up is more often right", plots.movement_figure(paths))
+    return shape("movement", "Left is shorter, up is more often right", plots.movement_figure(paths))
 
 
 def _tables(run: Run) -> list[Table]:
@@ -183,7 +153,7 @@ def _curves(run: Run) -> list[Shape]:
             continue
         title = findings.training_title(words, plots.smooth(values), percent)
         figure = plots.training_figure(numbers, values, _held_out(run, key, numbers[-1]), percent)
-        shapes.append(_shape(f"train-{key.replace('_', '-')}", title, figure))
+        shapes.append(shape(f"train-{key.replace('_', '-')}", title, figure))
     return shapes
 
 
@@ -225,30 +195,10 @@ def _diagnosis(diagnoses: dict[str, Diagnosis]) -> dict[str, Any] | None:
     ]
     rows = [(words, [[(*shown(of(each), unit), False)] for each in diagnoses.values()]) for words, of, unit in measures]
     return {
-        "shape": _shape("diagnosis", findings.diagnosis_title(diagnoses), figure),
+        "shape": shape("diagnosis", findings.diagnosis_title(diagnoses), figure),
         "table": Table("Diagnosis", list(diagnoses), rows),
         "verdicts": [(label, each.verdict) for label, each in diagnoses.items()],
     }
-
-
-def _difficulty(run: Run) -> list[Shape]:
-    names = sorted({name for each in run.main.values() for name in each.levels}, key=_by_number)
-    if len(names) < 2:
-        return []
-    shapes = []
-    measures: list[tuple[str, str, Unit]] = [
-        ("accuracy", "Accuracy", "points"),
-        ("thought_tokens", "Thinking tokens", "relative"),
-    ]
-    for metric, words, unit in measures:
-        levels: dict[str, dict[str, Interval]] = {
-            name: {label: getattr(each.levels[name], metric) for label, each in run.main.items() if name in each.levels}
-            for name in names
-        }
-        title = findings.difficulty_title(words, levels, unit)
-        figure = plots.difficulty_figure(levels, percent=metric == "accuracy")
-        shapes.append(_shape(f"difficulty-{metric.replace('_', '-')}", title, figure))
-    return shapes
 
 
 def _protocols(run: Run) -> list[tuple[str, list[tuple[str, Any]]]]:
@@ -276,10 +226,6 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else nan
-
-
-def _by_number(label: str) -> tuple[int, float, str]:
-    return (0, float(label), label) if label.isdecimal() else (1, 0.0, label)
 
 
 def _duration(seconds: float) -> str:

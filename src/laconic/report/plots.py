@@ -10,6 +10,7 @@ import io
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from laconic.runs import disk_errors
 
@@ -49,6 +51,7 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 9.5,
 }
+_MARKERS = {"": "o", "budget": "v", "inducer": "s", "deer": "D"}
 _LEGEND = {"handlelength": 1.2, "borderpad": 0, "columnspacing": 1.4}
 
 
@@ -134,6 +137,7 @@ def training_figure(
 def difficulty_figure(levels: Mapping[str, Mapping[str, Interval]], percent: bool) -> Figure:
     """Bars with intervals: `levels` maps a difficulty to the metric of each label, such as before and after."""
     labels = list(dict.fromkeys(label for row in levels.values() for label in row))
+    colours = side_colours(labels)
     figure = Figure(figsize=(4.6, 0.75 + len(levels) * 0.2 * (len(labels) + 0.6)), layout="constrained")
     axes = figure.add_subplot()
     height = 0.76 / len(labels)
@@ -144,16 +148,80 @@ def difficulty_figure(levels: Mapping[str, Mapping[str, Interval]], percent: boo
         shown = [each for each in row if each is not None]
         axes.barh(
             places[held] + (i - (len(labels) - 1) / 2) * height, [each.mean for each in shown], height * 0.9,
-            color=_colour(label, i), xerr=_whiskers(shown), error_kw={"ecolor": INK, "elinewidth": 1.1}, label=label,
+            color=colours[label], xerr=_whiskers(shown), error_kw={"ecolor": INK, "elinewidth": 1.1}, label=cut(label),
         )  # fmt: skip
-    axes.set_yticks(places, [name if len(name) <= 24 else f"{name[:23]}…" for name in levels])
+    axes.set_yticks(places, [cut(name) for name in levels])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlim(left=0)
     axes.set_ylabel("difficulty")
     if percent:
         axes.xaxis.set_major_formatter(_percent)
-    figure.legend(loc="outside upper left", ncols=len(labels), **_LEGEND)
+    figure.legend(loc="outside upper left", ncols=_columns(labels), **_LEGEND)
+    return figure
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A side, or a training-free stop of it (`kind` and `parameter`), on the plane of thinking tokens and accuracy."""
+
+    side: str
+    kind: str
+    parameter: str
+    tokens: Interval
+    accuracy: Interval
+    front: bool
+
+
+@rc_context(_STYLE)
+def frontier_figure(spots: Sequence[Spot], kinds: Mapping[str, str]) -> Figure:
+    """Accuracy against thinking tokens: sides filled, stops hollow and joined by kind, the Pareto front as steps.
+
+    Args:
+        kinds: what a legend calls each kind of stop.
+    """
+    colours = side_colours(list(dict.fromkeys(spot.side for spot in spots)))
+    shown = [kind for kind in kinds if any(spot.kind == kind for spot in spots)]
+    rows = -(-(len(colours) + len(shown) + 1) // 2)
+    figure = Figure(figsize=(4.6, 2.9 + 0.2 * rows), layout="constrained")
+    axes = figure.add_subplot()
+    front = sorted((spot.tokens.mean, spot.accuracy.mean) for spot in spots if spot.front)
+    axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=5, alpha=0.25, zorder=1)
+    for side, colour in colours.items():
+        own = [spot for spot in spots if spot.side == side]
+        for kind in shown:
+            curve = sorted(
+                (spot.tokens.mean, spot.accuracy.mean) for spot in own if spot.kind in {kind, ""} and kind != "deer"
+            )
+            if len(curve) > 1:
+                axes.plot(*zip(*curve, strict=True), color=colour, linewidth=0.9, alpha=0.8, zorder=2)
+        for spot in own:
+            axes.errorbar(
+                spot.tokens.mean, spot.accuracy.mean, xerr=_whiskers([spot.tokens]), yerr=_whiskers([spot.accuracy]),
+                color=colour, marker=_MARKERS[spot.kind], markersize=5 if spot.kind else 8,
+                markerfacecolor="none" if spot.kind else colour, elinewidth=0.7 if spot.kind else 1.4,
+                alpha=0.8 if spot.kind else 1, zorder=3 if spot.kind else 4,
+            )  # fmt: skip
+        axes.plot([], [], "o", color=colour, markersize=7, label=cut(side))
+    for spot in spots:
+        if spot.kind and spot.side == spots[0].side:
+            at = (spot.tokens.mean, spot.accuracy.mean)
+            axes.annotate(
+                spot.parameter, at, xytext=(4, -9), textcoords="offset points", fontsize=7.5, color=MUTED, zorder=5
+            )
+    for kind in shown:
+        axes.plot([], [], _MARKERS[kind], color=MUTED, markerfacecolor="none", label=cut(kinds[kind]))
+    if len(front) > 1:
+        axes.plot([], [], color=MUTED, linewidth=5, alpha=0.25, label="Pareto front")
+    figure.legend(loc="outside upper left", ncols=2, **_LEGEND)
+    axes.margins(x=0.08, y=0.14)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("thinking tokens")
+    axes.set_ylabel("accuracy")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.yaxis.set_major_formatter(_percent)
     return figure
 
 
@@ -204,6 +272,23 @@ def smooth(values: Sequence[float]) -> list[float]:
     array = np.asarray(values, dtype=float)
     windows = [array[max(0, i - half) : i + half + 1] for i in range(len(array))]
     return [float(np.nanmean(window)) if np.isfinite(window).any() else float("nan") for window in windows]
+
+
+def side_colours(labels: Sequence[str]) -> dict[str, str]:
+    """The first grey, the last blue, between them Okabe and Ito's other colours; a lone label is blue."""
+    between = ("#e69f00", "#009e73", "#cc79a7", "#d55e00")
+    colours = [BEFORE, *(between[i % len(between)] for i in range(len(labels) - 2)), AFTER]
+    return dict(zip(labels, colours[-len(labels) :], strict=True))
+
+
+def cut(name: str) -> str:
+    """A name as short as a figure needs it."""
+    return name if len(name) <= 24 else f"{name[:23]}…"
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """Legend entries that fit side by side."""
+    return max(1, min(len(labels), 48 // (4 + max(len(cut(label)) for label in labels))))
 
 
 def _colour(label: str, place: int) -> str:

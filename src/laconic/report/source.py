@@ -177,9 +177,13 @@ Model = TypeVar("Model", bound=Part)
 
 
 def _labels(folder: Path) -> dict[str, Path]:
-    """Finished subfolders by name, before and after first; dotted ones are still being written."""
+    """Finished subfolders by name, before and after first.
+
+    Dotted ones are still being written; those with an @ are training-free stops, which a comparison shows.
+    """
     order = ["before", "after", "before-greedy", "after-greedy"]
-    found = [summary.parent for summary in folder.glob("*/summary.json") if not summary.parent.name.startswith(".")]
+    finished = [summary.parent for summary in folder.glob("*/summary.json")]
+    found = [each for each in finished if not each.name.startswith(".") and "@" not in each.name]
     found.sort(key=lambda each: (order.index(each.name) if each.name in order else len(order), each.name))
     return {each.name: each for each in found}
 
@@ -189,15 +193,20 @@ def _is_main(label: str) -> bool:
 
 
 def _check(path: Path, model: type[Model]) -> Model:
-    return _validate(path, model, read_json(path))
+    return validate(path, model, read_json(path))
 
 
 def _records(folder: Path, model: type[Model]) -> list[Model]:
     path = folder / "records.jsonl"
-    return [_validate(path, model, record) for record in read_jsonl(path)] if path.exists() else []
+    return [validate(path, model, record) for record in read_jsonl(path)] if path.exists() else []
 
 
-def _validate(path: Path, model: type[Model], value: Any) -> Model:
+def validate(path: Path, model: type[Model], value: Any) -> Model:
+    """A value of the file `path` as what it should be.
+
+    Raises:
+        RunError: it is not.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:

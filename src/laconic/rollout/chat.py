@@ -94,6 +94,10 @@ class Chat:
         """Tokens as readable text, without special tokens."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
+    def thought_text(self, tokens: list[int]) -> str:
+        """A thought as it was written, blanks at its ends included: what tokenizes to it again."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
     def answer_text(self, tokens: list[int]) -> str:
         """The answer of a closed response: what follows its last close, should it have several."""
         return self.text(tokens).rpartition(CLOSE)[2].strip()

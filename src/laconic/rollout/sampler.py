@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import torch
 
 from laconic.grading import Grader
 from laconic.groups import Branch, Group, Problem, Spine, Verdict
@@ -83,6 +85,24 @@ class Sampler:
         for i, spine in enumerate(found):
             groups[i // spines].spines.append(spine)
         return groups
+
+    @torch.inference_mode()
+    def answer_recorded(self, groups: Sequence[Group], exits: Exits) -> None:
+        """Branches of spines that were not sampled here, one a group, in place."""
+        thoughts = [
+            Ask(group.prompt + spine.tokens[: spine.thought_end], group.key, self.max_answer_tokens)
+            for group in groups
+            for spine in group.spines
+        ]
+        for wave in self.waves(thoughts, branching=True):
+            of_wave = [thoughts[i] for i in wave]
+            stream = PromptStream(self.model, of_wave, self.chat.pad_id, keep=self.reuse)
+            if self.reuse:
+                stream.start(self.count)
+                for row in range(len(wave)):
+                    stream.finish(row, row)
+            prompts = [replace(thoughts[i], prefix=groups[i].prompt) for i in wave]
+            self.answer(prompts, [groups[i].spines[0] for i in wave], stream, exits)
 
     def answer(self, asks: Sequence[Ask], spines: Sequence[Spine], stream: PromptStream, exits: Exits) -> None:
         """Branches of a wave's spines, all in one batch, in place."""

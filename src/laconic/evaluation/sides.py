@@ -1,0 +1,127 @@
+"""What is compared: models, each with finished evaluations of one or more tasks, read from what laconic wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+
+from laconic.errors import RunError
+from laconic.evaluation.protocol import Evaluation, read_evaluation
+from laconic.evaluation.stops import KINDS
+
+PLAIN = ""
+"""The variant of a model that nothing stops early."""
+
+_RECORD = {"problem", "sample", "difficulty", "verdict", "thought_tokens", "answer_tokens", "closed", "truncated"}
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A model's evaluations by task, then by variant: `PLAIN` first, then its training-free stops by their labels."""
+
+    name: str
+    evaluations: dict[str, dict[str, Evaluation]]
+
+    def plain(self, task: str) -> Evaluation:
+        return self.evaluations[task][PLAIN]
+
+
+def read_sides(paths: Sequence[Path]) -> list[Side]:
+    """One side a path, in their order, under names that differ; a training run given alone is two, before and after.
+
+    Raises:
+        RunError: as of `read_side`.
+    """
+    ends = [path / "evaluations" / label for path in paths for label in ("before", "after")]
+    if len(paths) == 1 and all((folder / "summary.json").exists() for folder in ends):
+        return [replace(read_side(folder), name=folder.name) for folder in ends]
+    sides = [read_side(path) for path in paths]
+    names = _tell_apart([side.name for side in sides], [str(path) for path in paths])
+    return [replace(side, name=name) for side, name in zip(sides, names, strict=True)]
+
+
+def read_side(path: Path) -> Side:
+    """The side in a directory of `laconic eval`, in a training run (its model after training), or in one evaluation.
+
+    Raises:
+        RunError: nothing finished is there, or what is there is malformed.
+    """
+    if not path.is_dir():
+        raise RunError(f"{path} is missing; give what laconic eval or laconic train wrote")
+    if (path / "summary.json").exists():
+        evaluation, stop = _read_checked(path), path.name.partition("@")[2]
+        name = f"{short(evaluation.summary['model'])} {stop}".strip()
+        return Side(name, {evaluation.summary["task"]: {PLAIN: evaluation}})
+    found = {summary.parent.name: summary.parent for summary in (path / "evaluations").glob("*/summary.json")}
+    if "after" in found:
+        return replace(read_side(found["after"]), name=path.resolve().name)
+    if "before" in found:
+        raise RunError(f"the evaluation after training is missing in {path}; finish it: laconic train --resume {path}")
+    evaluations: dict[str, dict[str, Evaluation]] = {}
+    for label in sorted(found):
+        if label.startswith("."):
+            continue  # still being written
+        evaluation = _read_checked(found[label])
+        variants = evaluations.setdefault(evaluation.summary["task"], {})
+        stop = label.partition("@")[2]
+        if stop in variants:
+            raise RunError(f"{path} holds two evaluations of {evaluation.summary['task']}; give one of their folders")
+        variants[stop] = _without_text(evaluation) if stop else evaluation
+    complete = {task: dict(sorted(each.items(), key=_place)) for task, each in evaluations.items() if PLAIN in each}
+    if not complete:
+        raise RunError(
+            f"a finished evaluation is missing in {path}; if one was begun there, continue it: "
+            f"laconic eval --resume {path}"
+        )
+    models = {variants[PLAIN].summary["model"] for variants in complete.values()}
+    return Side(short(min(models)), complete)
+
+
+def short(model: str) -> str:
+    """The part of a model's name or path that tells it from others: `Qwen3-8B`, or `my-run/step-000100`."""
+    parts = [part for part in PurePath(model).parts if part not in {"/", "checkpoints"}]
+    if not parts:
+        return model
+    return "/".join(parts[-2:]) if parts[-1].startswith("step-") else parts[-1]
+
+
+def _read_checked(folder: Path) -> Evaluation:
+    evaluation = read_evaluation(folder)
+    if not (isinstance(evaluation.summary, dict) and {"model", "task", "protocol"} <= evaluation.summary.keys()):
+        raise RunError(f"{folder / 'summary.json'} is not of an evaluation; give what laconic eval wrote")
+    if "@" in folder.name and evaluation.summary.get("variant", {}).get("kind") not in KINDS:
+        raise RunError(f"{folder / 'summary.json'} does not say how it was stopped; give what laconic eval wrote")
+    for number, record in enumerate(evaluation.records, 1):
+        if lacking := _RECORD - (record.keys() if isinstance(record, dict) else set()):
+            raise RunError(
+                f"{folder / 'records.jsonl'}:{number} lacks {min(lacking)}; is {folder} what laconic eval wrote?"
+            )
+    return evaluation
+
+
+def _without_text(evaluation: Evaluation) -> Evaluation:
+    """What a stop is compared by: stops are many, and their text begins as that of the plain evaluation does."""
+    kept = _RECORD | {"probe_tokens"}
+    return replace(
+        evaluation,
+        records=[{key: value for key, value in record.items() if key in kept} for record in evaluation.records],
+    )
+
+
+def _place(labelled: tuple[str, Evaluation]) -> tuple[int, float]:
+    """Not stopped first, then by kind, each from its smallest parameter."""
+    label, evaluation = labelled
+    if label == PLAIN:
+        return -1, 0.0
+    variant = evaluation.summary["variant"]
+    return list(KINDS).index(variant["kind"]), float(variant.get("budget", variant.get("threshold", 0)))
+
+
+def _tell_apart(names: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Names as they are where they differ, else with their path, and with a number where that is the same too."""
+    shared = Counter(names)
+    longer = [f"{name} ({path})" if shared[name] > 1 else name for name, path in zip(names, paths, strict=True)]
+    repeated = Counter(longer)
+    return [f"{name} {longer[: i + 1].count(name)}" if repeated[name] > 1 else name for i, name in enumerate(longer)]

@@ -1,0 +1,73 @@
+"""Collecting samples: nothing is lost, nothing is sampled twice, recorded thoughts can be answered again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from laconic.config import DEFAULT_INDUCER
+from laconic.engines.local.model import load_chat, load_model
+from laconic.errors import RunError
+from laconic.evaluation.collect import answer, collect
+from laconic.evaluation.local import LocalSource
+from laconic.evaluation.protocol import Protocol, owned
+from laconic.runs import Journal
+from laconic.tasks import load_task
+
+PROTOCOL = Protocol(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
+
+
+def halves(trace):
+    return [trace.thought_tokens // 2]
+
+
+@pytest.fixture(scope="module")
+def lab():
+    model, chat = load_model("lab/arithmetic", device="cpu"), load_chat("lab/arithmetic", DEFAULT_INDUCER)
+    source = LocalSource("base", model, chat)
+    source.lot = 8  # several lots of four problems
+    return source, load_task("arithmetic", split="test", limit=12)
+
+
+def test_a_collection_cut_at_any_byte_ends_as_an_uninterrupted_one(lab, tmp_path):
+    source, problems = lab
+    with Journal(tmp_path / "whole.jsonl") as journal:
+        whole = collect(source, problems, PROTOCOL, halves, journal)
+    text = (tmp_path / "whole.jsonl").read_bytes()
+    for part in (0.0, 0.2, 0.5, 0.77, 0.999):
+        path = tmp_path / f"{part}.jsonl"
+        path.write_bytes(text[: int(part * len(text))])
+        with Journal(path) as journal:
+            assert collect(source, problems, PROTOCOL, halves, journal) == whole
+        assert len(path.read_bytes().splitlines()) == len(whole)
+
+
+def test_what_the_journal_holds_is_not_sampled_again(lab, tmp_path):
+    source, problems = lab
+    with Journal(tmp_path / "j.jsonl") as journal:
+        whole = collect(source, problems, PROTOCOL, None, journal)
+    with Journal(tmp_path / "j.jsonl") as journal:
+        assert collect(LocalSource("no model", None, None), problems, PROTOCOL, None, journal) == whole
+
+
+def test_one_process_at_a_time_writes_a_journal(tmp_path):
+    with Journal(tmp_path / "j.jsonl"), pytest.raises(RunError, match="another process"):
+        Journal(tmp_path / "j.jsonl").__enter__()
+    with Journal(tmp_path / "j.jsonl"):
+        pass
+
+
+def test_recorded_thoughts_are_answered_as_when_they_were_sampled(lab):
+    source, problems = lab
+    whole = collect(source, problems, PROTOCOL, halves)
+    bare = [replace(trace, forced=[], switches=[], thought_tokens=0) for trace in whole]
+    again = answer(source, owned(problems, bare), PROTOCOL, halves)
+    assert [trace.forced for trace in again] == [
+        [replace(forced, confidence=pytest.approx(forced.confidence)) for forced in trace.forced] for trace in whole
+    ]
+    assert [trace.thought_tokens for trace in again] == [trace.thought_tokens for trace in whole]
+    without_cache = LocalSource("base", source.model, source.chat)
+    without_cache.fits = False
+    third = answer(without_cache, owned(problems, bare), PROTOCOL, halves)
+    assert [[f.answer for f in trace.forced] for trace in third] == [[f.answer for f in t.forced] for t in again]
