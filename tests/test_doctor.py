@@ -1,0 +1,255 @@
+"""What a recipe lacks on this machine is said before anyone pays for it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import huggingface_hub
+import pytest
+
+from laconic import cli, doctor
+from laconic.config import load_recipe, recipe_names
+from laconic.doctor import Finding, Gpu, device_for, examine_recipe, said_of
+from laconic.errors import RecipeError
+from laconic.estimate import DEVICES
+from laconic.lab import base_path
+from laconic.methods import list_methods
+from laconic.shapes import KNOWN, shape_of
+from laconic.tasks import list_tasks
+
+H100 = Gpu("NVIDIA H100 80GB HBM3", 79.1)
+GPU_RECIPE = "qwen3-8b-s-grpo"
+
+
+def found(name: str, *overrides: str, **options) -> dict[str, Finding]:
+    findings, _ = examine_recipe(load_recipe(name, overrides), **options)
+    return {finding.what: finding for finding in findings}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch):
+    """A hub that has every model and data set at one commit."""
+    answer = SimpleNamespace(sha="c0ffee")
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: answer)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", lambda *_, **__: answer)
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch):
+    """No network."""
+
+    def unreachable(*_, **__):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, *here: Gpu) -> None:
+    monkeypatch.setattr(doctor, "gpus_here", lambda: list(here))
+
+
+# -- the recipes that ship
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_shipped_recipe_names_what_exists(name: str):
+    recipe = load_recipe(name)
+    assert recipe.task.name in list_tasks()
+    assert recipe.eval.task in list_tasks()
+    assert recipe.method.name in list_methods()
+    assert recipe.model.path in KNOWN or recipe.model.path.startswith("lab/")
+
+
+@pytest.mark.parametrize("name", [name for name in recipe_names() if "lora" not in name and not name.startswith("lab")])
+def test_a_recipe_after_the_papers_has_their_settings(name: str):
+    recipe = load_recipe(name)
+    assert (recipe.task.name, recipe.task.prompt) == ("deepmath", "boxed")
+    assert (recipe.task.solved, recipe.task.solved_of) == ((2, 6), 8)
+    assert recipe.train.learning_rate == 1e-6
+    assert recipe.train.problems_per_step == 128 * recipe.cluster.nodes
+    shape = (recipe.group.spines, recipe.group.exits)
+    assert shape == ((1, 8) if recipe.method.name == "s-grpo" else (16, 0))
+    member = 256 + recipe.rollout.max_thought_tokens + 13 + recipe.rollout.max_answer_tokens
+    assert member <= recipe.train.micro_batch_tokens
+
+
+# -- what is found
+
+
+def test_the_labs_recipe_passes_here():
+    report = found("lab-s-grpo", "model.device=cpu")
+    assert all(finding.ok for finding in report.values()), report
+    assert "prompt of 51 tokens" in report["positions"].found
+    assert report["model"].found == "lab/arithmetic, 101,632 parameters"
+
+
+def test_budgets_beyond_the_models_positions_fail_with_the_way_out():
+    finding = found("lab-s-grpo", "rollout.max_thought_tokens=500")["positions"]
+    assert not finding.ok
+    assert finding.found.startswith("572 needed")
+    assert "lower rollout.max_thought_tokens" in finding.found
+
+
+def test_a_local_model_is_looked_at_whole(tiny_qwen3: Path):
+    report = found("lab-s-grpo", f"model.path={tiny_qwen3}")
+    assert report["model"].ok
+    assert report["chat"].ok
+    assert "</think>" in report["chat"].found
+
+
+def test_a_model_without_a_chat_template_or_that_is_not_there_fails(tmp_path: Path):
+    (tmp_path / "config.json").write_text((base_path() / "config.json").read_text())
+    assert not found("lab-s-grpo", f"model.path={tmp_path}")["model"].ok
+    absent = found("lab-s-grpo", "model.path=./absent")["model"]
+    assert not absent.ok
+    assert "\n" not in absent.found
+
+
+def test_data_that_is_not_there_fails(tmp_path: Path):
+    finding = found("lab-s-grpo", "task.name=jsonl", f"task.path={tmp_path / 'absent.jsonl'}")["data"]
+    assert not finding.ok
+    assert "absent.jsonl" in finding.found
+
+
+def test_a_hub_model_is_asked_for_and_not_loaded(hub: None, monkeypatch: pytest.MonkeyPatch):
+    gpus(monkeypatch, *[H100] * 8)
+    report = found(GPU_RECIPE)
+    assert report["model"] == Finding("model", "Qwen/Qwen3-8B, 8.19B parameters, commit c0ffee")
+    assert report["data"].ok
+    assert "chat" not in report
+
+
+def test_a_hub_out_of_reach_is_one_line_and_the_estimate_comes_all_the_same(no_hub: None):
+    findings, estimated = examine_recipe(load_recipe(GPU_RECIPE))
+    report = {finding.what: finding for finding in findings}
+    assert not report["model"].ok
+    assert not report["data"].ok
+    assert "\n" not in report["model"].found
+    assert estimated is not None
+
+
+def test_a_hub_model_of_unknown_shape_has_no_estimate(hub: None):
+    findings, estimated = examine_recipe(load_recipe(GPU_RECIPE, ["model.path=some/model"]))
+    assert estimated is None
+    assert "no estimate" in next(finding.found for finding in findings if finding.what == "model")
+
+
+def test_gpus_are_counted_and_their_memory_compared(hub: None, monkeypatch: pytest.MonkeyPatch):
+    gpus(monkeypatch)
+    report = found(GPU_RECIPE)
+    assert report["GPUs"] == Finding("GPUs", "8 wanted; this machine has none", ok=False)
+    assert "one H100 has 79" in report["memory"].found
+    gpus(monkeypatch, *[H100] * 8)
+    report = found(GPU_RECIPE)
+    assert report["GPUs"].ok
+    assert report["memory"].ok
+    gpus(monkeypatch, *[Gpu("NVIDIA L4", 22.0)] * 8)
+    report = found(GPU_RECIPE, "model.gradient_checkpointing=false")
+    assert report["GPUs"].ok
+    assert not report["memory"].ok
+    assert "model.gradient_checkpointing = true" in report["memory"].found
+
+
+def test_nodes_are_judged_by_this_one(hub: None, monkeypatch: pytest.MonkeyPatch):
+    gpus(monkeypatch, *[H100] * 8)
+    finding = found("qwen3-8b-s-grpo-2-nodes")["GPUs"]
+    assert finding == Finding("GPUs", "8 wanted on each of 2 nodes; this one has 8 × NVIDIA H100 80GB HBM3, 79 GiB")
+
+
+def test_a_cluster_that_counts_no_gpus_has_as_many_on_each_node_as_are_here(hub: None, monkeypatch: pytest.MonkeyPatch):
+    gpus(monkeypatch, *[H100] * 4)
+    recipe = load_recipe("qwen3-8b-s-grpo-2-nodes", ["cluster.gpus=0"])
+    _, estimated = examine_recipe(recipe)
+    assert estimated is not None
+    assert estimated.gpus == 8
+    assert recipe.cluster.gpus == 0
+
+
+def test_a_large_model_wants_a_gpu_and_the_lab_does_not(hub: None, monkeypatch: pytest.MonkeyPatch):
+    gpus(monkeypatch)
+    assert not found("qwen3-1.7b-s-grpo-lora")["GPUs"].ok
+    assert found("lab-s-grpo")["GPUs"].ok
+    assert not found("lab-s-grpo", "model.device=cuda")["GPUs"].ok
+
+
+def test_checkpoints_that_the_disk_cannot_hold_fail():
+    finding = found("lab-s-grpo", "train.checkpoint_every=1", "train.steps=1000000000")["disk"]
+    assert not finding.ok
+    assert "raise train.checkpoint_every" in finding.found
+
+
+def test_packages_are_asked_for_only_where_the_recipe_uses_them(hub: None):
+    assert {"peft", "verl"}.isdisjoint(found("lab-s-grpo"))
+    assert "verl" in found(GPU_RECIPE)
+    assert "peft" in found("qwen3-1.7b-s-grpo-lora")
+
+
+def test_the_estimate_is_for_the_gpu_that_is_here_or_that_was_named():
+    large, small = KNOWN["Qwen/Qwen3-8B"], shape_of(str(base_path()))
+    assert device_for([Gpu("NVIDIA H200", 140)], large) == DEVICES["H200"]
+    assert device_for([Gpu("NVIDIA L40S", 44)], large) == DEVICES["L40S"]
+    assert device_for([Gpu("NVIDIA L4", 22)], large) == DEVICES["L4"]
+    assert device_for([Gpu("NVIDIA GeForce RTX 4090", 23.6)], large) == DEVICES["4090"]
+    assert device_for([Gpu("another maker's", 64)], small) == DEVICES["H100"]
+    assert device_for([], large) == DEVICES["H100"]
+    assert device_for([], small) == DEVICES["cpu"]
+    with pytest.raises(RecipeError, match="known: H200"):
+        examine_recipe(load_recipe("lab-s-grpo"), gpu="409")
+
+
+def test_what_was_assumed_is_said_with_the_estimate(no_hub: None):
+    _, estimated = examine_recipe(load_recipe(GPU_RECIPE), gpu="A100", mean_thought=5000)
+    assert estimated is not None
+    lines = dict(said_of(estimated))
+    assert "8 × A100" in lines["assumed"]
+    assert "thoughts of 5,000 tokens" in lines["assumed"]
+    assert "not measured" in lines["assumed"]
+    assert "pass rates" in lines["before it"]
+
+
+def test_pass_rates_of_an_unknown_number_of_problems_are_not_passed_over(no_hub: None, tmp_path: Path):
+    (tmp_path / "mine.toml").write_text(load_recipe(GPU_RECIPE).dump().replace("limit = 8192\n", ""))
+    _, estimated = examine_recipe(load_recipe(str(tmp_path / "mine.toml")))
+    assert estimated is not None
+    assert estimated.hours_pass_rates is None
+    assert "not counted" in dict(said_of(estimated))["before it"]
+
+
+# -- the command
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
+    """Runs `laconic doctor` as from a shell; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["laconic", "doctor", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return stop.value.code
+
+
+def test_the_command_exits_with_2_where_something_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert command(monkeypatch, "lab-s-grpo", "--json", "--set", "rollout.max_thought_tokens=999") == 2
+    report = json.loads(capsys.readouterr().out)
+    assert [finding["what"] for finding in report["findings"] if not finding["ok"]] == ["positions"]
+    assert report["estimate"]["engine"] == "local"
+
+
+def test_the_command_prints_what_was_found_and_an_estimate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    gpus(monkeypatch)
+    assert not command(monkeypatch, "lab-s-grpo")
+    said = capsys.readouterr().out
+    assert "fail" not in said
+    assert "the run takes: " in said
+    assert "1 × cpu" in said
+
+
+def test_options_without_a_recipe_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    assert command(monkeypatch, "--gpu", "H100") == 2
+    assert "give a recipe" in capsys.readouterr().err

@@ -1,0 +1,329 @@
+"""What a run will take, by hand-computed numbers, and held to transformers where it can say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks.flops import Work
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from laconic.config import load_recipe, recipe_names
+from laconic.errors import ModelError
+from laconic.estimate import (
+    DEVICES,
+    ENGINES,
+    GIB,
+    Assumptions,
+    Device,
+    Engine,
+    checkpoint_bytes,
+    engine_of,
+    estimate,
+    memory_of,
+    pass_seconds,
+    served_seconds,
+    tokens_of,
+    waves_seconds,
+)
+from laconic.lab import base_path
+from laconic.shapes import KNOWN, read_shape, shape_of
+
+QWEN3_8B = KNOWN["Qwen/Qwen3-8B"]
+REAL = [name for name in recipe_names() if not name.startswith("lab-")]
+
+
+def qwen3(shape=QWEN3_8B, **changes):
+    """The config of a Qwen3 of this shape."""
+    return Qwen3Config(
+        **{
+            "vocab_size": shape.vocabulary,
+            "hidden_size": shape.hidden,
+            "intermediate_size": shape.feed_forward,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.kv_heads,
+            "head_dim": shape.head_dim,
+            "max_position_embeddings": shape.positions,
+            "tie_word_embeddings": shape.tied,
+        }
+        | changes
+    )
+
+
+# -- the model's shape
+
+
+def test_qwen3_8b_by_hand():
+    # a layer: 2·4096·4096 of query and output, 2·4096·1024 of key and value, 3·4096·12288 of the feed-forward
+    assert QWEN3_8B.linear == 36 * 192_937_984
+    assert QWEN3_8B.parameters == 36 * 192_937_984 + 2 * 151_936 * 4096 == 8_190_427_136
+    assert QWEN3_8B.cache_bytes == 147_456
+    # rank 1: 8192 each of query and output, 5120 each of key and value, 16384 each of gate, up and down
+    assert QWEN3_8B.adapters(1) == 36 * (2 * 8192 + 2 * 5120 + 3 * 16384)
+
+
+@pytest.mark.parametrize("name", [name for name in KNOWN if "Qwen3" in name])
+def test_parameters_are_transformers_but_for_norms(name: str):
+    with torch.device("meta"):
+        there = Qwen3ForCausalLM(qwen3(KNOWN[name])).num_parameters()
+    assert KNOWN[name].parameters == pytest.approx(there, rel=3e-4)
+    assert KNOWN[name].parameters < there
+
+
+def test_operations_are_those_of_the_benchmarks():
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(qwen3())
+    assert 3 * QWEN3_8B.flops(1000, 500_500, 700) == Work(tokens=1000, pairs=500_500, scored=700).flops(model)
+
+
+def kept_bytes(layers: int, tokens: int) -> int:
+    """What autograd keeps for the backward pass of a model of 512 hidden units, its weights apart."""
+    torch.manual_seed(0)
+    shape = {"vocab_size": 64, "hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64}
+    model = Qwen3ForCausalLM(qwen3(**shape, intermediate_size=1536, num_hidden_layers=layers)).train()
+    kept = {}
+    weights = sum(parameter.numel() for parameter in model.model.layers.parameters())
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage
+        return tensor
+
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        model.model(input_ids=torch.zeros(1, tokens, dtype=torch.long), use_cache=False)
+    return sum(storage.nbytes() for place, storage in kept.items() if place not in own) - 2 * weights
+
+
+def test_activations_are_what_autograd_keeps():
+    shape = read_shape(
+        {
+            "vocab_size": 64,
+            "hidden_size": 512,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 64,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 2,
+            "max_position_embeddings": 512,
+        }
+    )
+    measured = kept_bytes(4, 256) - kept_bytes(2, 256)
+    assert shape.activation_bytes(256, checkpointing=False) == pytest.approx(measured, rel=0.1)
+
+
+def test_checkpointing_keeps_an_input_a_layer_and_one_layer_whole():
+    layer = 10 * 128 * 40 + 27 * 4096 + 8 * 12288
+    assert QWEN3_8B.activation_bytes(1, checkpointing=False) == 36 * layer
+    assert QWEN3_8B.activation_bytes(1, checkpointing=True) == 36 * 4 * 4096 + layer
+
+
+def test_a_shape_is_read_from_a_folder_and_head_dim_may_be_left_to_be_divided(tmp_path: Path):
+    config = qwen3().to_dict() | {"head_dim": None}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert shape_of(str(tmp_path)) == QWEN3_8B
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"hidden_size": 8}', json.dumps(qwen3().to_dict() | {"num_experts": 128})]
+)
+def test_a_config_of_something_else_is_one_line(text: str, tmp_path: Path):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match="not the config of a dense decoder") as refusal:
+        shape_of(str(tmp_path))
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_unknown_model_is_told_what_is_known():
+    with pytest.raises(ModelError, match="Qwen/Qwen3-8B"):
+        shape_of("nobody/nothing")
+
+
+# -- tokens
+
+S_GRPO, LAMBDA = load_recipe("qwen3-8b-s-grpo"), load_recipe("qwen3-8b-grpo-lambda")
+A = Assumptions(thought=8192, answer=480, prompt=256)
+
+
+def test_defaults_are_half_the_thoughts_budget_and_a_published_answer():
+    assert Assumptions.of(S_GRPO) == A
+    assert Assumptions.of(S_GRPO, mean_thought=5000, prompt=99) == Assumptions(thought=5000, answer=480, prompt=99)
+    assert Assumptions.of(load_recipe("lab-s-grpo")).answer == 4
+
+
+def test_a_serial_step_by_hand():
+    found = tokens_of(S_GRPO, A, "rows")
+    assert found.sampled == 128 * (8192 + 9 * 480)
+    assert found.prefilled == 128 * (256 + 8 * 13)
+    # a branch's row: 256 + 8192/2 + 13 + 480 = 4845
+    assert found.pushed == 128 * (8928 + 8 * 4845) == 6_104_064
+    assert found.scored == 128 * (8672 + 8 * (4096 + 480))
+    spine = tokens_of(S_GRPO, A, "spine")
+    assert spine.pushed == 128 * (8928 + 8 * 493) == 1_647_616
+    assert spine.scored == 128 * (8672 + 8 * 480)
+    # each token of a branch sees 256 + 4096 of the spine, and half of its branch
+    assert spine.pairs == 128 * (8928**2 / 2 + 8 * (493 * 4352 + 493**2 / 2))
+
+
+def test_a_parallel_step_by_hand():
+    rows, spine = tokens_of(LAMBDA, A, "rows"), tokens_of(LAMBDA, A, "spine")
+    assert rows.sampled == spine.sampled == 128 * 16 * 8672
+    assert rows.prefilled == 128 * 256
+    assert rows.pushed - spine.pushed == 128 * 15 * 256  # the prompt is shared
+    assert rows.pairs == spine.pairs
+
+
+def test_the_inducer_is_scored_only_where_it_is_trained():
+    literally = load_recipe("qwen3-8b-s-grpo", ["objective.train_on=all"])
+    for layout in ("rows", "spine"):
+        more = tokens_of(literally, A, layout).scored - tokens_of(S_GRPO, A, layout).scored
+        assert more == 128 * 8 * 13
+
+
+def test_pairs_of_rows_are_the_mean_over_exits():
+    # by summing over every exit 1…n
+    n, cut = 600, 256 + 13 + 480
+    mean = sum((cut + exit) ** 2 / 2 for exit in range(1, n + 1)) / n
+    found = tokens_of(S_GRPO, Assumptions(thought=n, answer=480, prompt=256), "rows")
+    assert found.pairs == pytest.approx(128 * ((n + 736) ** 2 / 2 + 8 * mean), rel=2e-3)
+
+
+# -- memory
+
+
+def test_full_training_with_verl_shards_sixteen_bytes_a_parameter():
+    found = memory_of(S_GRPO, QWEN3_8B, "verl", 8, A)
+    assert found.weights * 8 * GIB == 4 * 8_190_427_136
+    assert found.gradients == found.weights
+    assert found.optimizer == 2 * found.weights
+    assert found.logits * GIB == 8 * 18432 * 151_936
+    assert found.sampler * GIB == 2 * 8_190_427_136
+    state = 16 * 8_190_427_136 / 8 / GIB
+    assert found.needed == pytest.approx(state + max(found.activations + found.logits, found.sampler + 30) + 3)
+
+
+def test_the_local_engine_adds_a_bfloat16_copy_and_shards_nothing():
+    found = memory_of(S_GRPO, QWEN3_8B, "local", 1, A)
+    assert found.weights * GIB == 6 * 8_190_427_136
+    assert found.sampler == 0
+    assert found.logits == 1.0
+
+
+def test_lora_keeps_weights_in_two_bytes_and_pays_only_for_adapters():
+    recipe, shape = load_recipe("qwen3-1.7b-s-grpo-lora"), KNOWN["Qwen/Qwen3-1.7B"]
+    # a layer of rank 32: q and o 2·4096, k and v 2·3072, the feed-forward 3·8192
+    adapters = 32 * 28 * (8192 + 6144 + 24576)
+    found = memory_of(recipe, shape, "local", 1, Assumptions.of(recipe))
+    assert found.weights * GIB == 2 * shape.parameters + 4 * adapters
+    assert (found.gradients + found.optimizer) * GIB == 12 * adapters
+    assert checkpoint_bytes(recipe, shape, "local") == 2 * shape.parameters + 12 * adapters
+
+
+def test_a_cache_holds_no_more_than_all_rows_fill():
+    recipe, shape = load_recipe("lab-s-grpo"), shape_of(str(base_path()))
+    rows = 32 * (256 + 256 + 8) * shape.cache_bytes
+    assert memory_of(recipe, shape, "local", 1, Assumptions.of(recipe)).cache == pytest.approx(2 * rows / GIB)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_shipped_recipe_fits_the_gpu_it_names(name: str):
+    recipe = load_recipe(name)
+    device = DEVICES["4090" if recipe.model.lora else "A100"]
+    found = estimate(recipe, shape_of(recipe.model.path), device)
+    assert found.memory.needed < device.memory
+    assert found.gpus == recipe.cluster.nodes * max(1, recipe.cluster.gpus)
+
+
+# -- time
+
+PLAIN = Device("plain", 80, bandwidth=1e12, flops=1e15)
+WHOLE = Engine("whole", pass_seconds=0.0, bandwidth=1.0, flops=1.0)
+
+
+def test_a_pass_reads_all_weights_and_every_rows_keys_and_values():
+    weights = 2 * (QWEN3_8B.linear + QWEN3_8B.head)
+    assert pass_seconds(QWEN3_8B, PLAIN, WHOLE, 1, 0) == weights / 1e12
+    assert pass_seconds(QWEN3_8B, PLAIN, WHOLE, 10, 1000) == (weights + 10 * 1000 * 147_456) / 1e12
+    slow = Device("slow", 80, bandwidth=1e15, flops=1e12)
+    assert pass_seconds(QWEN3_8B, slow, WHOLE, 10, 0) == 10 * 2 * (QWEN3_8B.linear + QWEN3_8B.head) / 1e12
+
+
+def test_a_server_that_holds_all_rows_takes_as_many_passes_as_the_longest_has_tokens():
+    cost = served_seconds(
+        QWEN3_8B, PLAIN, WHOLE, rows=10, mean=2000, longest=5000, prompt=100, cache=1e15, branched=5000, kept=900
+    )
+    # on average 4 spines and 1 branch run; a spine holds 100 + 1.25·1000
+    weights = 2 * (QWEN3_8B.linear + QWEN3_8B.head)
+    read = 20_000 * 1350 + 5000 * 900
+    assert cost == pytest.approx((5000 * weights + read * QWEN3_8B.cache_bytes) / 1e12)
+
+
+def test_a_server_whose_cache_is_small_takes_more_passes_but_reads_as_much():
+    known = {"rows": 100, "mean": 2000, "longest": 5000, "prompt": 0}
+    slots = 8 * 1250 * QWEN3_8B.cache_bytes
+    few = served_seconds(QWEN3_8B, PLAIN, WHOLE, cache=slots, **known)
+    many = served_seconds(QWEN3_8B, PLAIN, WHOLE, cache=1e15, **known)
+    weights = 2 * (QWEN3_8B.linear + QWEN3_8B.head)
+    assert few - many == pytest.approx((100 * 2000 / 8 + 2500 - 5000) * weights / 1e12)
+
+
+def test_the_local_sampler_goes_in_waves_of_the_budget():
+    known = {"rows": 25, "mean": 2000, "longest": 3000, "cache": 10 * 3000 * QWEN3_8B.cache_bytes}
+    wave = 3000 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 10 * 2 / 3, 1500)
+    assert waves_seconds(QWEN3_8B, PLAIN, WHOLE, **known) == pytest.approx(3 * wave)
+    # with branches only half as many spines have room
+    half = 3000 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 5 * 2 / 3, 1500)
+    answers = 500 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 5 * 8 * 0.4, 1000)
+    branching = waves_seconds(QWEN3_8B, PLAIN, WHOLE, exits=8, answer=200, most=500, **known)
+    assert branching == pytest.approx(5 * (half + answers))
+
+
+def test_a_measured_speed_takes_the_place_of_the_data_sheet():
+    found = estimate(S_GRPO, QWEN3_8B, DEVICES["H100"], tokens_per_second=2000)
+    assert found.seconds_rollout == pytest.approx(128 * (8192 + 9 * 480) / (2000 * 8))
+    assert found.hours_pass_rates == pytest.approx(8192 * 8 * 8672 / 2000 / 3600)
+
+
+def test_an_update_is_four_passes_with_checkpointing():
+    found = estimate(S_GRPO, QWEN3_8B, DEVICES["H100"])
+    work = 4 * QWEN3_8B.flops(found.tokens.pushed, found.tokens.pairs, found.tokens.scored)
+    assert found.seconds_update == pytest.approx(work / (8 * 989e12 * ENGINES["verl"].flops))
+    assert found.hours_steps == pytest.approx(100 * (found.seconds_rollout + found.seconds_update) / 3600)
+    assert found.gpu_hours == pytest.approx(8 * found.hours_steps)
+    assert found.checkpoints_gib == pytest.approx(4 * 14 * 8_190_427_136 / GIB)
+
+
+def test_a_recipe_of_several_gpus_is_for_verl():
+    assert engine_of(S_GRPO) == engine_of(load_recipe("qwen3-8b-s-grpo-2-nodes")) == "verl"
+    assert engine_of(load_recipe("lab-s-grpo")) == engine_of(load_recipe("qwen3-1.7b-s-grpo-lora")) == "local"
+
+
+def test_an_estimate_is_plain_json():
+    found = estimate(S_GRPO, QWEN3_8B, DEVICES["H100"]).as_dict()
+    assert json.loads(json.dumps(found)) == found
+    assert found["memory"]["needed"] < 79
+
+
+@given(
+    spines=st.integers(1, 32),
+    exits=st.integers(0, 32),
+    thought=st.integers(1, 100_000),
+    problems=st.integers(1, 4096),
+    speed=st.none() | st.floats(1, 1e6),
+)
+def test_whatever_the_group_the_spine_layout_pushes_no_more_and_all_is_positive(
+    spines: int, exits: int, thought: int, problems: int, speed: float | None
+):
+    recipe = S_GRPO.model_copy(deep=True)
+    recipe.group.spines, recipe.group.exits, recipe.train.problems_per_step = spines, exits, problems
+    a = Assumptions(thought=thought, answer=480, prompt=256)
+    rows, spine = tokens_of(recipe, a, "rows"), tokens_of(recipe, a, "spine")
+    assert spine.pushed <= rows.pushed
+    assert spine.pairs <= rows.pairs * (1 + 1e-9)
+    found = estimate(recipe, QWEN3_8B, DEVICES["H100"], mean_thought=thought, tokens_per_second=speed)
+    assert min(found.seconds_rollout, found.seconds_update, found.gpu_hours) > 0
