@@ -22,11 +22,16 @@ format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The README's table: two recipes with three seeds each (a quarter of an hour on one core), then rendered.
+# The README's tables: two recipes with three seeds each (a quarter of an hour on one core), the base stopped early on
+# the same problems, and all of them compared.
 RECIPES := lab-s-grpo lab-grpo-lambda
 results: $(VENV)/base
 	for recipe in $(RECIPES); do $(BIN)/laconic lab bench --recipe $$recipe --seeds 0,1,2 --out runs/$$recipe || exit; done
-	$(BIN)/python -m benchmarks.readme $(RECIPES:%=runs/%/bench.json)
+	$(BIN)/laconic eval lab/arithmetic --task arithmetic --problems 1000 --samples 4 --temperature 1 --top-p 1 \
+		--max-thought-tokens 256 --max-answer-tokens 8 --baselines --budgets 24,32,40,48,56,64,96,128 --out runs/lab-base
+	$(BIN)/laconic compare runs/lab-base $(RECIPES:%=runs/%/seed-*) --json \
+		--out runs/comparison.html > runs/comparison.json
+	$(BIN)/python -m benchmarks.readme $(RECIPES:%=runs/%/bench.json) runs/comparison.json
 
 clean:
 	rm -rf $(VENV)

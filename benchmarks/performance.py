@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, rendered from benchmarks/results.
+"""The tables of docs/performance.md and docs/scale.md, rendered from benchmarks/results.
 
 python -m benchmarks.performance
 """
@@ -12,13 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS
+from laconic.config import load_recipe
+from laconic.estimate import DEVICES, estimate
+from laconic.shapes import shape_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+SCALE = PAGE.with_name("scale.md")
 PLACE = re.compile(r"(?<=<!-- table: )(\w+)( -->\n).*?(?=<!-- /table -->)", re.DOTALL)
 
 
 def main() -> None:
-    PAGE.write_text(rendered(PAGE.read_text()))
+    for page in (PAGE, SCALE):
+        page.write_text(rendered(page.read_text()))
 
 
 def rendered(page: str) -> str:
@@ -122,6 +127,68 @@ def decode() -> str:
     return table(heads, rows) + source(found)
 
 
+def estimates() -> str:
+    """What `laconic doctor` says of the recipes for 8 GPUs: nothing is recorded, it is arithmetic."""
+    names = [
+        f"{model}-{method}" for model in ("qwen3-8b", "r1-distill-qwen-7b") for method in ("s-grpo", "grpo-lambda")
+    ]
+    recipes = {name: load_recipe(name) for name in names}
+    found = {name: estimate(recipe, shape_of(recipe.model.path), DEVICES["H100"]) for name, recipe in recipes.items()}
+    rows = [
+        [
+            f"`{name}`",
+            f"{one.tokens.sampled / 1e6:.2f}M",
+            f"{one.seconds_rollout:,.0f}",
+            f"{one.seconds_update:,.0f}",
+            f"{one.memory.needed:.0f}",
+            f"{one.gpu_hours:,.0f}",
+            f"{one.hours_pass_rates or 0:,.0f}",
+        ]
+        for name, one in found.items()
+    ]
+    heads = ["recipe", "sampled a step", "rollout, s", "update, s", "a GPU holds, GiB", "100 steps, GPU-hours"]
+    return table([*heads, "pass rates, hours of one GPU"], rows)
+
+
+def balance() -> str:
+    found = result("balance")
+    heads = ["a step of", "problems", "GPUs", "sampled", "pushed", "rollout, s", "update, s", "by spines, s"]
+    heads += ["waiting", "last tenth", "tokens/s a GPU", "best split", "its step, s"]
+    rows = [
+        [
+            row["method"],
+            f"{row['problems']:,}",
+            f"{row['gpus']:,}",
+            f"{row['tokens_sampled'] / 1e6:,.1f}M",
+            f"{row['tokens_rows'] / 1e6:,.1f}M",
+            *(f"{row[key]:,.0f}" for key in ("seconds_rollout", "seconds_update_rows", "seconds_update_spine")),
+            percent(row["idle"]),
+            percent(row["tail"]),
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['samplers']} + {row['gpus'] - row['samplers']}",
+            f"{row['seconds_split']:,.0f}",
+        ]
+        for row in found["rows"]
+    ]
+    return table(heads, rows) + f"\n`{found['command']}`, {found['date']}, simulated\n"
+
+
+def grading() -> str:
+    found = result("grading")
+    heads = ["answers", "pairs", "need algebra", "verdicts a CPU second", "by the clock"]
+    rows = [
+        [
+            row["case"],
+            f"{row['pairs']:,}",
+            f"{row['algebra']:,}",
+            f"{row['verdicts_per_cpu_second']:,.0f}",
+            f"{row['verdicts_per_second']:,.0f}",
+        ]
+        for row in found["rows"]
+    ]
+    return table(heads, rows) + source(found)
+
+
 def against(found: dict[str, Any], sides: dict[str, str]) -> str:
     """A step of one side above the other's."""
     row = found["rows"][0]
@@ -158,7 +225,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-TABLES = {made.__name__: made for made in (spine, dense_mask, memory, ceiling, growth, decode, step, trl_step)}
+MADE = (spine, dense_mask, memory, ceiling, growth, decode, step, trl_step, grading, estimates, balance)
+TABLES = {made.__name__: made for made in MADE}
 
 
 if __name__ == "__main__":

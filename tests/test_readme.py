@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from benchmarks.readme import RECORD, ROOT, rendered
+from benchmarks.readme import RECORD, ROOT, STOPS, rendered
 from typer.testing import CliRunner
 
 from laconic.cli import app
@@ -13,8 +13,8 @@ from laconic.cli import app
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_table_of_results_is_what_was_recorded():
-    assert rendered(README, json.loads(RECORD.read_text())) == README
+def test_the_tables_of_results_are_what_was_recorded():
+    assert rendered(README, json.loads(RECORD.read_text()), json.loads(STOPS.read_text())) == README
 
 
 def test_every_seed_shortens_by_at_least_35_percent_and_surely_loses_less_than_2_points():
