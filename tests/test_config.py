@@ -278,3 +278,9 @@ def test_every_field_of_a_recipe_is_in_its_dump_unless_unset():
     for section in Recipe.model_fields:
         for key, value in getattr(recipe, section).model_dump().items():
             assert value is None or f"{key} = " in text or f".{key}]" in text
+
+
+def test_a_value_of_several_kinds_is_refused_by_all_of_them_in_one_line():
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("lab-grpo-lambda", ["method.lam=2"])
+    assert str(caught.value) == "method.lam = 2 is not allowed: it should be less than or equal to 1, or 'adaptive'"

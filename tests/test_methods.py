@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from fractions import Fraction
 from statistics import fmean, pstdev
@@ -398,6 +399,39 @@ def test_a_group_without_a_right_member_is_never_selected_even_if_too_few_remain
 def test_an_invalid_right_member_does_not_get_its_group_selected() -> None:
     groups = batch([[R, W], [R, W]], [[900, 900], [1, 1]], valid=[[False, True], [True, True]])
     assert get_method("grpo-lambda", lam=0.5).selected(groups).tolist() == [False, True]
+
+
+def test_an_adaptive_lambda_starts_at_the_papers_and_waits_until_it_knows_where_accuracy_began() -> None:
+    method = get_method("grpo-lambda", lam="adaptive")
+    assert [method.observe(0.8)["lam"] for _ in range(8)] == [0.2] * 8
+    groups = batch([[R, R]] * 10, [[1, 2]] * 10)
+    assert int(method.selected(groups).sum()) == 2
+
+
+def test_an_adaptive_lambda_climbs_while_accuracy_holds_and_falls_when_it_slips() -> None:
+    method = get_method("grpo-lambda", lam="adaptive")
+    for _ in range(8):
+        method.observe(0.8)
+    assert method.observe(0.8)["lam"] == pytest.approx(0.22)
+    assert method.observe(0.9)["lam"] == pytest.approx(0.24)
+    # the running mean, 0.81, falls below 0.8 with the second miss: 0.9·0.81 + 0.1·0.7 = 0.799
+    assert method.observe(0.7)["lam"] == pytest.approx(0.24 * 0.7)
+    for _ in range(6):
+        last = method.observe(0.5)["lam"]
+    assert last == 0.0
+    assert not method.selected(batch([[R, R]] * 10, [[1, 2]] * 10)).any()
+    for _ in range(60):
+        last = method.observe(1.0)["lam"]
+    assert last == 1.0
+
+
+def test_an_adaptive_lambda_goes_on_from_its_state() -> None:
+    first, second = (get_method("grpo-lambda", lam="adaptive") for _ in range(2))
+    for accuracy in (0.5, 0.6, 0.7, 0.8) * 4:
+        first.observe(accuracy)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert [first.observe(a) for a in (0.1, 0.9)] == [second.observe(a) for a in (0.1, 0.9)]
+    assert get_method("grpo-lambda").observe(0.5) == get_method("grpo-lambda").state_dict() == {}
 
 
 # All methods: degenerate and hostile batches

@@ -233,11 +233,16 @@ def _apply(table: dict[str, Any], override: str) -> None:
 
 def explain(error: ValidationError, model: type[BaseModel], section: str = "") -> str:
     """The first mistake of a validation as one line: where, what, and the nearest known key."""
-    first = error.errors()[0]
-    where = section + ".".join(str(part) for part in first["loc"])
+    first, *others = error.errors()
+    loc = first["loc"]
+    alternatives = [first]
+    if not str(loc[-1]).isidentifier() and not isinstance(loc[-1], int):  # a kind of value that the field may hold
+        loc = loc[:-1]
+        alternatives += [other for other in others if other["loc"][:-1] == loc]
+    where = section + ".".join(map(str, loc))
     if first["type"] != "extra_forbidden":
-        message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        return f"{where} = {first['input']!r} is not allowed: it should be {message}"
+        messages = [each["msg"].removeprefix("Value error, ").removeprefix("Input should be ") for each in alternatives]
+        return f"{where} = {first['input']!r} is not allowed: it should be {', or '.join(messages)}"
     for part in first["loc"][:-1]:
         model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
     known = list(model.model_fields)

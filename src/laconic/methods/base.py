@@ -66,6 +66,17 @@ class Method(BaseModel):
         """float64 [P, G]; values of invalid members are ignored."""
         raise NotImplementedError
 
+    def observe(self, accuracy: float) -> dict[str, float]:
+        """Told the accuracy of a step's full rollouts after it was scored; what metrics should say of it."""
+        return {}
+
+    def state_dict(self) -> dict[str, float]:
+        """What `observe` has left, for a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from a checkpoint's state."""
+
     def has_signal(self, batch: GroupBatch) -> Tensor:
         """bool [P]: groups that refill keeps. Decided on correctness alone, before scoring."""
         return batch.valid.any(-1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from laconic.groups import GroupBatch
+from laconic.methods.adaptive import Controller
 from laconic.methods.base import masked_mean
 from laconic.methods.length_penalty import LengthPenalty
 
@@ -25,7 +28,28 @@ class GRPOLambda(LengthPenalty):
     paper = "Dai, Liu and Si 2025, GRPO-λ, arXiv 2505.18086, Eq. 1-2"
     formula = "r = length-penalty's in the top ⌈λP⌉ groups by correctness, 1[correct] elsewhere;  A as in grpo"
 
-    lam: float = Field(0.2, ge=0, le=1, description="Fraction λ of the batch's groups that get the length penalty.")
+    lam: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = Field(
+        0.2, description="Fraction λ of the batch's groups that get the length penalty; adaptive: it follows accuracy."
+    )
+    _controller: Controller = PrivateAttr(default_factory=Controller)
+
+    @property
+    def fraction(self) -> float:
+        """λ as it is now."""
+        return self._controller.lam if self.lam == "adaptive" else self.lam
+
+    def observe(self, accuracy: float) -> dict[str, float]:
+        if self.lam != "adaptive":
+            return {}
+        self._controller.observe(accuracy)
+        return {"lam": self._controller.lam}
+
+    def state_dict(self) -> dict[str, float]:
+        return asdict(self._controller) if self.lam == "adaptive" else {}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        if self.lam == "adaptive":
+            self._controller = Controller(**state)  # type: ignore[arg-type]
 
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
         return torch.where(self.selected(batch)[:, None], super().reward(batch, spines), batch.correct.double())
@@ -34,7 +58,7 @@ class GRPOLambda(LengthPenalty):
         """bool [P]: the groups that are asked to be shorter."""
         accuracy_P = masked_mean(batch.correct.double(), batch.valid)[:, 0].tolist()
         length_P = masked_mean(batch.length.double(), batch.correct)[:, 0].tolist()
-        k = math.ceil(self.lam * len(accuracy_P) - 1e-9)
+        k = math.ceil(self.fraction * len(accuracy_P) - 1e-9)
         ranked = sorted(range(len(accuracy_P)), key=lambda p: (-accuracy_P[p], -length_P[p], p))
         chosen_P = torch.zeros(len(accuracy_P), dtype=torch.bool, device=batch.correct.device)
         chosen_P[[p for p in ranked[:k] if accuracy_P[p] > 0]] = True

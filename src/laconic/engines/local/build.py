@@ -73,6 +73,7 @@ def build_engine(
         return engine, 0
     state = restore(checkpoint, model, optimizer)
     engine.problems.drawn = state["drawn"]
+    method.load_state_dict(state["method"])
     return engine, state["step"]
 
 

@@ -135,4 +135,5 @@ def evaluate_now(engine: Engine, problems: Sequence[Problem], run: Path, label: 
 
 
 def save(engine: Engine, run: Path, step: int) -> None:
-    save_checkpoint(run, step, engine.model, engine.chat.tokenizer, engine.optimizer, {"drawn": engine.problems.drawn})
+    state = {"drawn": engine.problems.drawn, "method": engine.method.state_dict()}
+    save_checkpoint(run, step, engine.model, engine.chat.tokenizer, engine.optimizer, state)
