@@ -1,0 +1,105 @@
+"""Our methods as verl's advantage estimators, `laconic-<method>`: the very `score` that the local engine calls.
+
+verl hands an estimator token rewards and problem ids. That is too little for a method, which asks for lengths and for
+the place of a member in its group, so the trainer of this package passes the members as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from laconic.config import Recipe
+from laconic.engines.verl.members import Member, Members, gather
+from laconic.errors import RecipeError
+from laconic.groups import GroupBatch, Scores
+from laconic.methods import get_method, list_methods
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A step's members with their scores. `kept` [P] marks the groups that are trained on.
+
+    Groups without signal are left out where a recipe would refill (`train.refill_cap` above 0): they count neither
+    in a mean nor among the groups of which λ are selected, as in the local engine when its refills are used up.
+    """
+
+    members: Members
+    kept: Tensor
+    scores: Scores
+
+    @property
+    def trained(self) -> int:
+        """N, the members the loss is a mean over."""
+        return int(self.members.batch.valid[self.kept].sum())
+
+
+def score(rows: Sequence[Member | None], recipe: Recipe) -> Scored:
+    """Score a whole step's rows, in any order, by the recipe's method."""
+    group = recipe.group
+    members = gather(rows, group.spines, group.exits)
+    method = get_method(recipe.method.name, **recipe.method.parameters)
+    batch = members.batch
+    kept = torch.ones(len(batch.correct), dtype=torch.bool) if not recipe.train.refill_cap else method.has_signal(batch)
+    reward, advantage = torch.zeros(batch.correct.shape), torch.zeros(batch.correct.shape)
+    if kept.any():
+        scores = method.score(_groups(batch, kept))
+        reward[kept], advantage[kept] = scores.reward, scores.advantage
+    return Scored(members, kept, Scores(reward, advantage))
+
+
+def _groups(batch: GroupBatch, kept_P: Tensor) -> GroupBatch:
+    return GroupBatch(
+        batch.correct[kept_P],
+        batch.length[kept_P],
+        batch.valid[kept_P],
+        spines=batch.spines,
+        thought_length=batch.thought_length[kept_P],
+        truncated=batch.truncated[kept_P],
+    )
+
+
+def estimate(
+    name: str,
+    *,
+    token_level_rewards: Tensor,
+    response_mask: Tensor,
+    scored: Scored | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """(advantages, returns) [B, T] as verl asks for them: a member's advantage on each of its trained tokens.
+
+    Raises:
+        RecipeError: verl's own trainer called, which does not say what the members are.
+    """
+    if scored is None:
+        raise RecipeError(
+            f"laconic-{name} scores whole groups, which verl's own trainers do not pass on; "
+            "set trainer.v1.trainer_mode=laconic"
+        )
+    advantage_B_T = scored.members.spread(scored.scores.advantage)[:, None] * response_mask
+    return advantage_B_T, advantage_B_T
+
+
+def register(register_adv_est: Callable[[str], Callable[[Any], Any]]) -> None:
+    """Register all methods; `register_adv_est` is verl's."""
+    for name in list_methods():
+        register_adv_est(f"laconic-{name}")(partial(estimate, name))
+
+
+def share(scored: Scored, mask_B_T: Tensor, recipe: Recipe) -> float:
+    """What verl's loss divides by, over what ours does: rows, or tokens under `token`.
+
+    verl counts configured rows (`problems_per_step` groups of full size), or all unmasked tokens.
+    """
+    kept = scored.members.spread(scored.kept[:, None].expand(scored.scores.reward.shape).float())
+    if recipe.objective.aggregate == "token":
+        tokens_B = mask_B_T.sum(-1)
+        return float(tokens_B.sum() / (tokens_B * kept).sum().clamp(min=1))
+    rows = recipe.train.problems_per_step * recipe.group.spines * (recipe.group.exits + 1)
+    return rows / max(1, scored.trained)

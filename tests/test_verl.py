@@ -1,0 +1,556 @@
+"""verl as an engine: the translation, the estimators and the loss equal the local engine's; failures end in one line.
+
+What needs verl itself is skipped where it is not installed. Of the runs of a whole verl (a minute each, more on a busy
+machine) one is in every suite, the others happen with LACONIC_VERL_RUN=1.
+"""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from laconic.cli import app
+from laconic.config import load_recipe, make_recipe
+from laconic.engines.verl import launch
+from laconic.engines.verl.estimators import estimate, score, share
+from laconic.engines.verl.main import reason
+from laconic.engines.verl.members import Member, gather
+from laconic.engines.verl.tokens import sampled, weigh_alone, within
+from laconic.engines.verl.translate import check, memory_share, translate
+from laconic.errors import LaconicError
+from laconic.groups import Spine
+from laconic.methods import get_method, list_methods
+from laconic.objective import Objective, policy_loss, to_batch
+from laconic.objective.weights import weigh
+from laconic.runs import read_json, read_jsonl
+from making import CLOSE, INDUCER, random_group
+
+needs_verl = pytest.mark.skipif(not find_spec("verl"), reason="verl is not installed: pip install 'laconic[verl]'")
+runs_verl = pytest.mark.skipif(
+    not find_spec("verl") or not os.environ.get("LACONIC_VERL_RUN"),
+    reason="a whole verl run takes a minute or more: LACONIC_VERL_RUN=1 and verl installed",
+)
+END = frozenset({1})
+
+
+def translated(name, *overrides, **changes):
+    recipe = load_recipe(name, overrides)
+    given = {"model": "m", "prompt_tokens": 20, "inducer_tokens": 10, "devices": 2, "cpu": True}
+    return translate(recipe, Path("run"), **given | changes)
+
+
+def test_s_grpo_becomes_nine_sessions_and_a_constant_divisor():
+    found = translated("lab-s-grpo")
+    wanted = {
+        "data.train_batch_size": 32,
+        "data.shuffle": False,
+        "data.max_prompt_length": 20,
+        "data.max_response_length": 256 + 10 + 8 + 3,
+        "actor_rollout_ref.rollout.n": 9,
+        "actor_rollout_ref.rollout.name": "laconic-cpu",
+        "actor_rollout_ref.rollout.temperature": 1.0,
+        "actor_rollout_ref.actor.ppo_mini_batch_size": 32,
+        "actor_rollout_ref.actor.ppo_epochs": 1,
+        "actor_rollout_ref.actor.loss_agg_mode": "seq-mean-token-sum-norm",
+        "actor_rollout_ref.actor.loss_scale_factor": 128,
+        "actor_rollout_ref.actor.clip_ratio_low": 0.2,
+        "actor_rollout_ref.actor.clip_ratio_high": 0.2,
+        "actor_rollout_ref.actor.use_kl_loss": False,
+        "actor_rollout_ref.actor.entropy_coeff": 0,
+        "actor_rollout_ref.actor.optim.lr": 3e-4,
+        "actor_rollout_ref.actor.optim.weight_decay": 0.0,
+        "actor_rollout_ref.actor.optim.clip_grad": 1.0,
+        "actor_rollout_ref.actor.fsdp_config.mixed_precision": {
+            "param_dtype": "fp32",
+            "reduce_dtype": "fp32",
+            "buffer_dtype": "fp32",
+        },
+        "algorithm.adv_estimator": "laconic-s-grpo",
+        "algorithm.norm_adv_by_std_in_grpo": False,
+        "trainer.v1.trainer_mode": "laconic",
+        "trainer.total_training_steps": 100,
+        "trainer.save_freq": 25,
+        "trainer.n_gpus_per_node": 2,
+        "trainer.device": "cpu",
+    }
+    assert {name: found[name] for name in wanted} == wanted
+    assert found["actor_rollout_ref.actor.clip_ratio_c"] >= 1e6
+
+
+def test_a_server_takes_its_weights_its_cache_and_room_to_work_in():
+    # Qwen3-8B, 30 GiB of keys and values, a GPU of 80 GiB: 15.3 + 30 + 2 of 80
+    assert memory_share(8_190_735_360, 30.0, 80 * 2**30) == pytest.approx(0.5907, abs=1e-4)
+    assert memory_share(8_190_735_360, 300.0, 80 * 2**30) == 0.9
+
+
+def test_grpo_lambda_becomes_eight_plain_sessions_and_a_mean_per_sequence():
+    found = translated("lab-grpo-lambda", cpu=False, devices=8)
+    wanted = {
+        "data.train_batch_size": 16,
+        "actor_rollout_ref.rollout.n": 8,
+        "actor_rollout_ref.rollout.name": "vllm",
+        "actor_rollout_ref.actor.loss_agg_mode": "seq-mean-token-mean",
+        "actor_rollout_ref.actor.loss_scale_factor": None,
+        "algorithm.adv_estimator": "laconic-grpo-lambda",
+        "trainer.n_gpus_per_node": 8,
+        "trainer.device": "cuda",
+    }
+    assert {name: found[name] for name in wanted} == wanted
+    assert not any(name.startswith("ray_kwargs.") for name in found)
+
+
+def test_a_recipe_says_how_many_nodes_and_gpus():
+    found = translated("lab-s-grpo", "cluster.nodes=4", "cluster.gpus=8", cpu=False)
+    assert (found["trainer.nnodes"], found["trainer.n_gpus_per_node"]) == (4, 8)
+
+
+def test_lora_is_refused_before_anything_starts():
+    with pytest.raises(LaconicError, match=r"model.lora = 0"):
+        translated("lab-s-grpo", "model.lora=8")
+
+
+def configured(**changes):
+    """What `check` reads of verl's configuration for lab-s-grpo, nested by dotted name."""
+    found = {
+        "trainer.use_v1": True,
+        "trainer.v1.laconic": {},
+        "algorithm.filter_groups.enable": False,
+        "actor_rollout_ref.actor.policy_loss.loss_mode": "vanilla",
+        **translated("lab-s-grpo"),
+        **changes,
+    }
+    tree = SimpleNamespace()
+    for name, value in found.items():
+        node = tree
+        *parents, leaf = name.split(".")
+        for parent in parents:
+            node.__dict__.setdefault(parent, SimpleNamespace())
+            node = node.__dict__[parent]
+        setattr(node, leaf, value)
+    tree.trainer.v1.get = lambda name, default: getattr(tree.trainer.v1, name, default)
+    return tree
+
+
+def test_what_a_recipe_becomes_passes_the_check():
+    check(configured(), load_recipe("lab-s-grpo"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trainer.v1.laconic": {"parameter_sync_step": 4}},
+        {"trainer.v1.trainer_mode": "separate_async"},
+        {"actor_rollout_ref.actor.ppo_mini_batch_size": 16},
+        {"actor_rollout_ref.rollout.n": 8},
+        {"algorithm.adv_estimator": "grpo"},
+        {"actor_rollout_ref.actor.loss_agg_mode": "token-mean"},
+        {"actor_rollout_ref.actor.use_kl_loss": True},
+    ],
+)
+def test_settings_that_would_split_the_batch_or_change_the_loss_are_refused_in_one_line(change):
+    (name,) = change
+    with pytest.raises(LaconicError, match=rf"verl\.{name}.* must be .*leave it out") as error:
+        check(configured(**change), load_recipe("lab-s-grpo"))
+    assert "\n" not in str(error.value)
+
+
+def members_of(groups, exits):
+    return [
+        Member(
+            group=f"uid-{p}",
+            column=column,
+            order=p,
+            verdict=str(member.verdict),
+            thought_tokens=member.thought_length,
+            answer_tokens=sum(token not in END for token in member.answer_tokens),
+            closed=member.closed,
+            truncated=member.truncated,
+            exit=None if isinstance(member, Spine) else member.exit,
+            injected=(0, 0),
+        )
+        for p, group in enumerate(groups)
+        for column, _, member in group.members(exits)
+    ]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.sampled_from(list_methods()), st.booleans())
+def test_an_estimator_gives_the_local_methods_advantages_whatever_the_order_of_rows(seed, name, refill):
+    rng = random.Random(seed)
+    method = get_method(name)
+    spines, exits = (rng.choice([1, 2]), 4) if method.serial else (4, 0)
+    groups = [random_group(rng, spines, exits, longest=6) for _ in range(rng.randint(1, 5))]  # some too short for 4
+    recipe = make_recipe(
+        {
+            "method": {"name": name},
+            "group": {"spines": spines, "exits": exits},
+            "train": {"refill_cap": 2 * refill},
+        }
+    )
+    rows = [*members_of(groups, exits), None, None]  # two rows of padding
+    rng.shuffle(rows)
+    mask = torch.ones(len(rows), 3)
+
+    scored = score(rows, recipe)
+    found, _ = estimate(name, token_level_rewards=mask, response_mask=mask, scored=scored)
+
+    batch = to_batch(groups, spines, exits, END)
+    kept = [p for p, signal in enumerate(method.has_signal(batch).tolist()) if signal or not refill]
+    advantage = torch.zeros(batch.correct.shape)
+    if kept:
+        advantage[kept] = method.score(to_batch([groups[p] for p in kept], spines, exits, END)).advantage
+    wanted = [0.0 if row is None else float(advantage[row.order, row.column]) for row in rows]
+    assert found[:, 0].tolist() == wanted
+    assert scored.trained == int(batch.valid[kept].sum())
+
+
+def test_a_failed_member_is_missing_and_the_rest_are_scored_without_it():
+    rows = members_of([random_group(random.Random(3), 1, 4) for _ in range(2)], 4)
+    lost = next(row for row in rows if row.exit is not None)
+    batch = gather([row for row in rows if row is not lost], 1, 4).batch
+    assert not batch.valid[lost.order, lost.column]
+    assert batch.valid.sum() == len(rows) - 1
+
+
+def test_two_rows_for_one_member_are_refused():
+    rows = members_of([random_group(random.Random(0), 1, 2)], 2)
+    with pytest.raises(ValueError, match="same member"):
+        gather([*rows, rows[0]], 1, 2)
+
+
+def test_verls_own_trainer_cannot_use_an_estimator():
+    with pytest.raises(LaconicError, match=r"trainer\.v1\.trainer_mode=laconic"):
+        estimate("grpo", token_level_rewards=torch.ones(1, 1), response_mask=torch.ones(1, 1), index=["a"])
+
+
+def test_a_budget_cuts_and_an_end_of_turn_within_it_does_not():
+    assert within([5, 6, 1, 7], 3, END) == ([5, 6, 1], False)
+    assert within([5, 6, 7, 1], 3, END) == ([5, 6, 7, 1], False)  # the end may stand just behind the budget
+    assert within([5, 6, 7, 8, 1], 3, END) == ([5, 6, 7], True)
+    assert within([5, 6], 3, END) == ([5, 6], True)  # the server stopped for reasons of its own
+
+
+@pytest.mark.parametrize("train_on", ["all", "sampled", "sampled+close"])
+def test_the_mask_of_a_member_is_the_local_engines(train_on):
+    objective = Objective("sequence", train_on, CLOSE, exits=3)
+    for seed in range(20):
+        group = random_group(random.Random(seed), 1, 3)
+        whole = weigh([group], torch.ones(1, 4), objective)[0]
+        for wanted, (_, spine, member) in zip(whole, group.members(3), strict=True):
+            found = weigh_alone(group, spine, member, replace(objective, exits=1))
+            assert (found.kept, found.own, found.own_trained) == (wanted.kept, wanted.own, wanted.own_trained)
+            if member is not spine:
+                trained = sum(found.own_trained[: len(INDUCER)])
+                assert trained == {"all": len(INDUCER), "sampled": 0, "sampled+close": 1}[train_on]
+
+
+@needs_verl
+@pytest.mark.parametrize("aggregate", ["sequence", "constant", "token"])
+@pytest.mark.parametrize("refill", [0, 2])
+def test_verls_loss_has_our_gradient_on_and_beyond_both_clips(aggregate, refill):
+    """One update at ratio 1 and a second on the same batch with ratios from 0.5 to 2, by verl's own loss functions."""
+    from verl.trainer.ppo.core_algos import compute_policy_loss_vanilla
+
+    rng = random.Random(1)
+    exits, overrides = 3, [f"objective.aggregate={aggregate}", "group.exits=3", f"train.refill_cap={refill}"]
+    groups = [random_group(rng, 1, exits, longest=6) for _ in range(4)]
+    recipe = load_recipe("lab-s-grpo", [*overrides, "train.problems_per_step=4"])
+    mode = translate(recipe, Path("r"), model="m", prompt_tokens=1, inducer_tokens=1, devices=1, cpu=True)
+    rows = [*members_of(groups, exits), None]
+    scored = score(rows, recipe)
+    objective = Objective(aggregate, "sampled", CLOSE, exits, recipe.objective.constant_length)
+    weighed = [w for of_group in weigh(groups, torch.ones(4, exits + 1), objective) for w in of_group]
+    masks = [[True] * w.kept + w.own_trained for w in weighed] + [[False]]
+    width = max(map(len, masks))
+    mask = torch.tensor([row + [False] * (width - len(row)) for row in masks])
+    advantage, _ = estimate("s-grpo", token_level_rewards=mask, response_mask=mask, scored=scored)
+    old = -torch.rand(mask.shape, dtype=torch.float64) * 3 - 1
+
+    kept = [p for p in range(4) if scored.kept[p]]
+    ours = weigh([groups[p] for p in kept], scored.scores.advantage[kept], objective)
+    weight = torch.zeros(mask.shape, dtype=torch.float64)
+    for p, of_group in zip(kept, ours, strict=True):
+        for w, row in zip(of_group, [i for i, m in enumerate(rows) if m and m.order == p], strict=True):
+            weight[row] = w.weight * mask[row]
+
+    actor = SimpleNamespace(
+        clip_ratio=0.2,
+        clip_ratio_low=mode["actor_rollout_ref.actor.clip_ratio_low"],
+        clip_ratio_high=mode["actor_rollout_ref.actor.clip_ratio_high"],
+        get=lambda name, default: mode[f"actor_rollout_ref.actor.{name}"],
+        global_batch_info={
+            "dp_size": 1,
+            "batch_num_tokens": int(mask.sum()),
+            "global_batch_size": 4 * (exits + 1),
+            "loss_scale_factor": mode["actor_rollout_ref.actor.loss_scale_factor"],
+        },
+    )
+    for ratio in (torch.ones(mask.shape), torch.rand(mask.shape) * 1.5 + 0.5):
+        new = (old + ratio.double().log()).requires_grad_()
+        loss, _ = compute_policy_loss_vanilla(
+            old,
+            new,
+            advantage * share(scored, mask, recipe),
+            mask,
+            mode["actor_rollout_ref.actor.loss_agg_mode"],
+            actor,
+        )
+        (theirs,) = torch.autograd.grad(loss, new)
+        local = policy_loss(new, old, weight.clamp(min=0), weight.clamp(max=0), clip_low=0.2, clip_high=0.2)
+        (mine,) = torch.autograd.grad(local, new)
+        assert loss.item() == pytest.approx(local.item(), abs=1e-6)
+        assert torch.allclose(theirs, mine, atol=1e-8)
+        assert mine.abs().sum() > 0
+
+
+class Scripted:
+    """A server that says what it is told to; the inducer in a prompt marks a branch."""
+
+    def __init__(self, chat, fails="never"):
+        self.chat, self.fails, self.asked = chat, fails, []
+
+    async def generate(self, request_id, prompt_ids, sampling_params):
+        await asyncio.sleep(0.001)
+        branch = prompt_ids[-len(self.chat.inducer) :] == self.chat.inducer
+        self.asked.append((request_id, prompt_ids, sampling_params["max_tokens"]))
+        if self.fails == ("branch" if branch else "spine"):
+            raise RuntimeError("the server is gone")
+        end = next(iter(self.chat.end_ids))
+        open_thought = [] if self.chat.opened(prompt_ids) else [self.chat.open_id]
+        tokens = [9, end] if branch else [*open_thought, 10, 11, 12, 13, 14, self.chat.close_id, 9, end]
+        return SimpleNamespace(token_ids=tokens, log_probs=[-1.0] * len(tokens), extra_fields={})
+
+
+@pytest.fixture
+def group_of_sessions(monkeypatch):
+    """Runs all sessions of one problem against a scripted server: (results, server, chat)."""
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    pytest.importorskip("verl", reason="verl is not installed: pip install 'laconic[verl]'")
+    import laconic.engines.verl.plugin  # noqa: F401
+    from laconic.engines.local.model import load_chat, resolve_path
+    from laconic.engines.verl.agents import PENDING, MemberLoop
+
+    path = resolve_path("lab/arithmetic")
+
+    def run(recipe, fails="never"):
+        chat = load_chat(path, recipe.rollout.inducer)
+        server = Scripted(chat, fails)
+        row = {
+            "uid": "u",
+            "index": 0,
+            "global_steps": 1,
+            "data_source": "arithmetic",
+            "raw_prompt": [{"role": "user", "content": "1 + 1"}],
+            "reward_model": {"ground_truth": "2"},
+            "extra_info": {"id": "one", "kind": "exact"},
+        }
+
+        async def session(number):
+            loop = MemberLoop.__new__(MemberLoop)  # verl makes one a session, from what a worker holds
+            loop.config = SimpleNamespace(
+                laconic=SimpleNamespace(recipe=recipe.dump()),
+                actor_rollout_ref=SimpleNamespace(model=SimpleNamespace(path=path)),
+            )
+            loop.rollout_config, loop.tokenizer, loop.server_manager = SimpleNamespace(name="x"), chat.tokenizer, server
+            return await loop.run({"temperature": 1.0}, session_id=number, **row)
+
+        async def everyone():
+            count = recipe.group.spines * (recipe.group.exits + 1)
+            tasks = [session(number) for number in range(count)]
+            return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+
+        results = asyncio.run(everyone())
+        assert not PENDING.spines
+        return results, server, chat
+
+    return run
+
+
+def test_branches_leave_inside_the_thought_and_ask_the_server_of_their_spine(group_of_sessions):
+    results, server, chat = group_of_sessions(load_recipe("lab-s-grpo", ["group.exits=3"]))
+    assert {asked[0] for asked in server.asked} == {"u"}
+    *branches, full = results
+    found = [Member.of_fields(result.extra_fields) for result in results]
+    assert [member.column for member in found] == [0, 1, 2, 3]
+    exits = [member.exit for member in found]
+    assert exits[:3] == sorted(set(exits[:3]))
+    assert all(1 <= position <= 5 for position in exits[:3])
+    start = full.response_ids.index(10)
+    for member, branch in zip(found, branches, strict=False):
+        cut = start + member.exit
+        assert branch.response_ids[:cut] == full.response_ids[:cut]
+        assert branch.response_ids[slice(*member.injected)] == chat.inducer
+        wanted = [1] * cut + [0] * len(chat.inducer) + [1, 1]
+        assert branch.response_mask == wanted
+        assert [*sampled([member], torch.tensor([wanted]).bool())[0]] == [bool(m) for m in wanted]
+    assert {asked[2] for asked in server.asked} == {256 + 8 + 3, 8 + 1}
+
+
+def test_a_thought_too_short_for_all_exits_leaves_members_out(group_of_sessions):
+    results, _, _ = group_of_sessions(load_recipe("lab-s-grpo"))  # 8 exits in a thought of 5
+    assert [result == [] for result in results] == [False] * 5 + [True] * 3 + [False]
+
+
+@pytest.mark.parametrize("spines", [1, 2])
+def test_a_spine_that_fails_fails_its_siblings_and_none_hangs(group_of_sessions, spines):
+    results, _, _ = group_of_sessions(load_recipe("lab-s-grpo", [f"group.spines={spines}"]), fails="spine")
+    assert all(isinstance(result, RuntimeError) for result in results)
+    assert sum("full rollout of problem one failed" in str(result) for result in results) == 8 * spines
+
+
+def test_a_branch_that_fails_leaves_the_others_whole(group_of_sessions):
+    results, _, _ = group_of_sessions(load_recipe("lab-s-grpo", ["group.exits=3"]), fails="branch")
+    assert [isinstance(result, RuntimeError) for result in results] == [True, True, True, False]
+
+
+def test_a_parallel_group_is_sessions_that_do_not_wait(group_of_sessions):
+    results, _, _ = group_of_sessions(load_recipe("lab-grpo-lambda"))
+    assert [Member.of_fields(result.extra_fields).exit for result in results] == [None] * 8
+
+
+@pytest.mark.parametrize(
+    ("needed", "says"),
+    [
+        ({"no-such-engine": ("1", "2")}, r"not installed: pip install 'laconic\[verl\]'"),
+        ({"pytest": ("999", "1000")}, r"pip install 'pytest>=999,<1000'"),
+    ],
+)
+def test_a_missing_or_unfit_verl_is_one_line_with_the_way_out(monkeypatch, needed, says):
+    monkeypatch.setattr(launch, "NEEDED", needed)
+    with pytest.raises(LaconicError, match=says) as error:
+        launch.check_installed()
+    assert "\n" not in str(error.value)
+
+
+def test_a_ray_address_where_nothing_answers_is_refused_at_once(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free.getsockname()[1]}")
+    with pytest.raises(LaconicError, match="unset RAY_ADDRESS"):
+        launch.check_ray(nodes=1)
+
+
+def test_a_node_without_a_gpu_does_not_take_a_clusters_work_upon_itself(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert launch.on_cpu()
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    assert not launch.on_cpu()
+
+
+def test_several_nodes_need_a_cluster(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    launch.check_ray(nodes=1)
+    with pytest.raises(LaconicError, match="ray start --head"):
+        launch.check_ray(nodes=2)
+
+
+def test_a_run_that_another_process_trains_is_refused(tmp_path):
+    with (
+        launch.locked(tmp_path),
+        pytest.raises(LaconicError, match="being trained by another process"),
+        launch.locked(tmp_path),
+    ):
+        pass
+
+
+def test_the_reason_of_a_failure_is_the_last_line_of_its_cause():
+    assert reason(RuntimeError("traceback\n  of many lines\nKeyError: 'x'")) == "RuntimeError: KeyError: 'x'"
+    assert reason(ValueError()) == "ValueError: "
+    assert reason(RuntimeError("The actor is dead because its worker process has died.\nx")).startswith("one of its")
+
+
+@pytest.mark.parametrize(("engine", "other"), [("local", "verl"), ("verl", "local")])
+def test_a_run_is_continued_by_the_engine_that_began_it(tmp_path, engine, other):
+    (tmp_path / "recipe.toml").write_text(load_recipe("lab-s-grpo").dump())
+    if engine == "verl":
+        (tmp_path / "verl.yaml").touch()
+    found = CliRunner().invoke(app, ["train", "--resume", str(tmp_path), "--engine", other])
+    assert isinstance(found.exception, LaconicError)
+    assert f"was trained with --engine {engine}" in str(found.exception)
+
+
+def test_settings_of_verls_own_are_read_as_toml():
+    found = launch.own_settings(["verl.trainer.nnodes=2", "verl.a.b=[1, 2]", "verl.c.d=word"])
+    assert found == {"trainer.nnodes": 2, "a.b": [1, 2], "c.d": "word"}
+    with pytest.raises(LaconicError, match=r"verl\.key=value"):
+        launch.own_settings(["verl.trainer.nnodes"])
+
+
+def laconic(*arguments):
+    command = [Path(sys.executable).with_name("laconic"), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+QUICK = ["train.problems_per_step=4", "train.refill_cap=0", "train.eval_every=0", "group.exits=4"]
+
+
+@needs_verl
+@pytest.mark.parametrize("updates", [1, pytest.param(2, marks=runs_verl)])
+def test_the_first_steps_of_verl_are_those_of_the_local_engine(tmp_path, updates):
+    """Same keys, same weights: the first step's rollouts are equal, and so are scores, loss, gradient and weights.
+
+    With two updates a batch the second has ratios beyond both clips; metrics are then not of the same update.
+    """
+    from safetensors.torch import load_file
+
+    rate = {1: "train.learning_rate=3e-4", 2: "train.learning_rate=3e-3"}[updates]
+    wanted = [*QUICK, f"train.updates_per_batch={updates}", rate, "train.steps=2", "train.checkpoint_every=1"]
+    for engine in ("local", "verl"):
+        sets = [part for pair in wanted for part in ("--set", pair)]
+        done = laconic("train", "lab-s-grpo", "--engine", engine, "--out", str(tmp_path / engine), *sets)
+        _, said = done.communicate()
+        assert done.returncode == 0, said
+    ours, theirs = (read_jsonl(tmp_path / engine / "metrics.jsonl") for engine in ("local", "verl"))
+    for name in ("accuracy", "thought_tokens", "exit_accuracy", "reward", "advantage", "groups", "dropped"):
+        assert theirs[0][name] == pytest.approx(ours[0][name], abs=1e-6), name
+    if updates == 1:
+        for name in ("loss", "grad_norm"):
+            assert theirs[0][name] == pytest.approx(ours[0][name], rel=1e-4, abs=1e-6), name
+    else:
+        assert ours[0]["clip_fraction"] > 0
+        assert theirs[0]["clip_fraction"] > 0
+    first = [load_file(tmp_path / e / "checkpoints/step-000001/model.safetensors") for e in ("local", "verl")]
+    for name, weight in first[0].items():
+        assert torch.allclose(weight, first[1][name], atol=1e-4), name
+    assert read_jsonl(tmp_path / "verl" / "rollouts.jsonl")[0] == read_jsonl(tmp_path / "local" / "rollouts.jsonl")[0]
+
+
+@runs_verl
+def test_a_killed_worker_ends_the_run_in_one_line_and_resume_goes_on(tmp_path):
+    run = tmp_path / "run"
+    sets = [part for pair in [*QUICK, "train.steps=4", "train.checkpoint_every=1"] for part in ("--set", pair)]
+    started = laconic("train", "lab-s-grpo", "--engine", "verl", "--out", str(run), *sets)
+    while not (run / "metrics.jsonl").exists():
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.5)
+    for process in psutil.Process(started.pid).children(recursive=True):
+        if "WorkerDict" in " ".join(process.cmdline()):
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    _, said = started.communicate()
+    line = said.strip().splitlines()[-1]
+    assert started.returncode == 2
+    assert line.startswith("error: verl failed after step")
+    assert "one of its processes died" in line
+    assert f"laconic train --resume {run}" in line
+    resumed = laconic("train", "--resume", str(run))
+    _, said = resumed.communicate()
+    assert resumed.returncode == 0, said
+    assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert read_json(run / "checkpoints/step-000004/config.json")["model_type"] == "qwen3"
