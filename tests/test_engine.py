@@ -209,7 +209,7 @@ def test_lora_trains_adapters_alone_and_saves_a_plain_model_with_the_same_logits
 def test_lora_resumes_its_adapters_and_its_optimizer_bit_for_bit(build: Build, tmp_path: Path):
     engine = build(model__lora=4)
     engine.step(1)
-    state = {"drawn": engine.problems.drawn}
+    state = {"drawn": engine.problems.drawn, "method": engine.method.state_dict()}
     folder = save_checkpoint(tmp_path, 1, engine.model, engine.chat.tokenizer, engine.optimizer, state)
     resumed = build(model__lora=4, checkpoint=folder)
     assert torch.equal(weights(resumed), weights(engine))

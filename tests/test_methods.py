@@ -408,17 +408,16 @@ def test_an_adaptive_lambda_starts_at_the_papers_and_waits_until_it_knows_where_
     assert int(method.selected(groups).sum()) == 2
 
 
-def test_an_adaptive_lambda_climbs_while_accuracy_holds_and_falls_when_it_slips() -> None:
+def test_an_adaptive_lambda_is_ten_times_what_accuracy_has_gained() -> None:
     method = get_method("grpo-lambda", lam="adaptive")
     for _ in range(8):
         method.observe(0.8)
-    assert method.observe(0.8)["lam"] == pytest.approx(0.22)
-    assert method.observe(0.9)["lam"] == pytest.approx(0.24)
-    # the running mean, 0.81, falls below 0.8 with the second miss: 0.9·0.81 + 0.1·0.7 = 0.799
-    assert method.observe(0.7)["lam"] == pytest.approx(0.24 * 0.7)
-    for _ in range(6):
-        last = method.observe(0.5)["lam"]
-    assert last == 0.0
+    # the mean of nine is 0.8 + 0.1/9, of ten 0.82; from then on the newest counts a tenth: 0.9·0.82 + 0.1·0.8 = 0.818
+    assert method.observe(0.9)["lam"] == pytest.approx(1 / 9)
+    assert method.observe(0.9)["lam"] == pytest.approx(0.2)
+    assert method.observe(0.8)["lam"] == pytest.approx(0.18)
+    assert int(method.selected(batch([[R, R]] * 10, [[1, 2]] * 10)).sum()) == 2  # ⌈1.8⌉
+    assert method.observe(0.5)["lam"] == 0.0  # 0.9·0.818 + 0.1·0.5 = 0.7862
     assert not method.selected(batch([[R, R]] * 10, [[1, 2]] * 10)).any()
     for _ in range(60):
         last = method.observe(1.0)["lam"]

@@ -114,11 +114,17 @@ def _versions(recipe: Recipe) -> Iterator[Finding]:
     from importlib.util import find_spec
 
     yield from (Finding(package, version(package)) for package in ("torch", "transformers"))
-    needed = {"peft": ("laconic[lora]", recipe.model.lora > 0), "verl": ("laconic[verl]", engine_of(recipe) == "verl")}
-    for package, (extra, used) in needed.items():
-        if used:
-            there = find_spec(package) is not None
-            yield Finding(package, version(package) if there else f"not installed: pip install '{extra}'", ok=there)
+    if recipe.model.lora:
+        there = find_spec("peft") is not None
+        yield Finding("peft", version("peft") if there else "not installed: pip install 'laconic[lora]'", ok=there)
+    if engine_of(recipe) == "verl":
+        from laconic.engines.verl.launch import check_installed
+
+        try:
+            check_installed()
+            yield Finding("verl", version("verl"))
+        except LaconicError as error:
+            yield Finding("verl", str(error), ok=False)
 
 
 def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
