@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from tests.serving import MODEL, forwarding, proxied, transformers_serve
 
 from benchmarks.record import Json, Record, publish
+from benchmarks.serving import MODEL, forwarding, proxied, transformers_serve
 from laconic.lab import base_path
 from laconic.runs import read_jsonl
 

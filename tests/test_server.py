@@ -10,6 +10,17 @@ import threading
 from itertools import pairwise
 
 import pytest
+from benchmarks.serving import (
+    MODEL,
+    Handler,
+    Json,
+    faulty,
+    forwarding,
+    free_port,
+    proxied,
+    transformers_serve,
+    wait_until,
+)
 
 from laconic.engines.local.model import load_chat, load_model
 from laconic.errors import ServerError
@@ -20,7 +31,6 @@ from laconic.evaluation.server import ServerSource, seed_of
 from laconic.evaluation.source import Trace
 from laconic.lab import base_path, problems
 from laconic.lab.tokenizer import INDUCER
-from serving import MODEL, Handler, Json, faulty, forwarding, free_port, proxied, transformers_serve, wait_until
 
 CHAT, RAW = "/v1/chat/completions", "/v1/completions"
 PROBLEMS = problems("test", 6)
