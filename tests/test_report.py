@@ -325,6 +325,13 @@ def test_what_eval_and_diagnose_write_makes_a_report_too(tmp_path: Path) -> None
     assert "Greedy" not in section(page, "Evaluation")
 
 
+def test_several_benchmarks_are_told_by_their_mean(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "evaluations/aime24", 0.2, 90.0, 1)
+    write_evaluation(tmp_path / "evaluations/gsm8k", 0.9, 30.0, 1)
+    page = write_report(tmp_path).read_text()
+    assert "<h1>55.0\u202f% correct on average over 2 benchmarks with 60.0 thinking tokens</h1>" in page
+
+
 def test_a_run_with_only_a_diagnosis_shows_only_that(tmp_path: Path) -> None:
     write_diagnosis(tmp_path / "diagnosis/before", 0.45, 1)
     page = write_report(tmp_path).read_text()

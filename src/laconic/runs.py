@@ -2,6 +2,8 @@
 
 recipe.toml      the resolved recipe            metrics.jsonl    one line per step
 manifest.json    versions, revision, command    rollouts.jsonl   sampled groups to look at
+data.json        where problems come from       request.json     what eval or diagnose was asked
+journal/<task>.jsonl  samples of an unfinished eval or diagnose
 checkpoints/step-NNNNNN/                        evaluations/<label>/{summary.json, records.jsonl}
 diagnosis/<label>/{summary.json, records.jsonl} report.html
 """

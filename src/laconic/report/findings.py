@@ -52,8 +52,8 @@ def headline(run: Run) -> str:
     if before is not None and after is not None:
         was, now = (_standing(each) for each in (before, after))
         return f"{was} before, {now} after"
-    for evaluation in run.main.values():
-        return _standing(evaluation)
+    if run.main:
+        return _standing(*run.main.values())
     for diagnosis in run.diagnoses.values():
         return diagnosis.verdict
     if run.evaluations:
@@ -117,9 +117,13 @@ def _apart(one: Interval, other: Interval) -> bool:
     return one.bounded and other.bounded and (one.high < other.low or other.high < one.low)
 
 
-def _standing(evaluation: Evaluation) -> str:
-    accuracy, tokens = evaluation.metric("accuracy"), evaluation.metric("thought_tokens")
-    return f"{shown(accuracy, 'percent')[0]} correct with {shown(tokens, 'tokens')[0]} thinking tokens"
+def _standing(*evaluations: Evaluation) -> str:
+    """How an evaluation went; of several benchmarks the mean, each counting the same."""
+    accuracy, tokens = (
+        float(np.mean([each.metric(name).mean for each in evaluations])) for name in ("accuracy", "thought_tokens")
+    )
+    mean = f" on average over {len(evaluations)} benchmarks" if len(evaluations) > 1 else ""
+    return f"{number(accuracy, 'percent')} correct{mean} with {number(tokens, 'tokens')} thinking tokens"
 
 
 def _thought_change(change: Interval) -> str:

@@ -56,12 +56,14 @@ def render(run: Run) -> str:
 
 def _context(run: Run) -> dict[str, Any]:
     traces, totals = sample_traces(run.samples, SAMPLES)
-    subject = next(chain[Evaluation | Diagnosis](run.evaluations.values(), run.diagnoses.values()), None)
+    subjects = [*chain[Evaluation | Diagnosis](run.evaluations.values(), run.diagnoses.values())]
+    subject = subjects[0] if subjects else None
+    tasks = dict.fromkeys(each.task for each in subjects)
     recipe = {key: value for key, value in run.recipe.items() if isinstance(value, dict)}
     return {
         "run": run,
         "method": recipe.get("method", {}).get("name"),
-        "task": subject.task if subject else recipe.get("task", {}).get("name"),
+        "task": ", ".join(tasks) or recipe.get("task", {}).get("name"),
         "model": recipe.get("model", {}).get("path") or (subject.model if subject else None),
         "headline": findings.headline(run),
         "cards": _cards(run),
