@@ -12,7 +12,9 @@ from laconic.errors import RunError
 from laconic.evaluation.collect import answer, collect
 from laconic.evaluation.local import LocalSource
 from laconic.evaluation.protocol import Protocol, owned
-from laconic.runs import Journal
+from laconic.evaluation.request import Request, TaskPart, perform, prepare, read_request
+from laconic.lab import base_path
+from laconic.runs import Journal, create_run
 from laconic.tasks import load_task
 
 PROTOCOL = Protocol(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
@@ -71,3 +73,17 @@ def test_recorded_thoughts_are_answered_as_when_they_were_sampled(lab):
     without_cache.fits = False
     third = answer(without_cache, owned(problems, bare), PROTOCOL, halves)
     assert [[f.answer for f in trace.forced] for trace in third] == [[f.answer for f in t.forced] for t in again]
+
+
+def test_an_evaluation_of_a_run_that_trains_on_goes_on_with_the_checkpoint_it_began_with(tmp_path):
+    checkpoints = tmp_path / "trained" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "step-000001").symlink_to(base_path())
+    asked = Request(
+        verb="eval", model=str(tmp_path / "trained"), tasks=[TaskPart(name="arithmetic", problems=2)], samples=1
+    )
+    work, run = prepare(asked), tmp_path / "run"
+    (checkpoints / "step-000002").symlink_to(base_path())
+    perform(work, create_run(run))
+    assert read_request(run, "eval").checkpoint == str(checkpoints / "step-000001")
+    assert prepare(read_request(run, "eval")).request.checkpoint == str(checkpoints / "step-000001")

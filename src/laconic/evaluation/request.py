@@ -62,6 +62,7 @@ class Request(Section):
 
     verb: Literal["eval", "diagnose"]
     model: str
+    checkpoint: str | None = Field(None, description="What a local `model` stood for when the run began.")
     device: str = "auto"
     server: ServerPart | None = None
     tasks: list[TaskPart] = Field([])
@@ -149,7 +150,14 @@ def prepare(request: Request) -> Work:
 
 def _open(request: Request, problems: Sequence[Problem]) -> tuple[Source, int, int]:
     """The source, and its budgets: as asked, else as suit the model."""
-    from laconic.engines.local.model import check_positions, load_chat, load_model, set_threads, suitable_budgets
+    from laconic.engines.local.model import (
+        check_positions,
+        load_chat,
+        load_model,
+        resolve_path,
+        set_threads,
+        suitable_budgets,
+    )
 
     thought, answer = request.max_thought_tokens, request.max_answer_tokens
     if request.server is not None:
@@ -162,8 +170,9 @@ def _open(request: Request, problems: Sequence[Problem]) -> tuple[Source, int, i
         return source, thought or 8192, answer or 1024
     from laconic.evaluation.local import LocalSource
 
-    chat = load_chat(request.model, DEFAULT_INDUCER)
-    model = load_model(request.model, device=request.device)
+    request.checkpoint = request.checkpoint or resolve_path(request.model)  # of a run that trains on, the one of now
+    chat = load_chat(request.checkpoint, DEFAULT_INDUCER)
+    model = load_model(request.checkpoint, device=request.device)
     set_threads(model)
     budgets = suitable_budgets(model, chat, problems, thought, answer)
     check_positions(model, chat, problems, *budgets)
