@@ -247,7 +247,7 @@ def test_every_sample_comes_once_whatever_fails_on_the_way(upstream, chat):
         seen = []
         served = source(proxy.url, chat, concurrency=6, retries=8)
         found = [trace for lot in served.sample(asks, protocol(1.0, 20, 4), None, seen.append) for trace in lot]
-        wait_until(lambda: proxy.open == 0, 5)
+        wait_until(lambda: proxy.open == 0, 30)
     assert sorted((trace.problem, trace.sample) for trace in found) == sorted((p.id, k) for p, k in asks)
     assert sum(seen) == len(asks)
     assert {exchange.fault for exchange in proxy.of(CHAT)} >= {"drop", "truncate", "throttle", "break", "garble"}
@@ -259,7 +259,7 @@ def test_forced_answers_come_once_whatever_fails_on_the_way(upstream, chat):
         served = source(proxy.url, chat, retries=8)
         asks = [(problem, 0) for problem in PROBLEMS[:3]]
         found = drawn(served.sample(asks, protocol(0.0, 60, 4), lambda trace: [0, 5], ignore))
-        wait_until(lambda: proxy.open == 0, 5)
+        wait_until(lambda: proxy.open == 0, 30)
     assert [[forced.position for forced in trace.forced] for trace in found.values()] == [[0, 5]] * 3
     assert sum(exchange.whole for exchange in proxy.of(RAW)) == 1 + 2 * 3  # one to find out what is accepted
 
@@ -311,9 +311,9 @@ def test_to_leave_early_cancels_what_is_in_flight():
     with proxied(silence) as proxy:
         lots = source(proxy.url).sample([(problem, 0) for problem in PROBLEMS], protocol(), None, ignore)
         assert [trace.problem for trace in next(lots)] == [PROBLEMS[0].id]
-        wait_until(lambda: proxy.open == 4, 5)
+        wait_until(lambda: len(proxy.of(CHAT)) == 5 and proxy.open == 4, 30)  # the first one's connection is gone
         lots.close()
-        wait_until(lambda: proxy.open == 0, 5)
+        wait_until(lambda: proxy.open == 0, 30)
         assert len(proxy.of(CHAT)) == 5
 
 
@@ -322,7 +322,7 @@ def test_ctrl_c_is_heard_while_waiting():
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
             list(source(proxy.url).sample([(PROBLEMS[1], 0)], protocol(), None, ignore))
-        wait_until(lambda: proxy.open == 0, 5)
+        wait_until(lambda: proxy.open == 0, 30)
 
 
 # the wire
