@@ -28,8 +28,8 @@ from laconic.lab import base_path
 from laconic.runs import read_jsonl
 
 BUDGETS = ["--max-thought-tokens", "256", "--max-answer-tokens", "8"]
-LOCAL = ["eval", "lab/arithmetic", "--task", "arithmetic", "--problems", "1000", "--baselines", *BUDGETS]
-SERVED = ["eval", MODEL, "--task", "arithmetic", "--problems", "40", "--samples", "2", "--concurrency", "4", *BUDGETS]
+LOCAL = ["eval", "lab/arithmetic", "--task", "arithmetic", "--problems", "300", "--baselines", *BUDGETS]
+SERVED = ["eval", MODEL, "--task", "arithmetic", "--problems", "20", "--samples", "2", "--concurrency", "4", *BUDGETS]
 
 
 def main(times: int = 20, as_json: Json = False, record: Record = False) -> None:
@@ -50,7 +50,7 @@ def cases(times: int) -> Iterator[dict[str, Any]]:
             | found
             | {
                 "samples_missing_or_twice": sum(
-                    abs(len(records(run)) - 80) + 80 - n for run, n in zip(evaluations, samples, strict=True)
+                    abs(len(records(run)) - 40) + 40 - n for run, n in zip(evaluations, samples, strict=True)
                 ),
                 "replies_delivered_whole": sum(exchange.whole for exchange in chats),
                 "samples_kept": sum(samples),
@@ -89,15 +89,18 @@ def disturbed(folder: Path, arguments: list[str], times: int) -> tuple[dict[str,
         "kills": kills,
         "evaluations": len(runs) - 1,
         "equal_to_undisturbed": sum(contents(run) == expected for run in runs[1:]),
-        "files_left_behind": sum(
-            path.name.startswith(".") or path.name == "journal" for run in runs for path in run.rglob("*")
-        ),
+        "files_left_behind": sum(map(left_behind, runs)),
         "seconds_undisturbed": whole,
     }, runs
 
 
 def records(run: Path) -> list[dict[str, Any]]:
     return read_jsonl(run / "evaluations" / "arithmetic" / "records.jsonl")
+
+
+def left_behind(run: Path) -> int:
+    """What only a killed process leaves: a journal, or something prepared aside."""
+    return sum(path.name == "journal" or (path.name.count(".") > 1 and path.name[0] == ".") for path in run.rglob("*"))
 
 
 def contents(run: Path) -> dict[str, bytes]:

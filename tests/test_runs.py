@@ -23,6 +23,7 @@ from laconic.runs import (
     append_jsonl,
     create_run,
     free_run,
+    locked,
     read_json,
     read_jsonl,
     start_run,
@@ -292,3 +293,30 @@ def test_two_runs_of_one_second_get_two_directories(tmp_path: Path, monkeypatch:
     second = create_run(timestamped("train"))
     assert first != second
     assert first.parent == second.parent == Path("runs")
+
+
+def test_what_a_killed_process_left_half_written_is_swept_when_the_next_one_begins(tmp_path):
+    half = tmp_path / "checkpoints" / ".step-000050.0123abcd"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    (tmp_path / ".metrics.jsonl.89abcdef").write_text("half")
+    (tmp_path / ".hidden").write_text("the user's own")
+    with locked(tmp_path):
+        assert sorted(path.name for path in tmp_path.rglob("*")) == [".hidden", ".lock", "checkpoints"]
+
+
+def test_what_made_room_for_a_new_folder_that_never_came_is_put_back(tmp_path):
+    former = tmp_path / ".e.0123abcd.former"
+    former.mkdir()
+    (former / "summary.json").write_text("precious")
+    (tmp_path / ".e.89abcdef").mkdir()
+    with locked(tmp_path):
+        assert (tmp_path / "e" / "summary.json").read_text() == "precious"
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "e"]
+
+
+def test_a_run_directory_is_held_by_one_process_and_given_back(tmp_path):
+    with locked(tmp_path), pytest.raises(RunError, match="another process works in"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass

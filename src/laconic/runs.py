@@ -118,6 +118,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
+_ASIDE = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}(?P<former>\.former)?")
+
+
 def _aside(path: Path) -> Path:
     """Where to prepare what will be renamed to `path`; unlike `tempfile`, what is made there has usual permissions."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -178,7 +181,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Holds a run directory for this process alone. The lock goes with the process, however it ends.
+    """Holds a run directory for this process alone. The lock goes with the process, however it ends; what a process
+    that was killed left half-written is removed.
 
     Raises:
         RunError: another process works in it.
@@ -190,7 +194,23 @@ def locked(run: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(f"another process works in {run}; wait for it, or choose another directory") from None
+        _sweep(run)
         yield
+
+
+def _sweep(run: Path) -> None:
+    """Remove what was prepared aside and never took its place; put back what had made room for it."""
+    for path in [*run.rglob(".*")]:
+        found = _ASIDE.fullmatch(path.name)
+        if found is None or not path.exists():
+            continue
+        target = path.with_name(found["name"])
+        if found["former"] and not target.exists():
+            os.replace(path, target)
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 class Journal:
@@ -236,7 +256,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
     """A folder to fill; it appears at `path` complete, or not at all, and what stood there goes last."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside, former = _aside(path), _aside(path)
+        aside, former = _aside(path), path.with_name(f"{_aside(path).name}.former")
         try:
             aside.mkdir()
             yield aside

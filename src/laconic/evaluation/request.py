@@ -32,7 +32,7 @@ from laconic.evaluation.protocol import (
 from laconic.evaluation.source import Source, Trace
 from laconic.grading import Grader
 from laconic.groups import Problem
-from laconic.runs import Journal, manifest, read_json, read_jsonl, write_json
+from laconic.runs import Journal, locked, manifest, read_json, read_jsonl, write_json
 from laconic.tasks import load_task, locate
 
 PAPER_SAMPLES = {"aime24": 16, "aime25": 16, "amc23": 16, "math500": 8, "gpqa": 8, "gsm8k": 4}
@@ -221,7 +221,7 @@ def perform(work: Work, run: Path) -> dict[str, Evaluation]:
         )
     found: dict[str, Evaluation] = {}
     try:
-        with Grader() as grader:
+        with locked(run), Grader() as grader:
             for task in work.problems:
                 found |= _perform_task(work, run, task, grader)
     except (KeyboardInterrupt, LaconicError) as error:
