@@ -213,10 +213,8 @@ def evaluate(
     asked |= {"temperature": temperature, "top_p": top_p, "seed": seed, "device": device}
     asked |= {"max_thought_tokens": max_thought_tokens, "max_answer_tokens": max_answer_tokens}
     asked["server"] = server(base_url, tokenizer, concurrency, api_key_env)
-    asked["tasks"] = [
-        {"name": name, "path": path, "split": split, "revision": revision, "prompt": prompt, "problems": problems}
-        for name in task or []
-    ]
+    data = {"path": path, "split": split, "revision": revision, "prompt": prompt, "problems": problems}
+    asked["tasks"] = [{"name": name, **data} for name in task or []]
     directory, found = carry_out("eval", model, asked, out, resume)
     if as_json:
         emit(summaries(found))
@@ -268,10 +266,8 @@ def diagnose(
     asked |= {"temperature": temperature, "top_p": top_p, "seed": seed, "device": device}
     asked |= {"max_thought_tokens": max_thought_tokens, "max_answer_tokens": max_answer_tokens}
     asked["server"] = server(base_url, tokenizer, concurrency, api_key_env)
-    asked["tasks"] = [
-        {"name": name, "path": path, "split": split, "revision": revision, "prompt": prompt, "problems": problems}
-        for name in task or []
-    ]
+    data = {"path": path, "split": split, "revision": revision, "prompt": prompt, "problems": problems}
+    asked["tasks"] = [{"name": name, **data} for name in task or []]
     directory, found = carry_out("diagnose", model, asked, out, resume)
     picture = save_diagnosis_picture({label: e.summary for label, e in found.items()}, directory / "diagnosis.png")
     if as_json:

@@ -189,20 +189,10 @@ def _longest_prompt(recipe: Recipe, chat: Chat) -> int:
     Raises:
         DataError: they cannot be read.
     """
+    from laconic.engines.local.data import training_problems
     from laconic.engines.local.model import longest_prompt
-    from laconic.tasks import load_task
 
-    task = recipe.task
-    problems = load_task(
-        task.name,
-        path=task.path,
-        split=task.split,
-        limit=task.limit,
-        seed=recipe.run.seed,
-        fields=task.fields,
-        prompt=task.prompt,
-    )
-    return longest_prompt(chat, problems)
+    return longest_prompt(chat, training_problems(recipe))
 
 
 def _positions(recipe: Recipe, shape: Shape, found: Estimate) -> Finding:

@@ -8,6 +8,7 @@ import torch
 
 from laconic.config import Recipe
 from laconic.engines.local.checkpoint import restore
+from laconic.engines.local.data import training_problems
 from laconic.engines.local.engine import Engine, Problems, training_dtype
 from laconic.engines.local.lora import add_lora
 from laconic.engines.local.model import check_positions, load_chat, load_model, set_threads
@@ -26,16 +27,7 @@ def build_engine(
 ) -> tuple[Engine, int]:
     """The engine of a recipe, at its start or where a checkpoint left it, and the steps already done."""
     section = recipe.model
-    problems = load_task(
-        recipe.task.name,
-        path=recipe.task.path,
-        split=recipe.task.split,
-        limit=recipe.task.limit,
-        seed=recipe.run.seed,
-        fields=recipe.task.fields,
-        revision=recipe.task.revision,
-        prompt=recipe.task.prompt,
-    )
+    problems = training_problems(recipe)
     if len(problems) < recipe.train.problems_per_step:
         raise RecipeError(
             f"train.problems_per_step is {recipe.train.problems_per_step} but {recipe.task.name} has {len(problems)} "

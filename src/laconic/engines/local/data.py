@@ -11,7 +11,7 @@ from laconic.config import Recipe
 from laconic.errors import RunError
 from laconic.groups import Problem
 from laconic.runs import read_json
-from laconic.tasks import locate, overlap
+from laconic.tasks import load_task, locate, overlap
 from laconic.tasks.lab import LAB
 
 PASSAGE = 13  # words
@@ -35,6 +35,25 @@ def locate_data(recipe: Recipe) -> dict[str, Any]:
         data["eval"] = locate(name, path=held_out.path, split=held_out.split, revision=held_out.revision)
         held_out.revision = data["eval"].get("revision", held_out.revision)
     return data
+
+
+def training_problems(recipe: Recipe) -> list[Problem]:
+    """The problems of `[task]`, before any are left out for how often they are solved.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    task = recipe.task
+    return load_task(
+        task.name,
+        path=task.path,
+        split=task.split,
+        limit=task.limit,
+        seed=recipe.run.seed,
+        fields=task.fields,
+        revision=task.revision,
+        prompt=task.prompt,
+    )
 
 
 def check_unchanged(run: Path, data: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from packaging.version import Version
 from laconic.config import Recipe
 from laconic.engines.local.build import build_engine, load_eval_problems
 from laconic.engines.local.checkpoint import step_folder
-from laconic.engines.local.data import check_unchanged, locate_data, shared
+from laconic.engines.local.data import check_unchanged, locate_data, shared, training_problems
 from laconic.engines.local.engine import Engine
 from laconic.engines.local.loop import compare_ends, evaluate_now, forget_after
 from laconic.engines.local.model import load_chat, load_model, longest_prompt, resolve_path
@@ -39,7 +39,6 @@ from laconic.progress import progress
 from laconic.rollout import Chat
 from laconic.runs import read_jsonl, start_run, write_json, write_text
 from laconic.shapes import shape_of
-from laconic.tasks import load_task
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -157,16 +156,9 @@ def dry_run(recipe: Recipe, run: Path, overrides: Sequence[str]) -> str:
     check_installed()
     from omegaconf import OmegaConf
 
-    chat, task = load_chat(recipe.model.path, recipe.rollout.inducer, recipe.model.revision), recipe.task
-    problems = load_task(
-        task.name,
-        path=task.path,
-        split=task.split,
-        limit=task.limit,
-        seed=recipe.run.seed,
-        fields=task.fields,
-        revision=task.revision,
-        prompt=task.prompt,
+    chat, problems = (
+        load_chat(recipe.model.path, recipe.rollout.inducer, recipe.model.revision),
+        training_problems(recipe),
     )
     return str(OmegaConf.to_yaml(configuration(recipe, run, chat, problems, overrides)))
 
