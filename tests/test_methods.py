@@ -1,4 +1,4 @@
-"""Methods against numbers worked out by hand, hostile batches, and plain-Python readings of the papers' formulas."""
+"""The first four methods against numbers worked out by hand, hostile batches, and plain readings of the formulas."""
 
 from __future__ import annotations
 
@@ -10,34 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from torch import Tensor
 from torch.testing import assert_close
 
 from laconic import GroupBatch, Scores, get_method, list_methods
+from scoring import R, W, batch, claim, group_batches, near, pick
 
-R, W = True, False  # right, wrong
 ALL = ["grpo", "length-penalty", "grpo-lambda", "s-grpo"]
 PARALLEL = ["grpo", "length-penalty", "grpo-lambda"]
 PENALISED = ["length-penalty", "grpo-lambda"]
-
-claim = settings(deadline=None, max_examples=60)
-
-
-def batch(correct: list[list[bool]], length: list[list[int]] | None = None, **fields: Any) -> GroupBatch:
-    """A batch from lists; without lengths every member is 100 tokens long."""
-    correct_P_G = torch.tensor(correct)
-    length_P_G = torch.full(correct_P_G.shape, 100) if length is None else torch.tensor(length)
-    if "valid" in fields:
-        fields["valid"] = torch.tensor(fields["valid"])
-    return GroupBatch(correct=correct_P_G, length=length_P_G, **fields)
-
-
-def near(actual: Tensor, expected: list[float] | list[list[float]], atol: float = 2e-5) -> None:
-    """Within rounding of the hand-written figures and the 1e-6 added to a standard deviation."""
-    want = torch.tensor(expected, dtype=torch.float32)
-    assert_close(actual, want, atol=atol, rtol=0)
 
 
 def penalised_groups(scores: Scores, correct: list[list[bool]]) -> list[int]:
@@ -456,7 +438,7 @@ def test_defaults_are_the_papers() -> None:
         assert torch.equal(bare.advantage, explicit.advantage)
 
 
-@pytest.mark.parametrize("name", list_methods())
+@pytest.mark.parametrize("name", ALL)
 def test_an_all_wrong_group_earns_nothing_and_pushes_nothing(name: str) -> None:
     scores = get_method(name).score(batch([[W, W, W, W]], [[1, 20, 300, 4000]]))
     assert scores.reward.eq(0).all()
@@ -480,7 +462,7 @@ def test_a_group_of_one_earns_its_reward_and_no_advantage(name: str, reward: flo
     assert scores.advantage.eq(0).all()
 
 
-@pytest.mark.parametrize("name", list_methods())
+@pytest.mark.parametrize("name", ALL)
 def test_a_wholly_invalid_group_scores_zero(name: str) -> None:
     scores = get_method(name).score(batch([[R, R], [R, W]], valid=[[False, False], [True, True]]))
     assert scores.reward[0].eq(0).all()
@@ -488,7 +470,7 @@ def test_a_wholly_invalid_group_scores_zero(name: str) -> None:
     assert scores.advantage[1].ne(0).all()
 
 
-@pytest.mark.parametrize("name", list_methods())
+@pytest.mark.parametrize("name", ALL)
 def test_lengths_of_a_billion_tokens_stay_finite(name: str) -> None:
     lengths = [[10**9, 10**9 + 1, 1, 10**9], [10**9] * 4, [0, 0, 0, 10**9]]
     scores = get_method(name).score(batch([[R, R, R, W], [R] * 4, [R, W, W, R]], lengths))
@@ -524,7 +506,7 @@ def test_refill_looks_at_valid_members_only() -> None:
     assert signal("length-penalty", groups, drop="all-wrong") == [True, False, True]
 
 
-@pytest.mark.parametrize("name", list_methods())
+@pytest.mark.parametrize("name", ALL)
 def test_refill_decides_without_looking_at_lengths(name: str) -> None:
     correct = [[R, R], [R, W], [W, W]]
     assert signal(name, batch(correct, [[5, 5]] * 3)) == signal(name, batch(correct, [[1, 10**9]] * 3))
@@ -600,7 +582,7 @@ def test_an_unknown_method_near_to_none_names_them_all() -> None:
         ("length-penalty", {"alpha": 1.1}),
         ("length-penalty", {"alpha": math.inf}),
         ("length-penalty", {"drop": "all-right"}),
-        ("grpo", {"scale_rewards": "batch"}),
+        ("grpo", {"scale_rewards": "group"}),
         ("s-grpo", {"scale_rewards": "std"}),
         ("s-grpo", {"decay": 0.0}),
         ("s-grpo", {"decay": 1.5}),
@@ -617,30 +599,11 @@ def test_an_unknown_parameter_or_one_out_of_range_is_refused_by_name(name: str, 
 # Properties
 
 
-def lists(problems: int, members: int, values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[list[Any]]]:
-    return st.lists(st.lists(values, min_size=members, max_size=members), min_size=problems, max_size=problems)
-
-
-@st.composite
-def group_batches(draw: st.DrawFn, *, spines: bool = False, ragged: bool = True) -> GroupBatch:
-    """Up to 5 groups; plain ones of up to 8 members, or with `spines` up to 4 spines of up to 4 members."""
-    problems, members = draw(st.integers(1, 5)), draw(st.integers(1, 4 if spines else 8))
-    k = draw(st.integers(1, 4)) if spines else None
-    shape = problems, members * (k or 1)
-    length = st.one_of(st.integers(0, 20), st.integers(0, 40_000), st.integers(0, 10**9))
-    return batch(
-        draw(lists(*shape, st.booleans())),
-        draw(lists(*shape, length)),
-        valid=draw(lists(*shape, st.booleans() if ragged else st.just(True))),
-        spines=k,
-    )
-
-
 @st.composite
 def scorings(draw: st.DrawFn) -> tuple[str, dict[str, Any], GroupBatch]:
     """A method, its parameters anywhere in their ranges, and a batch it can score."""
     name = draw(st.sampled_from(ALL))
-    fractions, scale = st.floats(0, 1), {"scale_rewards": st.sampled_from(["std", "none"])}
+    fractions, scale = st.floats(0, 1), {"scale_rewards": st.sampled_from(["std", "batch", "none"])}
     parameters = {
         "grpo": scale,
         "length-penalty": {"alpha": fractions} | scale,
@@ -648,11 +611,6 @@ def scorings(draw: st.DrawFn) -> tuple[str, dict[str, Any], GroupBatch]:
         "s-grpo": {"decay": st.floats(0, 1, exclude_min=True), "between": st.floats(0, 100)},
     }[name]
     return name, draw(st.fixed_dictionaries(parameters)), draw(group_batches(spines=name == "s-grpo"))
-
-
-def pick(groups: GroupBatch, *index: Any) -> GroupBatch:
-    """The batch with correct, length and valid indexed alike."""
-    return GroupBatch(groups.correct[index], groups.length[index], groups.valid[index], groups.spines)
 
 
 def serial_by_loops(

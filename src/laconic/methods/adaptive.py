@@ -30,11 +30,11 @@ class Controller:
     floor: float = 0.0
     mean: float = 0.0
 
-    def observe(self, accuracy: float) -> None:
+    def observe(self, accuracy: float, gain: float = GAIN) -> None:
         """The accuracy of a step's full rollouts, all that were sampled, in 0…1."""
         self.seen += 1
         self.mean += (accuracy - self.mean) * max(MEMORY, 1 / self.seen)
         if self.seen <= FIRST:
             self.floor = self.mean
         else:
-            self.lam = min(1.0, max(0.0, GAIN * (self.mean - self.floor)))
+            self.lam = min(1.0, max(0.0, gain * (self.mean - self.floor)))

@@ -7,7 +7,7 @@ turn that into a full-strength signal.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -36,6 +36,8 @@ class Method(BaseModel):
     """The papers' loss aggregation; a recipe's `objective.aggregate` overrides it."""
     clip_low: ClassVar[float] = 0.2
     clip_high: ClassVar[float] = 0.2
+    pressure: ClassVar[str | None] = None
+    """The parameter that says how hard the method presses for short thoughts, if it has one."""
 
     def score(self, batch: GroupBatch) -> Scores:
         """Reward and advantage of every member, float32 [P, G]; 0 for invalid members. Pure: same batch, same scores.
@@ -77,8 +79,14 @@ class Method(BaseModel):
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Go on from a checkpoint's state."""
 
+    def eased(self, factor: float) -> Self:
+        """The method with its pressure on length times `factor`, in 0…1; itself where it has none."""
+        if self.pressure is None:
+            return self
+        return self.model_copy(update={self.pressure: factor * getattr(self, self.pressure)})
+
     def has_signal(self, batch: GroupBatch) -> Tensor:
-        """bool [P]: groups that refill keeps. Decided on correctness alone, before scoring."""
+        """bool [P]: groups that refill keeps. Decided before scoring, on what is right (within a cap, if any)."""
         return batch.valid.any(-1)
 
 
@@ -87,16 +95,32 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
     return (x * mask).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
 
 
+def extremes(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(least, greatest) of the masked entries of the last axis, kept as size 1; (∞, −∞) where there are none."""
+    return x.masked_fill(~mask, torch.inf).amin(-1, True), x.masked_fill(~mask, -torch.inf).amax(-1, True)
+
+
 def centre(x: Tensor, mask: Tensor) -> Tensor:
     """x − mean over the last axis; exactly 0 where the masked entries are equal, and outside the mask."""
-    spread = x.masked_fill(~mask, -torch.inf).amax(-1, True) - x.masked_fill(~mask, torch.inf).amin(-1, True)
-    return (x - masked_mean(x, mask)).masked_fill(~mask | (spread <= EQUAL), 0.0)
+    low, high = extremes(x, mask)
+    return (x - masked_mean(x, mask)).masked_fill(~mask | (high - low <= EQUAL), 0.0)
 
 
 def standardise(x: Tensor, mask: Tensor) -> Tensor:
     """`centre(x)` divided by (population standard deviation + 1e-6)."""
     centred = centre(x, mask)
     return centred / (masked_mean(centred**2, mask).sqrt() + EPSILON)
+
+
+def mixed(correct_P_G: Tensor, valid_P_G: Tensor) -> Tensor:
+    """bool [P]: groups with a right and a wrong member."""
+    return correct_P_G.any(-1) & (valid_P_G & ~correct_P_G).any(-1)
+
+
+def targets(batch: GroupBatch, otherwise: int) -> Tensor:
+    """float64 [P, 1]: the length each problem asks for, in tokens, `otherwise` where the batch names none."""
+    target_P = batch.length.new_full(batch.length.shape[:1], otherwise) if batch.target is None else batch.target
+    return target_P.double()[:, None]
 
 
 def shorter_is_better(length_P_G: Tensor, correct_P_G: Tensor, alpha: float) -> Tensor:

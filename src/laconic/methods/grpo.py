@@ -1,4 +1,7 @@
-"""GRPO (Shao et al., arXiv 2402.03300): independent rollouts, right or wrong, standardised within the group."""
+"""GRPO (Shao et al., arXiv 2402.03300): independent rollouts, right or wrong, standardised within the group.
+
+Dr. GRPO (Liu et al., arXiv 2503.20783) is GRPO without its two biases: the standard deviation and 1/|o|.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from pydantic import Field
 from torch import Tensor
 
 from laconic.groups import GroupBatch
-from laconic.methods.base import Method, centre, standardise
+from laconic.methods.base import EPSILON, Method, centre, masked_mean, mixed, standardise
+
+SCALE = "What the advantage is divided by: the group's deviation, one for the whole batch, or nothing."
 
 
 class GRPO(Method):
@@ -16,9 +21,9 @@ class GRPO(Method):
 
     name = "grpo"
     paper = "Shao et al. 2024, DeepSeekMath, arXiv 2402.03300"
-    formula = "r = 1[correct];  A = (r − mean r) / (std r + 1e-6), or r − mean r with scale_rewards = none"
+    formula = "r = 1[correct];  A = (r − mean r) / (std r + 1e-6), undivided with scale_rewards = none"
 
-    scale_rewards: Literal["std", "none"] = Field("std", description="What the advantage is divided by.")
+    scale_rewards: Literal["std", "batch", "none"] = Field("std", description=SCALE)
 
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
         return batch.correct.double()
@@ -26,11 +31,40 @@ class GRPO(Method):
     def advantage(self, reward_P_G: Tensor, batch: GroupBatch, spines: int) -> Tensor:
         """(r − mean)/(std + 1e-6) over a group's valid members, population std.
 
+        With `batch` the deviation is that of all groups' r − mean (REINFORCE++ with baseline, arXiv 2501.03262).
         Without std (Liu et al., arXiv 2503.20783) a small difference of rewards stays a small advantage: with it a
         group of right members that differ by one token pushes as hard as one of right and wrong members.
         """
-        return (standardise if self.scale_rewards == "std" else centre)(reward_P_G, batch.valid)
+        if self.scale_rewards == "std":
+            return standardise(reward_P_G, batch.valid)
+        centred_P_G = centre(reward_P_G, batch.valid)
+        if self.scale_rewards == "none":
+            return centred_P_G
+        variance = masked_mean(centred_P_G.flatten() ** 2, batch.valid.flatten())  # every group's mean is 0
+        return centred_P_G / (variance.sqrt() + EPSILON)
 
     def has_signal(self, batch: GroupBatch) -> Tensor:
         """Groups whose members agree have no advantage at all."""
-        return (batch.correct.any(-1)) & (batch.valid & ~batch.correct).any(-1)
+        return mixed(batch.correct, batch.valid)
+
+
+class DrGRPO(GRPO):
+    """The reward less its group's mean, and every token weighed by the same constant: neither easy groups nor short
+    wrong answers count more."""
+
+    name = "dr-grpo"
+    paper = "Liu et al. 2025, Understanding R1-Zero-Like Training, arXiv 2503.20783"
+    formula = "r = 1[correct];  A = r − mean r"
+    aggregate = "constant"
+
+    scale_rewards: Literal["none"] = Field("none", description="The paper divides by nothing.")
+
+
+class LengthReward(GRPO):
+    """What methods share whose reward looks at length: groups whose members are all right have a signal too."""
+
+    drop: Literal["none", "all-wrong"] = Field("none", description="Groups that refill replaces.")
+
+    def has_signal(self, batch: GroupBatch) -> Tensor:
+        """At most the all-wrong groups are dropped."""
+        return batch.correct.any(-1) if self.drop == "all-wrong" else batch.valid.any(-1)

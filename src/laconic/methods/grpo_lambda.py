@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
-from typing import Annotated, Literal
+from dataclasses import asdict, replace
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from laconic.groups import GroupBatch
-from laconic.methods.adaptive import Controller
+from laconic.methods.adaptive import GAIN, Controller
 from laconic.methods.base import masked_mean
 from laconic.methods.length_penalty import LengthPenalty
 
@@ -27,11 +27,13 @@ class GRPOLambda(LengthPenalty):
     name = "grpo-lambda"
     paper = "Dai, Liu and Si 2025, GRPO-λ, arXiv 2505.18086, Eq. 1-2"
     formula = "r = length-penalty's in the top ⌈λP⌉ groups by correctness, 1[correct] elsewhere;  A as in grpo"
+    pressure = "lam"
 
     lam: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = Field(
         0.2, description="Fraction λ of the batch's groups that get the length penalty; adaptive: it follows accuracy."
     )
     _controller: Controller = PrivateAttr(default_factory=Controller)
+    _gain: float = PrivateAttr(default=GAIN)
 
     @property
     def fraction(self) -> float:
@@ -41,8 +43,16 @@ class GRPOLambda(LengthPenalty):
     def observe(self, accuracy: float) -> dict[str, float]:
         if self.lam != "adaptive":
             return {}
-        self._controller.observe(accuracy)
+        self._controller.observe(accuracy, self._gain)
         return {"lam": self._controller.lam}
+
+    def eased(self, factor: float) -> Self:
+        """A fixed λ is scaled, an adaptive one follows accuracy with a scaled gain."""
+        if self.lam != "adaptive":
+            return super().eased(factor)
+        method = self.model_copy()
+        method._controller, method._gain = replace(self._controller), factor * self._gain
+        return method
 
     def state_dict(self) -> dict[str, float]:
         return asdict(self._controller) if self.lam == "adaptive" else {}

@@ -13,23 +13,21 @@ from laconic.groups import GroupBatch
 from laconic.methods.base import Method, centre
 
 
-class SGRPO(Method):
-    """Reward decay^(n − 1) for the n-th correct member in order of exit, the full thought last; no std.
+class Serial(Method):
+    """What S-GRPO and the ablations of its reward share: serial groups, and a baseline without std.
 
-    The paper's Fig. 5: wrong, then eight right → 0, 1, 1/2, …, 1/128.
+    Subclasses say what the n-th correct member earns, counted in order of exit, the full thought last.
     """
 
-    name = "s-grpo"
-    paper = "Dai, Yang and Si 2025, S-GRPO, arXiv 2505.07686, Alg. 1 (several spines: ours)"
-    formula = (
-        "r = 1[correct]·decay^(n_right − 1);  A = r − mean r of the spine + β·(c − mean c of the spines; full member)"
-    )
     serial = True
 
-    decay: float = Field(0.5, gt=0, le=1, description="Factor per correct member so far; the paper halves.")
     between: float = Field(
         0.5, ge=0, le=100, description="Weight β of the between-spine term; no effect with one spine."
     )
+
+    def credit(self, right_before: Tensor) -> Tensor:
+        """float64 [P, K, M]: reward of a correct member with so many correct ones before it."""
+        raise NotImplementedError
 
     def spines(self, batch: GroupBatch) -> int:
         return batch.spines or 1
@@ -37,7 +35,7 @@ class SGRPO(Method):
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
         correct_P_K_M = batch.correct.unflatten(1, (spines, -1))
         right_before_P_K_M = (correct_P_K_M.cumsum(-1) - 1).clamp(min=0)
-        return (correct_P_K_M * self.decay ** right_before_P_K_M.double()).flatten(1)
+        return (correct_P_K_M * self.credit(right_before_P_K_M.double())).flatten(1)
 
     def advantage(self, reward_P_G: Tensor, batch: GroupBatch, spines: int) -> Tensor:
         valid_P_K_M = batch.valid.unflatten(1, (spines, -1))
@@ -49,3 +47,44 @@ class SGRPO(Method):
     def has_signal(self, batch: GroupBatch) -> Tensor:
         """A group without a right answer has nothing to say; one where every exit is right says: earlier."""
         return batch.correct.any(-1)
+
+
+class SGRPO(Serial):
+    """Reward decay^(n − 1) for the n-th correct member in order of exit, the full thought last; no std.
+
+    The paper's Fig. 5: wrong, then eight right → 0, 1, 1/2, …, 1/128.
+    """
+
+    name = "s-grpo"
+    paper = "Dai, Yang and Si 2025, S-GRPO, arXiv 2505.07686, Alg. 1 (several spines: ours)"
+    formula = (
+        "r = 1[correct]·decay^(n_right − 1);  A = r − mean r of the spine + β·(c − mean c of the spines; full member)"
+    )
+
+    decay: float = Field(0.5, gt=0, le=1, description="Factor per correct member so far; the paper halves.")
+
+    def credit(self, right_before: Tensor) -> Tensor:
+        return self.decay**right_before
+
+
+class ShortestOne(Serial):
+    """S-GRPO's ablation "Shortest 1": only the earliest right exit earns 1. Shortens more, and errs more."""
+
+    name = "shortest-one"
+    paper = "Dai, Yang and Si 2025, S-GRPO, arXiv 2505.07686, Table 2 (several spines: ours)"
+    formula = "r = 1[correct and n_right = 1];  A as in s-grpo"
+
+    def credit(self, right_before: Tensor) -> Tensor:
+        return (right_before == 0).double()
+
+
+class AllOne(Serial):
+    """S-GRPO's ablation "All 1": every right exit earns 1. Nothing says that earlier is better, and it does not
+    shorten."""
+
+    name = "all-one"
+    paper = "Dai, Yang and Si 2025, S-GRPO, arXiv 2505.07686, Table 2 (several spines: ours)"
+    formula = "r = 1[correct];  A as in s-grpo"
+
+    def credit(self, right_before: Tensor) -> Tensor:
+        return right_before.new_ones(right_before.shape)
