@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: demo test check format results clean
+.PHONY: demo test check format bench bench-full results site audit clean
 
 demo: $(VENV)/base
 	@$(BIN)/laconic demo $(ARGS)
@@ -22,6 +22,13 @@ format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Several methods with several seeds, compared; what is done stands, so that an interrupted one goes on.
+bench: $(VENV)/base
+	@$(BIN)/laconic bench quick $(ARGS)
+
+bench-full: $(VENV)/base
+	@$(BIN)/laconic bench full $(ARGS)
+
 # The README's tables: two recipes with three seeds each (a quarter of an hour on one core), the base stopped early on
 # the same problems, and all of them compared.
 RECIPES := lab-s-grpo lab-grpo-lambda
@@ -33,12 +40,24 @@ results: $(VENV)/base
 		--out runs/comparison.html > runs/comparison.json
 	$(BIN)/python -m benchmarks.readme $(RECIPES:%=runs/%/bench.json) runs/comparison.json
 
+# The documentation as a site, in site/
+site: $(VENV)/dev
+	$(BIN)/python -m mkdocs build --strict
+
+# Known weaknesses of the pinned versions. It asks a service on the network, and fails where that cannot be reached.
+audit: $(VENV)/audit/bin/pip-audit
+	$< --strict --no-deps --disable-pip --requirement constraints.txt
+
 clean:
 	rm -rf $(VENV)
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "laconic needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/audit/bin/pip-audit: $(VENV)/bin/python
+	@$(BIN)/python -m venv $(VENV)/audit
+	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 
 $(VENV)/base: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing laconic into $(VENV): a minute or two the first time"

@@ -150,7 +150,8 @@ def test_the_package_runs_as_a_module(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "doctor", "methods", "diagnose", "train", "eval", "compare", "report", "lab build", "lab bench"]
+    "verb",
+    ["demo", "doctor", "methods", "diagnose", "train", "eval", "compare", "report", "bench", "lab build", "lab bench"],
 )
 def test_every_verb_has_help(laconic: Callable[..., Said], verb: str):
     said = laconic(*verb.split(), "--help")
@@ -394,7 +395,7 @@ def test_more_problems_a_step_than_there_are_is_refused(refused: Callable[..., s
         ("train.steps=0", "greater than or equal to 1"),
         ("steps=1", "section.key=value"),
         ("method.lam=2", "unknown key method.lam"),
-        ("method.name=grpo", "unknown key method.decay"),
+        ("method.name=grpo", "grpo samples parallel groups"),
         ("group.exits=0", "set group.exits to 1 or more"),
     ],
 )
@@ -588,15 +589,6 @@ def test_a_full_disk_while_saving_the_first_checkpoint_leaves_no_half_of_it(
     assert said.code == 2
     assert said.err.splitlines()[-1].startswith("error: cannot write run/checkpoints/step-000001")
     assert names(tmp_path / "run" / "checkpoints") == []
-
-
-@pytest.mark.parametrize("file", ["trainer.safetensors", "trainer.json", "model.safetensors"])
-def test_a_damaged_checkpoint_is_not_resumed_from(refused: Callable[..., str], half_done: Path, file: str):
-    damaged = half_done / "checkpoints" / "step-000002" / file
-    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
-    assert "step-000002" in refused("train", "--resume", "run")
-    damaged.unlink()
-    assert "step-000002" in refused("train", "--resume", "run")
 
 
 def test_ctrl_c_saves_the_step_and_the_run_can_be_finished(laconic: Callable[..., Said], tmp_path: Path):

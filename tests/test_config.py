@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from laconic.config import Recipe, load_recipe, make_recipe, recipe_names
 from laconic.errors import RecipeError
-from laconic.methods import METHODS, list_methods
+from laconic.methods import list_methods, registry
 
 LAB = "lab-s-grpo"
 
@@ -37,7 +37,7 @@ def parallel(method: str, **sections: Any) -> dict[str, Any]:
 
 
 def of_method(name: str) -> dict[str, Any]:
-    serial = METHODS[name].serial
+    serial = registry()[name].serial
     return {"method": {"name": name}, "group": {"spines": 1 if serial else 4, "exits": 8 if serial else 0}}
 
 
@@ -59,7 +59,7 @@ def test_recipes_ship_with_the_package():
 @pytest.mark.parametrize("name", list_methods())
 def test_a_method_fills_in_its_papers_objective_and_its_own_parameters(name: str):
     recipe = make_recipe(of_method(name))
-    method = METHODS[name]
+    method = registry()[name]
     assert (recipe.objective.clip_low, recipe.objective.clip_high) == (method.clip_low, method.clip_high)
     assert recipe.objective.aggregate == method.aggregate
     assert recipe.method.parameters == method().model_dump()
@@ -161,7 +161,21 @@ def test_a_parameter_of_another_method_is_refused():
 
 
 def test_an_unknown_parameter_near_to_none_names_the_methods_own():
-    assert complaint(LAB, "method.name=grpo") == "unknown key method.decay; known here: scale_rewards"
+    assert complaint("lab-grpo", "method.decay=0.5") == "unknown key method.decay; known here: scale_rewards"
+
+
+def test_another_method_begins_with_its_own_parameters_wherever_they_are_set():
+    for overrides in (["method.name=all-one", "method.between=2"], ["method.between=2", "method.name=all-one"]):
+        assert load_recipe(LAB, overrides).method.model_dump() == {"name": "all-one", "between": 2}
+    assert load_recipe(LAB, ["method.decay=0.1", "method.name=s-grpo"]).method.parameters["decay"] == 0.1
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_every_method_runs_from_the_labs_recipe_of_its_kind_of_group(name: str):
+    serial = registry()[name].serial
+    recipe = load_recipe("lab-s-grpo" if serial else "lab-grpo", [f"method.name={name}"])
+    assert recipe.method.parameters == registry()[name]().model_dump()
+    assert recipe.objective.aggregate == ("constant" if serial else registry()[name].aggregate)
 
 
 @pytest.mark.parametrize("name", ["s-grp", "S-GRPO", "grpo_lambda"])
@@ -214,13 +228,13 @@ def test_a_method_parameter_out_of_range_is_named_with_its_section():
 # -- keys that contradict each other
 
 
-@pytest.mark.parametrize("name", [name for name in list_methods() if not METHODS[name].serial])
+@pytest.mark.parametrize("name", [name for name in list_methods() if not registry()[name].serial])
 def test_a_parallel_method_with_exits_is_told_to_set_none(name: str):
     with pytest.raises(RecipeError, match=r"set group\.exits = 0"):
         make_recipe({"method": {"name": name}, "group": {"spines": 4, "exits": 8}})
 
 
-@pytest.mark.parametrize("name", [name for name in list_methods() if METHODS[name].serial])
+@pytest.mark.parametrize("name", [name for name in list_methods() if registry()[name].serial])
 def test_a_serial_method_without_exits_is_told_to_set_some(name: str):
     with pytest.raises(RecipeError, match=r"set group\.exits to 1 or more"):
         make_recipe({"method": {"name": name}, "group": {"spines": 4, "exits": 0}})

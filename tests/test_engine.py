@@ -36,7 +36,8 @@ TINY = {
 }
 PARALLEL = {"group.exits": 0, "group.spines": 4}
 ALWAYS = {
-    *("accuracy", "thought_tokens", "answer_tokens", "unclosed", "truncated", "unparsed", "groups", "dropped"),
+    *("accuracy", "thought_tokens", "answer_tokens", "unclosed", "truncated", "unparsed", "repetition"),
+    *("groups", "dropped"),
     *("reward", "tokens_prefill", "tokens_decode", "tokens_train", "seconds", "seconds_rollout", "seconds_update"),
 }
 WITH_EXITS = {"exit_accuracy", "exit_truncated"}

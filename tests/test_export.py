@@ -205,6 +205,7 @@ def test_the_front_matter_is_valid_and_names_a_base_only_where_the_hub_has_it(ru
         ("Qwen/Qwen3-8B", True),
         ("lab/arithmetic", False),
         ("lab/ballots", False),
+        ("lab/maze", False),
         ("./a/b", False),
         ("/srv/model", False),
     ],
@@ -287,7 +288,7 @@ def test_a_damaged_checkpoint_is_refused(run: Path):
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "damaged" in refusal(run)
     weights.unlink()
-    assert "holds no model.safetensors" in refusal(run)
+    assert "model.safetensors is missing" in refusal(run)
 
 
 def test_a_full_disk_leaves_nothing_behind(run: Path):

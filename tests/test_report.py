@@ -258,7 +258,7 @@ def test_the_page_loads_nothing_and_holds_no_script(page: str) -> None:
 
 def test_figures_are_wellformed_and_share_no_id(page: str) -> None:
     figures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(figures) == 8  # movement, four curves, diagnosis, two by difficulty
+    assert len(figures) == 9  # movement, five curves, diagnosis, two by difficulty
     for figure in figures:
         root = ElementTree.fromstring(figure)
         own = {element.get("id") for element in root.iter()}
@@ -594,7 +594,7 @@ def test_hostile_text_runs_nothing_in_a_browser(in_browser: dict[str, Any]) -> N
 
 def test_a_phone_shows_the_page_without_sideways_scrolling(in_browser: dict[str, Any]) -> None:
     assert in_browser["width"] <= 390
-    assert len(in_browser["figures"]) == 8
+    assert len(in_browser["figures"]) == 9
     assert all(200 < width <= 390 for width in in_browser["figures"])
 
 

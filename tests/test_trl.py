@@ -31,7 +31,7 @@ from laconic.engines.local.update import Updater
 from laconic.errors import DataError, LaconicError, ModelError, RecipeError
 from laconic.grading import Grader
 from laconic.groups import Group, GroupBatch, Problem, Spine
-from laconic.methods import METHODS, get_method
+from laconic.methods import get_method, registry
 from laconic.methods.grpo import GRPO
 from laconic.objective import importance, to_batch
 from trl_run import METHODS as LAB
@@ -314,9 +314,9 @@ def test_a_parallel_method_scores_what_trl_itself_sampled(grader: Grader, tmp_pa
 
 @given(st.data())
 @settings(deadline=None, max_examples=50)
-def test_the_advantages_of_every_method_sum_to_zero_in_every_group(data: st.DataObject):
-    name = data.draw(st.sampled_from(sorted(METHODS)))
-    spines = data.draw(st.integers(1, 2)) if METHODS[name].serial else None
+def test_the_advantages_of_every_method_but_one_that_reweighs_them_sum_to_zero_in_every_group(data: st.DataObject):
+    name = data.draw(st.sampled_from(sorted(set(registry()) - {"grpo-lead"})))
+    spines = data.draw(st.integers(1, 2)) if registry()[name].serial else None
     flags = st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=3, max_size=3)
     lengths = st.lists(st.lists(st.integers(1, 99), min_size=6, max_size=6), min_size=3, max_size=3)
     batch = GroupBatch(
@@ -335,7 +335,7 @@ class Raised(GRPO):
 def test_a_method_whose_advantages_do_not_sum_to_zero_is_refused(
     grader: Grader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setitem(METHODS, "raised", Raised)
+    monkeypatch.setitem(registry(), "raised", Raised)
     recipe = small("grpo-lambda", "train.steps=1")
     recipe.method.name, recipe.method.__pydantic_extra__ = "raised", {}
     run = Run(recipe, tmp_path, grader)

@@ -460,15 +460,6 @@ def test_several_nodes_need_a_cluster(monkeypatch):
         launch.check_ray(nodes=2)
 
 
-def test_a_run_that_another_process_trains_is_refused(tmp_path):
-    with (
-        launch.locked(tmp_path),
-        pytest.raises(LaconicError, match="being trained by another process"),
-        launch.locked(tmp_path),
-    ):
-        pass
-
-
 def test_the_reason_of_a_failure_is_the_last_line_of_its_cause():
     assert reason(RuntimeError("traceback\n  of many lines\nKeyError: 'x'")) == "RuntimeError: KeyError: 'x'"
     assert reason(ValueError()) == "ValueError: "

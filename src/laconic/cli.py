@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from laconic.errors import Interrupted, LaconicError, NonFiniteError
+from laconic.errors import Interrupted, LaconicError, NonFiniteError, one_line
 
 if TYPE_CHECKING:
     from laconic.evaluation.protocol import Evaluation
@@ -33,7 +33,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe 
 Model = Annotated[
     str | None,
     typer.Argument(
-        help="Checkpoint folder, run directory, hub id, lab/arithmetic or lab/ballots; a server's name for it."
+        help="Checkpoint folder, run directory, hub id, lab/arithmetic, lab/ballots, lab/maze; a server's name for it."
     ),
 ]
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="Task to sample problems from; may be repeated.")]
@@ -71,10 +71,10 @@ def main() -> None:
     try:
         app()
     except Interrupted as stop:
-        complain.print(str(stop), markup=False, highlight=False)
+        complain.print(one_line(stop), markup=False, highlight=False)
         sys.exit(130)
     except LaconicError as error:
-        complain.print(f"error: {error}", style="red", markup=False, highlight=False)
+        complain.print(f"error: {one_line(error)}", style="red", markup=False, highlight=False)
         sys.exit(3 if isinstance(error, NonFiniteError) else 2)
 
 
@@ -87,7 +87,7 @@ def emit(value: Any) -> None:
 @app.command()
 def methods(as_json: Json = False) -> None:
     """List the training methods: paper, formula, parameters."""
-    from laconic.methods import METHODS
+    from laconic.methods import registry
 
     if as_json:
         emit(
@@ -101,11 +101,11 @@ def methods(as_json: Json = False) -> None:
                         for key, field in method.model_fields.items()
                     },
                 }
-                for name, method in METHODS.items()
+                for name, method in registry().items()
             }
         )
         return
-    for name, method in METHODS.items():
+    for name, method in registry().items():
         say.print(f"[bold]{name}[/bold]  [dim]{method.paper}[/dim]", highlight=False)
         say.print(f"    {method.formula}", markup=False, highlight=False)
         for key, field in method.model_fields.items():
@@ -136,7 +136,9 @@ def train(
     own: list[str] = []
     if resume is not None:
         if not (resume / "recipe.toml").is_file():
-            raise LaconicError(f"{resume} is not a run directory: it holds no recipe.toml")
+            raise LaconicError(
+                f"{resume} is not a run directory: it holds no recipe.toml; start one with --out {resume}"
+            )
         if overrides or out:
             raise LaconicError("--resume continues a run as it was: --set and --out do not go with it")
         was: Literal["local", "verl"] = "verl" if (resume / "verl.yaml").exists() else "local"
@@ -326,6 +328,14 @@ def server(base_url: str | None, tokenizer: str | None, concurrency: int, key_va
     }
 
 
+def whole_numbers(option: str, text: str) -> list[int]:
+    """`0,1,2` as numbers from 0 on."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise LaconicError(f"{option} {text!r} is not a comma-separated list of numbers, such as 0,1,2")
+    return [int(part) for part in parts]
+
+
 def numbers(option: str, text: str | None) -> list[int]:
     """`512,1024` as numbers above 0."""
     parts = text.split(",") if text is not None else []
@@ -389,7 +399,9 @@ def watch(
 def export(
     run: Annotated[Path, typer.Argument(help="The directory of a training run.")],
     out: Annotated[Path | None, typer.Option("--out", help="Directory for the model; default RUN/export.")] = None,
-    checkpoint: Annotated[int | None, typer.Option("--checkpoint", min=1, help="Its step; default the newest.")] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option("--checkpoint", min=1, help="Its step; default: the guard's choice, else the newest.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a trained model to serve or share: weights, tokenizer, generation config, model card."""
@@ -398,7 +410,7 @@ def export(
     exported = export_model(run, out, checkpoint)
     if as_json:
         emit({"export": str(exported.folder), "step": exported.step, "serve": exported.serve})
-    say.print(f"Exported: {exported.folder}, step {exported.step}", markup=False, highlight=False)
+    say.print(f"Exported: {exported.folder}, step {exported.step}{exported.why}", markup=False, highlight=False)
     say.print(f"Next: {exported.serve}", markup=False, highlight=False)
 
 
@@ -446,6 +458,52 @@ def doctor(
 
 
 @app.command()
+def bench(
+    what: Annotated[str, typer.Argument(metavar="PLAN", help="A plan (.toml or packaged); with --methods a recipe.")],
+    methods: Annotated[
+        str | None,
+        typer.Option("--methods", help="Compare these, such as grpo,s-grpo, on the recipe's model and task."),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Instead of the plan's, such as 0,1,2.")] = None,
+    overrides: Set = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="Cells at a time; default one per core.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory; default runs/bench-<plan>, to go on in.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train several arms with several seeds, evaluate all alike, and compare them; what is done already stands."""
+    import os
+
+    from laconic.bench.plan import methods_plan, read_plan, resolve, with_overrides, with_seeds
+
+    plan = with_overrides(methods_plan(what, methods.split(",")) if methods else read_plan(what), overrides or [])
+    if seeds is not None:
+        plan = with_seeds(plan, whole_numbers("--seeds", seeds))
+    planned = resolve(plan)
+    if dry_run:
+        for cell in planned.cells:
+            say.print(f"{cell.folder}  steps {', '.join(map(str, cell.at))}", markup=False, highlight=False)
+        return
+    from laconic.bench import record
+    from laconic.bench.run import run_bench
+
+    out = out or Path("runs") / f"bench-{Path(what).stem}"
+    try:
+        failed = run_bench(planned, out, jobs or os.cpu_count() or 1)
+    except Interrupted:
+        record(planned, out, {})
+        raise
+    result = record(planned, out, failed)
+    if as_json:
+        emit(result)
+    show_arms(result, out)
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
 def demo(
     seed: Seed = 0,
     out: Out = None,
@@ -466,20 +524,25 @@ def lab_build(
     out: Annotated[
         Path | None, typer.Argument(help="Folder for the trained base; default runs/lab-<task>.", show_default=False)
     ] = None,
-    task: Annotated[str, typer.Option("--task", help="arithmetic, ballots or ballots-4.")] = "arithmetic",
+    task: Annotated[str, typer.Option("--task", help="arithmetic, ballots, ballots-4 or maze.")] = "arithmetic",
+    size: Annotated[
+        Literal["small", "large"],
+        typer.Option("--size", help="small: 100,000 parameters, minutes; large: 1.6 million, half an hour."),
+    ] = "small",
     seed: Seed = 0,
 ) -> None:
-    """Train a base model of the lab from nothing, in about three minutes on one core."""
+    """Train a base model of the lab from nothing, on one core."""
     import torch
 
     from laconic.lab import build
-    from laconic.lab.training import course
+    from laconic.lab.training import sized
     from laconic.progress import progress
 
-    out, steps = out or Path("runs") / f"lab-{task}", course(task).recipe.steps
+    recipe, suffix = sized(task, size), "-large" if size == "large" else ""
+    out = out or Path("runs") / f"lab-{task}{suffix}"
     torch.set_num_threads(1)  # a model this small gains nothing from more
-    with progress("build the base", steps) as advance:
-        build(out, seed, progress=lambda step, loss: advance(1, f"loss {loss:.3f}"), task=task)
+    with progress("build the base", recipe.steps) as advance:
+        build(out, seed, recipe, progress=lambda step, loss: advance(1, f"loss {loss:.3f}"), task=task)
     say.print(f"Built: {out}", markup=False, highlight=False)
     say.print(f"Next: laconic diagnose {out} --task {task} --max-thought-tokens 256", markup=False, highlight=False)
 
@@ -667,3 +730,17 @@ def show_bench(result: dict[str, Any]) -> None:
         )
     say.print(table)
     say.print(f"Recorded: {result['record']}", markup=False, highlight=False)
+
+
+def show_arms(result: dict[str, Any], out: Path) -> None:
+    from laconic.bench.tables import CAPTION, HEADS, blocks, notes
+
+    for block in blocks(result):
+        table = Table(*HEADS, title=block.title, title_justify="left", show_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in block.rows:
+            table.add_row(*map(Text, row))
+        say.print(table)
+    for line in [CAPTION, *notes(result), f"Recorded: {out / 'bench.json'}; tables and figures beside it"]:
+        say.print(line, markup=False, highlight=False)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -28,7 +28,8 @@ class Section(BaseModel):
 
 class ModelSection(Section):
     path: str = Field(
-        "lab/arithmetic", description="Checkpoint folder, hub id, or a shipped base: `lab/arithmetic`, `lab/ballots`."
+        "lab/arithmetic",
+        description="Checkpoint folder, hub id, or a shipped base: `lab/arithmetic`, `lab/ballots`, `lab/maze`.",
     )
     revision: str | None = Field(None, description="Hub revision; unused for a local folder.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU, else float32.")
@@ -137,6 +138,23 @@ class EvalSection(Section):
     seed: int = 0
 
 
+class GuardSection(Section):
+    action: Literal["off", "warn", "stop", "roll back"] = Field(
+        "warn", description="When accuracy has fallen or a collapse is foreseen; stop and roll back probe the model."
+    )
+    tolerance: float = Field(0.02, ge=0, lt=1, description="Accuracy that may be lost, as a fraction: 0.02 = 2 points.")
+    threshold: float = Field(0.5, gt=0, le=1, description="Score of foresight that counts as an alarm.")
+    problems: int = Field(256, ge=2, description="Set aside to probe the model on, never trained on.")
+    every: int = Field(10, ge=1, description="Steps between probes; each keeps a checkpoint.")
+    ease: float = Field(0.5, gt=0, lt=1, description="Factor on learning rate and length pressure per roll back.")
+    max_rollbacks: int = Field(3, ge=1, description="The next alarm after so many stops.")
+
+    @property
+    def probes(self) -> bool:
+        """Whether problems are set aside, and the checkpoint to keep is chosen by them."""
+        return self.action in ("stop", "roll back")
+
+
 class RunSection(Section):
     seed: int = Field(0, ge=0)
     dir: str | None = Field(None, description="Run directory; default runs/<recipe>-<time>.")
@@ -161,6 +179,7 @@ class Recipe(Section):
     objective: ObjectiveSection = ObjectiveSection()
     train: TrainSection = TrainSection()
     eval: EvalSection = EvalSection()
+    guard: GuardSection = GuardSection()
     run: RunSection = RunSection()
     cluster: ClusterSection = ClusterSection()
 
@@ -181,9 +200,9 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         RecipeError: no such recipe, malformed TOML, unknown key, a value out of range, or contradicting keys.
     """
-    table = _read(name_or_path)
-    for override in overrides:
-        _apply(table, override)
+    table = read_recipe(name_or_path)
+    for override in sorted(overrides, key=lambda override: not override.startswith("method.name")):
+        apply_override(table, override)
     return make_recipe(table)
 
 
@@ -196,7 +215,8 @@ def make_recipe(table: dict[str, Any]) -> Recipe:
     return _resolve(recipe)
 
 
-def _read(name_or_path: str) -> dict[str, Any]:
+def read_recipe(name_or_path: str) -> dict[str, Any]:
+    """A recipe by path or packaged name as it is written, not checked."""
     if os.path.isfile(name_or_path):  # unlike Path.is_file it says no to a name that cannot be a file's
         try:
             text = Path(name_or_path).read_text(encoding="utf-8")
@@ -215,7 +235,8 @@ def _read(name_or_path: str) -> dict[str, Any]:
         raise RecipeError(f"{name_or_path} is not valid TOML: {error}; mend that line") from None
 
 
-def _apply(table: dict[str, Any], override: str) -> None:
+def apply_override(table: dict[str, Any], override: str) -> None:
+    """Put a `section.key=value` into a recipe's nested dictionaries. Another method begins with its own parameters."""
     key, equals, raw = override.partition("=")
     sections = key.strip().split(".")
     if not equals or len(sections) < 2:
@@ -228,6 +249,8 @@ def _apply(table: dict[str, Any], override: str) -> None:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
             raise RecipeError(f"--set {override!r}: {section} is not a section")
+    if sections == ["method", "name"] and value != table.get("name"):
+        table.clear()
     table[sections[-1]] = value
 
 
@@ -244,7 +267,9 @@ def explain(error: ValidationError, model: type[BaseModel], section: str = "") -
         messages = [each["msg"].removeprefix("Value error, ").removeprefix("Input should be ") for each in alternatives]
         return f"{where} = {first['input']!r} is not allowed: it should be {', or '.join(messages)}"
     for part in first["loc"][:-1]:
-        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
+        if not isinstance(part, int):  # which element of a list
+            annotation = model.model_fields[part].annotation
+            model = (get_args(annotation) or (annotation,))[0]
     known = list(model.model_fields)
     nearest = get_close_matches(str(first["loc"][-1]), known, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known here: {', '.join(known)}"
@@ -252,13 +277,13 @@ def explain(error: ValidationError, model: type[BaseModel], section: str = "") -
 
 
 def _resolve(recipe: Recipe) -> Recipe:
-    from laconic.methods import METHODS, get_method
+    from laconic.methods import get_method, registry
 
     section, group, objective, rollout = recipe.method, recipe.group, recipe.objective, recipe.rollout
     try:
         method = get_method(section.name, **section.parameters)
     except ValidationError as error:
-        raise RecipeError(explain(error, METHODS[section.name], "method.")) from None
+        raise RecipeError(explain(error, registry()[section.name], "method.")) from None
     except ValueError as error:
         raise RecipeError(f"method.name: {error}") from None
     if method.serial and group.exits == 0:

@@ -12,6 +12,11 @@ class LaconicError(Exception):
     """Root of every error that is the user's to mend; the command line prints it and exits with code 2."""
 
 
+def one_line(text: object) -> str:
+    """A message as one line that a terminal can only show: texts of files and libraries may be quoted in it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
 class RecipeError(LaconicError):
     """A recipe has an unknown key, a value out of range, or keys that contradict each other."""
 
@@ -34,6 +39,10 @@ class GraderError(LaconicError):
 
 class ServerError(LaconicError):
     """A server cannot be reached, refuses what is asked of it, or does not offer what is needed."""
+
+
+class PluginError(LaconicError):
+    """An installed package offers a method that cannot be loaded, or under a name that is taken."""
 
 
 class NonFiniteError(LaconicError):

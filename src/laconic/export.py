@@ -17,17 +17,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors import SafetensorError, safe_open
 
 from laconic.config import Recipe, load_recipe
-from laconic.engines.local.checkpoint import latest_checkpoint, step_folder
+from laconic.engines.local.checkpoint import MANIFEST, checkpoints, damage, step_folder
 from laconic.engines.local.model import BASES
 from laconic.errors import RunError
 from laconic.evaluation.compare import compare
-from laconic.evaluation.protocol import read_evaluation
-from laconic.methods import METHODS
+from laconic.evaluation.sides import read_checked
+from laconic.guard import read_chosen
+from laconic.methods import registry
 from laconic.report.findings import Unit, headline, shown
 from laconic.report.source import Comparison, Interval, read_run
 from laconic.runs import read_json, whole_directory, write_text
 
-TRAINERS_OWN = "trainer."
+TRAINERS_OWN = ("trainer.", MANIFEST)
 """How files begin that only a resumed training reads."""
 
 REASONING_PARSERS = {"qwen3": "qwen3", "qwen3_moe": "qwen3", "qwen2": "deepseek_r1", "llama": "deepseek_r1"}
@@ -43,10 +44,12 @@ ROWS: list[tuple[str, str, Unit]] = [
 
 
 class Exported(NamedTuple):
-    """Where the model lies, the step it was taken at, and the command that serves it."""
+    """Where the model lies, the step it was taken at, why that one where the guard says so, and the command that serves
+    it."""
 
     folder: Path
     step: int
+    why: str
     serve: str
 
 
@@ -54,7 +57,7 @@ def export(run: Path, out: Path | None = None, step: int | None = None) -> Expor
     """Write the model of a training run to `out` (default: `export` in the run), whole or not at all.
 
     Args:
-        step: of the checkpoint to take; default: the newest.
+        step: of the checkpoint to take; default: the one that the guard chose, or else the newest.
 
     Raises:
         RunError: no such run or checkpoint, a damaged checkpoint, `out` is taken or cannot be written.
@@ -72,20 +75,29 @@ def export(run: Path, out: Path | None = None, step: int | None = None) -> Expor
             if not file.name.startswith(TRAINERS_OWN):
                 shutil.copyfile(file, folder / file.name)
         write_text(folder / "README.md", card)
-    return Exported(target, step_of(checkpoint), serve_command(str(target), checkpoint))
+    why = ", which the guard chose" if step is None and read_chosen(run) else ""
+    return Exported(target, step_of(checkpoint), why, serve_command(str(target), checkpoint))
 
 
 def find_checkpoint(run: Path, step: int | None) -> Path:
-    """The checkpoint of a step, or the newest one."""
-    newest = latest_checkpoint(run)
-    if newest is None:
+    """The checkpoint of a step; without one what the guard chose, or else the newest.
+
+    Raises:
+        RunError: it is not there or damaged, or the guard chose the base.
+    """
+    if step is None and (chosen := read_chosen(run)):
+        if chosen.step == 0:
+            raise RunError(f"{run} keeps {chosen.words}; use that, or give a step with --checkpoint")
+        step = chosen.step
+    there = checkpoints(run)
+    if not there:
         raise RunError(f"{run} has no checkpoint yet; wait for its first, or continue it with --resume {run}")
-    if step is None:
-        return newest
-    found = step_folder(run, step)
-    if not found.is_dir():
-        steps = ", ".join(str(step_of(folder)) for folder in sorted(newest.parent.glob("step-*")))
+    found = there[-1] if step is None else step_folder(run, step)
+    if found not in there:
+        steps = ", ".join(str(step_of(folder)) for folder in there)
         raise RunError(f"{run} has no checkpoint of step {step}; it has: {steps}")
+    if reason := damage(found):
+        raise RunError(f"{found} is damaged ({reason}); give the step of another with --checkpoint")
     return found
 
 
@@ -109,7 +121,7 @@ def render_card(run: Path, recipe: Recipe, checkpoint: Path) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    base, method, temperature = recipe.model.path, METHODS[recipe.method.name], recipe.eval.temperature
+    base, method, temperature = recipe.model.path, registry()[recipe.method.name], recipe.eval.temperature
     parameters, dtype = weights_of(checkpoint)
     return environment.get_template("card.md.j2").render(
         recipe=recipe,
@@ -161,7 +173,8 @@ def weights_of(checkpoint: Path) -> tuple[int, str]:
 def measured(path: Path, recipe: Recipe, step: int) -> dict[str, Any]:
     """What the card says of the evaluations before training and at a step; `rows` is empty if there are none."""
     run = read_run(path)
-    label = "after" if step == recipe.train.steps else f"step-{step:06d}"
+    chosen = read_chosen(path)
+    label = "after" if step == (chosen.step if chosen else recipe.train.steps) else f"step-{step:06d}"
     pairs = {"sampled": ("before", label), "greedy": ("before-greedy", f"{label}-greedy")}
     known = {"version": run.manifest.get("laconic", ""), "rows": []}
     if not run.evaluations.keys() >= {end for ends in pairs.values() for end in ends}:
@@ -186,7 +199,7 @@ def measured(path: Path, recipe: Recipe, step: int) -> dict[str, Any]:
 
 
 def compare_records(folder: Path, before: str, after: str) -> Comparison:
-    return Comparison.model_validate(compare(read_evaluation(folder / before), read_evaluation(folder / after)))
+    return Comparison.model_validate(compare(read_checked(folder / before), read_checked(folder / after)))
 
 
 def change(metric: str, compared: Comparison) -> str:

@@ -32,12 +32,14 @@ from laconic.errors import RunError
 def free_run(directory: str | Path) -> Path:
     """The path of a run to be, which nothing occupies. Nothing is made yet: first see that model and data are good.
 
+    What a process left that was killed before its first file was whole occupies nothing.
+
     Raises:
         RunError: it exists already with something in it, or cannot be looked into.
     """
     path = Path(directory)
     with _run_errors(path):
-        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+        taken = path.exists() and not (path.is_dir() and all(_is_remnant(inner.name) for inner in path.iterdir()))
     if taken:
         raise RunError(
             f"{path} exists already; choose another directory with --out, or continue it with --resume {path}"
@@ -118,7 +120,12 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
+LOCK = ".lock"
 _ASIDE = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}(?P<former>\.former)?")
+
+
+def _is_remnant(name: str) -> bool:
+    return name == LOCK or _ASIDE.fullmatch(name) is not None
 
 
 def _aside(path: Path) -> Path:
@@ -137,6 +144,7 @@ def write_text(path: Path, text: str) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(aside, path)
+            _flush(path.parent)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
@@ -151,9 +159,11 @@ def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
 
 
 def append_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Add lines to a growing log."""
+    """Add lines to a growing log; they are on the disk when this returns, so that no checkpoint is ahead of its log."""
     with disk_errors(path), path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_json(path: Path) -> Any:
@@ -161,41 +171,58 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path} is missing; is {path.parent} what a laconic command wrote?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (ValueError, RecursionError) as error:  # malformed JSON or UTF-8, brackets nested without end
         raise RunError(f"{path} is not valid JSON ({error}); write it again with the command that made it") from None
+
+
+def _unreadable(path: Path, error: OSError) -> RunError:
+    return RunError(f"cannot read {path}: {error.strerror}; check that it is a readable file")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Records of a log; a last line that a killed process left unfinished is ignored."""
     if not path.exists():
         raise RunError(f"{path} is missing; is {path.parent} what a laconic command wrote?")
-    lines = path.read_bytes().split(b"\n")  # as bytes: the unfinished line may end inside a character
+    try:
+        lines = path.read_bytes().split(b"\n")  # as bytes: the unfinished line may end inside a character
+    except OSError as error:
+        raise _unreadable(path, error) from None
     records = []
     for number, line in enumerate(lines[:-1], 1):
         try:
-            records.append(json.loads(line))
-        except ValueError:  # malformed JSON or UTF-8
-            raise RunError(f"{path}:{number} is not valid JSON; write it again with the command that made it") from None
+            record = json.loads(line)
+        except (ValueError, RecursionError):  # malformed JSON or UTF-8, brackets nested without end
+            record = None
+        if not isinstance(record, dict):
+            raise RunError(f"{path}:{number} is not valid JSON; write it again with the command that made it")
+        records.append(record)
     return records
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run: Path) -> Iterator[int]:
     """Holds a run directory for this process alone. The lock goes with the process, however it ends; what a process
     that was killed left half-written is removed.
+
+    Yields the descriptor that holds the lock. Children do not inherit it, unless it is passed on to one that must hold
+    the directory beyond its parent's end.
 
     Raises:
         RunError: another process works in it.
     """
     with disk_errors(run):
-        handle = (run / ".lock").open("w")
+        handle = (run / LOCK).open("a")
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(f"another process works in {run}; wait for it, or choose another directory") from None
+            raise RunError(
+                f"another process works in {run}; wait for it, end it (fuser {run / LOCK}), or choose another directory"
+            ) from None
         _sweep(run)
-        yield
+        yield handle.fileno()
 
 
 def _sweep(run: Path) -> None:
@@ -260,8 +287,8 @@ def whole_directory(path: Path) -> Iterator[Path]:
         try:
             aside.mkdir()
             yield aside
-            for file in aside.rglob("*"):
-                _flush(file)
+            for written in (*aside.rglob("*"), aside):
+                _flush(written)
             if path.exists():
                 os.replace(path, former)
             os.replace(aside, path)

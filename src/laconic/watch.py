@@ -22,6 +22,7 @@ from rich.text import Text
 
 from laconic.config import Recipe, explain
 from laconic.errors import RunError
+from laconic.foresight import foresee
 from laconic.runs import read_json, read_jsonl
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -119,6 +120,9 @@ def read_state(run: Path, recipe: Recipe) -> State:
         if not isinstance(row, dict) or not isinstance(row.get("step"), int):
             raise RunError(f"{log} has a line without a step; remove that line")
     steps = recipe.train.steps
+    said = read_jsonl(run / "guard.jsonl")[-1:] if (run / "guard.jsonl").exists() else []
+    if any(each.get("action") == "stop" for each in said):
+        steps = int(said[0]["step"])
     ended = bool(rows) and rows[-1]["step"] >= steps and (run / "checkpoints" / f"step-{steps:06d}").exists()
     return State(
         rows,
@@ -191,6 +195,8 @@ def numbers(rows: Sequence[Row]) -> Table:
         recent = series(rows[-RECENT:], name)
         if recent:
             table.add_row(words, *(f"{scale * value:.{digits}f}" for value in (recent[-1], fmean(recent))))
+    if risk := [score for score in foresee(rows)[-RECENT:] if score is not None]:
+        table.add_row("risk of collapse, %", *(f"{100 * value:.0f}" for value in (risk[-1], fmean(risk))))
     return table
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from laconic.evaluation.protocol import (
 from laconic.evaluation.source import Source, Trace
 from laconic.grading import Grader
 from laconic.groups import Problem
+from laconic.guard import read_chosen
 from laconic.runs import Journal, locked, manifest, read_json, read_jsonl, write_json
 from laconic.tasks import load_task, locate
 
@@ -170,7 +172,10 @@ def _open(request: Request, problems: Sequence[Problem]) -> tuple[Source, int, i
         return source, thought or 8192, answer or 1024
     from laconic.evaluation.local import LocalSource
 
-    request.checkpoint = request.checkpoint or resolve_path(request.model)  # of a run that trains on, the one of now
+    if request.checkpoint is None:
+        request.checkpoint = resolve_path(request.model)  # of a run that trains on, the one of now
+        if chosen := read_chosen(Path(request.model)):
+            print(f"{request.model}: {chosen.words}", file=sys.stderr)
     chat = load_chat(request.checkpoint, DEFAULT_INDUCER)
     model = load_model(request.checkpoint, device=request.device)
     set_threads(model)

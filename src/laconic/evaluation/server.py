@@ -42,6 +42,7 @@ CHECK_RETRIES = 2  # of the first request: an address that is wrong stays wrong
 PROBE_RETRIES = 4  # of the requests that find out what a server accepts
 CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 8.0  # seconds between two tries
+LONGEST_REPLY = 2 << 20  # bytes: more than any budget of tokens comes to, and few enough to be tokenized in a moment
 UNSEEN_TOKENS = 16  # marks of turn and thought that a server may count without showing them
 
 Reply = TypeVar("Reply", bound=BaseModel)
@@ -260,6 +261,11 @@ class ServerSource:
         body = b""
         for attempt in range(self.retries + 1):
             body = (await request()).content
+            if len(body) > LONGEST_REPLY:
+                raise ServerError(
+                    f"{self.base_url} sends {len(body):,} bytes for one reply, far beyond what was asked for; "
+                    "check what the address serves"
+                )
             try:
                 return kind.model_validate_json(body)
             except ValidationError:

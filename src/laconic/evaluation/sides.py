@@ -6,15 +6,39 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import Any
+
+from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from laconic.errors import RunError
 from laconic.evaluation.protocol import Evaluation, read_evaluation
 from laconic.evaluation.stops import KINDS
+from laconic.groups import Verdict
 
 PLAIN = ""
 """The variant of a model that nothing stops early."""
 
-_RECORD = {"problem", "sample", "difficulty", "verdict", "thought_tokens", "answer_tokens", "closed", "truncated"}
+
+class _Summary(BaseModel):
+    """What is relied on in `summary.json`."""
+
+    model: str
+    task: str
+    protocol: dict[str, Any]
+
+
+class _Record(BaseModel):
+    """What is relied on in a line of `records.jsonl`."""
+
+    problem: str
+    sample: int
+    difficulty: str | None
+    verdict: Verdict
+    thought_tokens: NonNegativeInt
+    answer_tokens: NonNegativeInt
+    closed: bool
+    truncated: bool
+    probe_tokens: NonNegativeInt = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +75,7 @@ def read_side(path: Path) -> Side:
     if not path.is_dir():
         raise RunError(f"{path} is missing; give what laconic eval or laconic train wrote")
     if (path / "summary.json").exists():
-        evaluation, stop = _read_checked(path), path.name.partition("@")[2]
+        evaluation, stop = read_checked(path), path.name.partition("@")[2]
         name = f"{short(evaluation.summary['model'])} {stop}".strip()
         return Side(name, {evaluation.summary["task"]: {PLAIN: evaluation}})
     found = {summary.parent.name: summary.parent for summary in (path / "evaluations").glob("*/summary.json")}
@@ -63,7 +87,7 @@ def read_side(path: Path) -> Side:
     for label in sorted(found):
         if label.startswith("."):
             continue  # still being written
-        evaluation = _read_checked(found[label])
+        evaluation = read_checked(found[label])
         variants = evaluations.setdefault(evaluation.summary["task"], {})
         stop = label.partition("@")[2]
         if stop in variants:
@@ -87,23 +111,34 @@ def short(model: str) -> str:
     return "/".join(parts[-2:]) if parts[-1].startswith("step-") else parts[-1]
 
 
-def _read_checked(folder: Path) -> Evaluation:
+def read_checked(folder: Path) -> Evaluation:
+    """An evaluation that can be computed with.
+
+    Raises:
+        RunError: it is missing or malformed.
+    """
     evaluation = read_evaluation(folder)
-    if not (isinstance(evaluation.summary, dict) and {"model", "task", "protocol"} <= evaluation.summary.keys()):
-        raise RunError(f"{folder / 'summary.json'} is not of an evaluation; give what laconic eval wrote")
+    try:
+        _Summary.model_validate(evaluation.summary)
+    except ValidationError:
+        raise RunError(f"{folder / 'summary.json'} is not of an evaluation; give what laconic eval wrote") from None
     if "@" in folder.name and evaluation.summary.get("variant", {}).get("kind") not in KINDS:
         raise RunError(f"{folder / 'summary.json'} does not say how it was stopped; give what laconic eval wrote")
     for number, record in enumerate(evaluation.records, 1):
-        if lacking := _RECORD - (record.keys() if isinstance(record, dict) else set()):
+        try:
+            _Record.model_validate(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            wrong = f"lacks {first['loc'][0]}" if first["type"] == "missing" else f"has a bad {first['loc'][0]}"
             raise RunError(
-                f"{folder / 'records.jsonl'}:{number} lacks {min(lacking)}; is {folder} what laconic eval wrote?"
-            )
+                f"{folder / 'records.jsonl'}:{number} {wrong}; is {folder} what laconic eval wrote?"
+            ) from None
     return evaluation
 
 
 def _without_text(evaluation: Evaluation) -> Evaluation:
     """What a stop is compared by: stops are many, and their text begins as that of the plain evaluation does."""
-    kept = _RECORD | {"probe_tokens"}
+    kept = _Record.model_fields
     return replace(
         evaluation,
         records=[{key: value for key, value in record.items() if key in kept} for record in evaluation.records],

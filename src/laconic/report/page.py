@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from laconic.evaluation.stops import HELD
+from laconic.foresight import foresee
 from laconic.report import findings, plots
 from laconic.report.findings import NARROW, Unit, shown
 from laconic.report.parts import Shape, Table, difficulty, fill, shape
@@ -33,6 +34,7 @@ _CURVES = [
     ("thought_tokens", "Thinking tokens", False),
     ("reward", "Mean reward", False),
     ("unclosed", "Thoughts never closed", True),
+    ("risk", "Risk of collapse", True),
 ]
 
 
@@ -73,6 +75,7 @@ def _context(run: Run) -> dict[str, Any]:
         "held": f"{100 * HELD:.0f}",
         "curves": _curves(run),
         "cost": _cost(run),
+        "guard": _guard(run),
         "diagnosis": _diagnosis(run.diagnoses),
         "difficulty": difficulty({label: each.levels for label, each in run.main.items()}, ("before", "after")),
         "traces": traces,
@@ -149,8 +152,9 @@ def _curves(run: Run) -> list[Shape]:
     """One figure per metric that at least two steps recorded."""
     shapes = []
     numbers = [int(row["step"]) for row in run.steps]
+    rows = [row | {"risk": score} for row, score in zip(run.steps, foresee(run.steps), strict=True)]
     for key, words, percent in _CURVES:
-        values = [_number(row.get(key)) for row in run.steps]
+        values = [_number(row.get(key)) for row in rows]
         if sum(map(isfinite, values)) < 2:
             continue
         title = findings.training_title(words, plots.smooth(values), percent)
@@ -184,6 +188,16 @@ def _cost(run: Run) -> list[tuple[str, str]]:
         (_large(total("tokens_train")), "tokens trained on", total("tokens_train") > 0),
     ]
     return [(value, words) for value, words, known in amounts if known]
+
+
+def _guard(run: Run) -> list[str]:
+    """What the guard saw and did, and the checkpoint it chose."""
+    said = [
+        f"Step {alarm.step}: {alarm.reason}"
+        + {"roll back": f"; rolled back to step {alarm.rolled_back_to}", "stop": "; stopped"}.get(alarm.action, "")
+        for alarm in run.alarms
+    ]
+    return [*said, *([f"Kept: {run.chosen.words}"] if run.chosen else [])]
 
 
 def _diagnosis(diagnoses: dict[str, Diagnosis]) -> dict[str, Any] | None:

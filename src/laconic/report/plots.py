@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, BEFORE, AFTER = "#22272e", "#667080", "#e3e6ea", "#8b95a1", "#0072b2"
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", BEFORE: "before", AFTER: "accent"}
 
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # labels are data: a $ in them is a dollar sign
     "font.size": 9.5,
@@ -61,7 +61,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
     `name` must differ between the figures of a page.
     """
     buffer = io.StringIO()
-    with rc_context({**_STYLE, "svg.hashsalt": name}):
+    with rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
@@ -72,7 +72,7 @@ def svg(figure: Figure, name: str, description: str) -> str:
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def movement_figure(paths: Mapping[str, Sequence[Evaluation]]) -> Figure:
     """Accuracy against thought tokens: one path per name ("sampled", "greedy"), from before (grey) to after (blue)."""
     figure = Figure(figsize=(4.6, 3.1), layout="constrained")
@@ -101,11 +101,11 @@ def movement_figure(paths: Mapping[str, Sequence[Evaluation]]) -> Figure:
     axes.set_xlim(left=0)
     axes.set_xlabel("thinking tokens")
     axes.set_ylabel("accuracy")
-    axes.yaxis.set_major_formatter(_percent)
+    axes.yaxis.set_major_formatter(percent_label)
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def training_figure(
     steps: Sequence[int], values: Sequence[float], held_out: Sequence[tuple[int, Interval]], percent: bool
 ) -> Figure:
@@ -126,14 +126,14 @@ def training_figure(
     figure.legend(loc="outside upper left", ncols=2, **_LEGEND)
     axes.set_xlabel("step")
     if percent:
-        axes.yaxis.set_major_formatter(_percent)
+        axes.yaxis.set_major_formatter(percent_label)
     low, high = axes.get_ylim()
     if percent and high < 0.05:
         axes.set_ylim(low if low > 0 else 0, 0.05)
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def difficulty_figure(levels: Mapping[str, Mapping[str, Interval]], percent: bool) -> Figure:
     """Bars with intervals: `levels` maps a difficulty to the metric of each label, such as before and after."""
     labels = list(dict.fromkeys(label for row in levels.values() for label in row))
@@ -156,7 +156,7 @@ def difficulty_figure(levels: Mapping[str, Mapping[str, Interval]], percent: boo
     axes.set_xlim(left=0)
     axes.set_ylabel("difficulty")
     if percent:
-        axes.xaxis.set_major_formatter(_percent)
+        axes.xaxis.set_major_formatter(percent_label)
     figure.legend(loc="outside upper left", ncols=_columns(labels), **_LEGEND)
     return figure
 
@@ -173,7 +173,7 @@ class Spot:
     front: bool
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def frontier_figure(spots: Sequence[Spot], kinds: Mapping[str, str]) -> Figure:
     """Accuracy against thinking tokens: sides filled, stops hollow and joined by kind, the Pareto front as steps.
 
@@ -221,11 +221,11 @@ def frontier_figure(spots: Sequence[Spot], kinds: Mapping[str, str]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.yaxis.set_major_formatter(_percent)
+    axes.yaxis.set_major_formatter(percent_label)
     return figure
 
 
-@rc_context(_STYLE)
+@rc_context(STYLE)
 def diagnosis_figure(summaries: dict[str, dict[str, Any]]) -> Figure:
     """Accuracy against the fraction of the thought that is kept, with 95 % bands.
 
@@ -246,8 +246,8 @@ def diagnosis_figure(summaries: dict[str, dict[str, Any]]) -> Figure:
     axes.set_ylabel("accuracy")
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(0, max(axes.get_ylim()[1], 0.1))
-    axes.xaxis.set_major_formatter(_percent)
-    axes.yaxis.set_major_formatter(_percent)
+    axes.xaxis.set_major_formatter(percent_label)
+    axes.yaxis.set_major_formatter(percent_label)
     if len(summaries) > 1:
         figure.legend(loc="outside upper left", ncols=len(summaries), **_LEGEND)
     return figure
@@ -302,5 +302,5 @@ def _whiskers(intervals: Sequence[Interval]) -> np.ndarray[Any, Any]:
     return np.stack([mean - low, high - mean]).clip(min=0)
 
 
-def _percent(value: float, _: float) -> str:
+def percent_label(value: float, _: float) -> str:
     return f"{100 * value:.0f}\u202f%"

@@ -11,6 +11,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from laconic.errors import RunError
 from laconic.groups import Verdict
+from laconic.guard import Chosen, read_chosen
 from laconic.runs import read_json, read_jsonl
 
 
@@ -125,6 +126,15 @@ class Comparison(Part):
     greedy: Comparison | None = None
 
 
+class Alarm(Part):
+    """A line of `guard.jsonl`."""
+
+    step: int
+    action: str
+    reason: str
+    rolled_back_to: int | None = None
+
+
 class Run(Part):
     """All of a run directory that a report shows. Absent parts are empty."""
 
@@ -138,6 +148,8 @@ class Run(Part):
     diagnoses: dict[str, Diagnosis]
     cuts: dict[str, list[CutSample]]
     comparison: Comparison | None
+    alarms: list[Alarm]
+    chosen: Chosen | None
 
     @property
     def main(self) -> dict[str, Evaluation]:
@@ -167,6 +179,8 @@ def read_run(path: Path) -> Run:
         diagnoses={label: _check(folder / "summary.json", Diagnosis) for label, folder in diagnoses.items()},
         cuts={label: _records(folder, CutSample) for label, folder in diagnoses.items()},
         comparison=_check(comparison, Comparison) if comparison.exists() else None,
+        alarms=[alarm for alarm in _lines(path / "guard.jsonl", Alarm) if alarm.reason],
+        chosen=read_chosen(path),
     )
     if not (run.steps or run.evaluations or run.diagnoses):
         raise RunError(f"{path} has nothing to report; run laconic train, eval or diagnose into it first")
@@ -197,7 +211,10 @@ def _check(path: Path, model: type[Model]) -> Model:
 
 
 def _records(folder: Path, model: type[Model]) -> list[Model]:
-    path = folder / "records.jsonl"
+    return _lines(folder / "records.jsonl", model)
+
+
+def _lines(path: Path, model: type[Model]) -> list[Model]:
     return [validate(path, model, record) for record in read_jsonl(path)] if path.exists() else []
 
 

@@ -30,6 +30,9 @@ FIELDS: dict[str, tuple[str, ...]] = {
 
 OPTIONAL = ("id", "difficulty", "kind")
 
+LONGEST = 1_000_000
+"""Characters that a field may have: more than any model reads, and few enough to be tokenized in a moment."""
+
 Values = dict[str, str]
 """The fields a record has, as text, by our names."""
 
@@ -92,7 +95,8 @@ def _check_exists(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path} cannot be read ({error.strerror or error}); check that it is a readable file")
+    reason = error.strerror or " ".join(str(error).split())  # pyarrow's own may have several lines
+    return DataError(f"{path} cannot be read ({reason}); check that it is a readable file")
 
 
 def _read_jsonl(path: Path) -> list[Record]:
@@ -218,6 +222,8 @@ def _text(record: Record, name: str, aliases: tuple[str, ...]) -> str | None:
     if isinstance(value, str):
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise DataError(f"{record.where}: {name} holds half of a surrogate pair, which is no text; correct it")
+        if len(value) > LONGEST:
+            raise DataError(f"{record.where}: {name} has {len(value):,} characters; shorten it to {LONGEST:,} or fewer")
         return value
     if numeric and isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -10,6 +11,7 @@ from laconic.config import Recipe
 from laconic.engines.local.checkpoint import restore
 from laconic.engines.local.data import training_problems
 from laconic.engines.local.engine import Engine, Problems, training_dtype
+from laconic.engines.local.guard import set_aside
 from laconic.engines.local.lora import add_lora
 from laconic.engines.local.model import check_positions, load_chat, load_model, set_threads
 from laconic.engines.local.passrate import Stopped, keep_solved
@@ -19,6 +21,7 @@ from laconic.grading import Grader
 from laconic.groups import Problem
 from laconic.methods import get_method
 from laconic.objective.spine import check_model
+from laconic.rollout import Chat
 from laconic.tasks import load_task
 
 
@@ -36,10 +39,13 @@ def build_engine(
     chat = load_chat(section.path, recipe.rollout.inducer, section.revision)
     if recipe.task.solved:
         problems = keep_solved(recipe, problems, chat, grader, stopped)
+    problems, aside = set_aside(recipe, problems)
     dtype = training_dtype(recipe) if section.lora else "float32"
     source = str(checkpoint) if checkpoint and not section.lora else section.path
     model = load_model(source, device=section.device, dtype=dtype, revision=None if checkpoint else section.revision)
-    check_positions(model, chat, problems, recipe.rollout.max_thought_tokens, recipe.rollout.max_answer_tokens)
+    check_positions(
+        model, chat, [*problems, *aside], recipe.rollout.max_thought_tokens, recipe.rollout.max_answer_tokens
+    )
     set_threads(model, recipe.train.threads)
     if recipe.objective.layout == "spine":
         try:
@@ -60,7 +66,7 @@ def build_engine(
         weight_decay=recipe.train.weight_decay,
     )
     method = get_method(recipe.method.name, **recipe.method.parameters)
-    engine = Engine(recipe, model, chat, Problems(problems, recipe.run.seed), grader, method, optimizer)
+    engine = Engine(recipe, model, chat, Problems(problems, recipe.run.seed), grader, method, optimizer, aside)
     if checkpoint is None:
         return engine, 0
     state = restore(checkpoint, model, optimizer)
@@ -69,7 +75,7 @@ def build_engine(
     return engine, state["step"]
 
 
-def load_eval_problems(recipe: Recipe, engine: Engine) -> list[Problem]:
+def load_eval_problems(recipe: Recipe, model: Any, chat: Chat) -> list[Problem]:
     """The held-out problems of `[eval]`, checked against the model."""
     section, same_task = recipe.eval, recipe.eval.task == recipe.task.name
     problems = load_task(
@@ -84,5 +90,5 @@ def load_eval_problems(recipe: Recipe, engine: Engine) -> list[Problem]:
     )
     check_questions(problems)
     budgets = Protocol.of(section)
-    check_positions(engine.model, engine.chat, problems, budgets.max_thought_tokens, budgets.max_answer_tokens)
+    check_positions(model, chat, problems, budgets.max_thought_tokens, budgets.max_answer_tokens)
     return problems

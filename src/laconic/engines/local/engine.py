@@ -57,6 +57,8 @@ class Engine:
     grader: Grader
     method: Method
     optimizer: torch.optim.Optimizer
+    aside: Sequence[Problem] = ()
+    """Problems that the guard probes the model on; never trained on."""
     sampler: Sampler = field(init=False)
     update: Updater = field(init=False)
 

@@ -14,15 +14,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from laconic.errors import ModelError, RecipeError
 from laconic.groups import Problem
+from laconic.guard import read_chosen
 from laconic.rollout.chat import Chat
 
 SHIPPED = "lab/arithmetic"
-BASES = {SHIPPED: "arithmetic", "lab/ballots": "ballots"}
+BASES = {SHIPPED: "arithmetic", "lab/ballots": "ballots", "lab/maze": "maze"}
 """The bases that ship, each with its task in the lab."""
 
 
 def resolve_path(path: str) -> str:
-    """Where a model lies: a shipped base by its name, a run by its latest checkpoint, anything else as given."""
+    """Where a model lies: a shipped base by its name, a run by the checkpoint that its guard chose, or else its latest,
+    anything else as given."""
     if len(path) > 4096 or any(len(part) > 255 for part in Path(path).parts):
         raise ModelError(f"no model at {path[:40]}…; that is too long for a path")
     folder, known = Path(path), " or ".join(BASES)
@@ -31,6 +33,9 @@ def resolve_path(path: str) -> str:
 
         return str(base_path(BASES[path]))
     if (folder / "checkpoints").is_dir() and not (folder / "config.json").exists():
+        if chosen := read_chosen(folder):
+            kept = str(chosen.checkpoint(folder))
+            return kept if chosen.step else resolve_path(kept)
         checkpoints = sorted((folder / "checkpoints").glob("step-*"))
         if not checkpoints:
             raise ModelError(f"{path} is a run without checkpoints; train it first or name a checkpoint folder")
@@ -107,7 +112,9 @@ def load_chat(path: str, inducer: str, revision: str | None = None) -> Chat:
         if Path(resolve_path(path), "generation_config.json").exists():  # malformed; to have none is usual
             raise _unloadable(f"the generation config of {path}", resolve_path(path), error) from error
         ends = None
-    ids = [ends] if isinstance(ends, int) else ends or []
+    ids = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(type(end) is int and end >= 0 for end in ids):
+        raise ModelError(f"the generation config of {path} says eos_token_id = {ends!r:.60}; give token ids there")
     return Chat.of(tokenizer, inducer, frozenset(ids))
 
 

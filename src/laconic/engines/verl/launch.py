@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import os
 import signal
@@ -11,8 +10,8 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from packaging.version import Version
 
-from laconic.config import Recipe
+from laconic.config import GuardSection, Recipe
 from laconic.engines.local.build import build_engine, load_eval_problems
 from laconic.engines.local.checkpoint import step_folder
 from laconic.engines.local.data import check_unchanged, locate_data, shared, training_problems
 from laconic.engines.local.engine import Engine
+from laconic.engines.local.guard import tell
 from laconic.engines.local.loop import compare_ends, evaluate_now, forget_after
 from laconic.engines.local.model import load_chat, load_model, longest_prompt, resolve_path
 from laconic.engines.local.signals import stop_requests
@@ -35,9 +35,10 @@ from laconic.engines.verl.translate import Settings, check, memory_share, transl
 from laconic.errors import Interrupted, ModelError, RecipeError, RunError
 from laconic.grading import Grader
 from laconic.groups import Problem
+from laconic.guard import Guard
 from laconic.progress import progress
 from laconic.rollout import Chat
-from laconic.runs import read_jsonl, start_run, write_json, write_text
+from laconic.runs import locked, read_jsonl, start_run, write_json, write_text
 from laconic.shapes import shape_of
 
 if TYPE_CHECKING:
@@ -164,8 +165,9 @@ def dry_run(recipe: Recipe, run: Path, overrides: Sequence[str]) -> str:
 
 
 def as_rows(recipe: Recipe) -> Recipe:
-    """The recipe without what concerns the local update alone: verl trains rows."""
-    return recipe.model_copy(update={"objective": recipe.objective.model_copy(update={"layout": "rows"})})
+    """The recipe without what concerns the local engine alone: verl trains rows, and its guard does not probe."""
+    objective = recipe.objective.model_copy(update={"layout": "rows"})
+    return recipe.model_copy(update={"objective": objective, "guard": GuardSection(action="off")})
 
 
 def train(recipe: Recipe, run: Path, overrides: Sequence[str], *, resume: bool = False) -> Path:
@@ -182,22 +184,22 @@ def train(recipe: Recipe, run: Path, overrides: Sequence[str], *, resume: bool =
         check_unchanged(run, data)
     with Trackers(recipe) as trackers, Grader() as grader, stop_requests() as stopped:
         engine, _ = build_engine(as_rows(recipe), grader, None, stopped)
-        held_out = load_eval_problems(recipe, engine) if recipe.train.eval_every else []
+        held_out = load_eval_problems(recipe, engine.model, engine.chat) if recipe.train.eval_every else []
         if not resume:
             prepare(recipe, run, engine, overrides, data, held_out)
-        with locked(run):
+        with locked(run) as lock:
             start = done_before(run)
             if resume:
-                forget_after(run, start)
+                forget_after(run, start, recipe.train.steps)
             trackers.open(run, start)
             if held_out and start == 0:
                 trackers.log(0, evaluate_now(engine, held_out, run, "before"))
             release(engine)
-            follow(run, recipe, start, trackers, stopped)
-            last = step_folder(run, recipe.train.steps)
+            steps = follow(run, recipe, start, trackers, stopped, lock)
+            last = step_folder(run, steps)
             if held_out:
                 engine.model = load_model(str(last), device=recipe.model.device, dtype="float32")
-                trackers.log(recipe.train.steps, evaluate_now(engine, held_out, run, "after"))
+                trackers.log(steps, evaluate_now(engine, held_out, run, "after"))
                 write_json(run / "comparison.json", compare_ends(run))
     return last
 
@@ -232,23 +234,15 @@ def done_before(run: Path) -> int:
     return int(marker.read_text()) if marker.exists() else 0
 
 
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """One process at a time; a child that outlives its parent holds on."""
-    with (run / "verl.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"{run} is being trained by another process; wait for it, or end it (fuser {run}/verl.lock)"
-            ) from None
-        os.set_inheritable(file.fileno(), True)
-        yield
-
-
-def follow(run: Path, recipe: Recipe, start: int, trackers: Trackers, stopped: Callable[[], bool]) -> None:
-    """Start verl and tell of its steps until it ends."""
+def follow(run: Path, recipe: Recipe, start: int, trackers: Trackers, stopped: Callable[[], bool], lock: int) -> int:
+    """Start verl and tell of its steps until it ends; the last of them. It holds the run's lock too, should it outlive
+    this process. The guard looks at the metrics of every step, and may ask verl to stop."""
     steps, seen, asked = recipe.train.steps, start, False
+    guard = Guard(recipe.guard)
+    for metrics in read_jsonl(run / "metrics.jsonl") if start else []:
+        guard.observe(metrics["step"], metrics)
+    if guard.stopped:
+        return start
     stop, log = run / STOP, run / "verl.log"
     stop.unlink(missing_ok=True)
     cpu = on_cpu()
@@ -259,7 +253,7 @@ def follow(run: Path, recipe: Recipe, start: int, trackers: Trackers, stopped: C
     command = [sys.executable, "-m", "laconic.engines.verl.main", str(run)]
     with log.open("a") as output, progress(f"train {recipe.method.name}", steps, done=start) as advance:
         child = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, start_new_session=True, close_fds=False
+            command, stdout=output, stderr=output, env=environment, start_new_session=True, pass_fds=[lock]
         )
         try:
             while True:
@@ -268,10 +262,11 @@ def follow(run: Path, recipe: Recipe, start: int, trackers: Trackers, stopped: C
                 for metrics in (line for line in lines if line["step"] > seen):
                     seen = metrics["step"]
                     trackers.log(seen, {name: value for name, value in metrics.items() if name != "step"})
+                    tell(run, seen, guard.observe(seen, metrics), {})
                     advance(1, f"accuracy {metrics['accuracy']:.2f}, thinking tokens {metrics['thought_tokens']:.0f}")
                 if ended:
                     break
-                if stopped() and not asked:
+                if (stopped() or guard.stopped) and not asked:
                     asked = True
                     stop.touch()
                 time.sleep(0.5)
@@ -283,8 +278,9 @@ def follow(run: Path, recipe: Recipe, start: int, trackers: Trackers, stopped: C
             f"verl failed after step {seen}: {last_words(log)}; see {log}, "
             f"then continue with: laconic train --resume {run}"
         )
-    if seen < steps:
+    if seen < steps and not guard.stopped:
         raise Interrupted(f"stopped after step {seen}; continue with: laconic train --resume {run}")
+    return seen
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

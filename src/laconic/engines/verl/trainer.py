@@ -26,7 +26,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_to_nested
 
 from laconic.config import Recipe, make_recipe
-from laconic.engines.local.checkpoint import step_folder
+from laconic.engines.local.checkpoint import seal, step_folder
 from laconic.engines.local.metrics import shown
 from laconic.engines.verl.agents import end_ids, problem_of
 from laconic.engines.verl.data import STOP
@@ -153,6 +153,7 @@ class LaconicTrainer(PPOTrainerSync):  # type: ignore[misc]
         if not target.exists():
             with whole_directory(target) as folder:
                 shutil.copytree(source, folder, dirs_exist_ok=True)
+                seal(folder)
 
 
 def rebuild(members: Sequence[tuple[Member, dict[str, Any]]], chat: Chat, exits: int) -> Group:

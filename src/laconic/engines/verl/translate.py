@@ -39,6 +39,11 @@ def translate(
     """
     if recipe.model.lora:
         raise RecipeError("model.lora is not carried over to verl; set model.lora = 0, or train with --engine local")
+    if recipe.guard.action == "roll back":
+        raise RecipeError(
+            "verl's weights and optimizer are not rolled back from here; set guard.action to warn or stop, "
+            "or train with --engine local"
+        )
     group, rollout, objective, train = recipe.group, recipe.rollout, recipe.objective, recipe.train
     members = group.spines * (group.exits + 1)
     response = rollout.max_thought_tokens + inducer_tokens + rollout.max_answer_tokens + MARKS

@@ -1,0 +1,214 @@
+"""What the guard's foresight is worth, on recorded runs: its coefficients, its alarms, and what acting on them saves.
+
+python -m benchmarks.guard --collect RUNS     keep the metrics of all runs below a folder in results/guard-runs.jsonl
+python -m benchmarks.guard --fit              the coefficients of laconic.foresight, by the runs of even seeds
+python -m benchmarks.guard --record           alarms on the runs of odd seeds, in results/guard.json
+python -m benchmarks.guard --outcomes RUNS    train what collapses, with and without the guard, and evaluate it
+python -m benchmarks.guard --render           the tables of docs/guard.md
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from scipy.optimize import minimize
+
+from benchmarks import guard_outcomes
+from benchmarks.record import RESULTS, Json, publish, round_to
+from laconic.config import GuardSection
+from laconic.foresight import COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
+from laconic.runs import read_jsonl, write_jsonl
+
+PAGE = Path(__file__).parent.parent / "docs" / "guard.md"
+CORPUS = RESULTS / "guard-runs.jsonl"
+KEPT = (*COLUMNS, "groups", "dropped")
+FALL = 0.1  # below the best window: a collapse
+NAIVE = 0.05  # below the best window: an alarm of the rule to compare with
+RIDGE = 30.0  # steps of a run within a horizon of each other are nearly one observation
+EITHER_WAY = ("entropy", "entropy_rising", "gradient")  # may raise the score or lower it; the others only raise it
+
+Run = dict[str, Any]
+"""A run of the corpus: `run`, `task`, `method`, `learning_rate`, `seed`, and a list by step for each of `KEPT`."""
+
+
+def main(
+    collect: Annotated[Path | None, typer.Option(help="Folder of runs to keep the metrics of.")] = None,
+    fit: Annotated[bool, typer.Option("--fit", help="Print the coefficients.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Measure the alarms and keep the figures.")] = False,
+    outcomes: Annotated[Path | None, typer.Option(help="Folder for the runs; what is done there stands.")] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds of --outcomes, from 0 on.")] = 3,
+    render: Annotated[bool, typer.Option("--render", help="Write the tables into docs/guard.md.")] = False,
+    as_json: Json = False,
+) -> None:
+    if collect:
+        write_jsonl(CORPUS, sorted(gather(collect), key=lambda run: run["run"]))
+    if fit:
+        intercept, found = fitted([run for run in corpus() if calibrates(run)])
+        print(f"INTERCEPT = {intercept:.2f}\nCOEFFICIENTS = {json.dumps(found, indent=4)}")
+    if record:
+        publish("guard", figures(corpus()), as_json=as_json, record=True)
+    if outcomes:
+        publish("guard-outcomes", guard_outcomes.rows(outcomes, range(seeds)), as_json=as_json, record=True)
+    if render:
+        PAGE.write_text(guard_outcomes.rendered(PAGE.read_text()))
+
+
+# ---------------------------------------------------------------------------------------------------- the corpus
+
+
+def gather(folder: Path) -> Iterable[Run]:
+    """Every run below a folder that trained for two windows at least and was not rolled back."""
+    for path in sorted(folder.glob("**/metrics.jsonl")):
+        recipe = tomllib.loads((path.parent / "recipe.toml").read_text())
+        lines = read_jsonl(path)
+        if len(lines) < 2 * WINDOW or any("rolled_back_to" in line for line in lines):
+            continue
+        yield {
+            "run": str(path.parent.relative_to(folder)),
+            "task": recipe["task"]["name"],
+            "method": recipe["method"]["name"],
+            "learning_rate": recipe["train"]["learning_rate"],
+            "seed": recipe["run"]["seed"],
+            **{name: [round_to(line.get(name), 4) for line in lines] for name in KEPT},
+        }
+
+
+def corpus() -> list[Run]:
+    return read_jsonl(CORPUS)
+
+
+def lines_of(run: Run) -> list[dict[str, Any]]:
+    """The run's metrics as metrics.jsonl had them."""
+    return [dict(zip(KEPT, values, strict=True)) for values in zip(*(run[name] for name in KEPT), strict=True)]
+
+
+def calibrates(run: Run) -> bool:
+    """Runs of even seeds calibrate, those of odd seeds test."""
+    return bool(run["seed"] % 2 == 0)
+
+
+# ---------------------------------------------------------------------------------------------------- collapses
+
+
+def drops(accuracy: Sequence[float]) -> list[float]:
+    """How far the mean of `WINDOW` steps lies below the best such mean so far; from step `WINDOW` on."""
+    means = np.convolve(accuracy, np.full(WINDOW, 1 / WINDOW), "valid")
+    return list(np.maximum.accumulate(means) - means)
+
+
+def onset(accuracy: Sequence[float]) -> int | None:
+    """The step from which accuracy stays `FALL` below its best for a window, or to the end of the run."""
+    below = drops(accuracy)
+    for i in range(len(below)):
+        if all(drop >= FALL - 1e-9 for drop in below[i : i + WINDOW]):
+            return i + WINDOW
+    return None
+
+
+# ---------------------------------------------------------------------------------------------------- fitting
+
+
+def observations(run: Run) -> tuple[list[list[float]], list[bool]]:
+    """Features of every step before the collapse, and whether it came within `HORIZON` steps; what is not known is left
+    out, and so are the last steps of a run that did not collapse."""
+    collapse, trail = onset(run["accuracy"]), Trail()
+    features, soon = [], []
+    last = collapse - 1 if collapse else len(run["accuracy"]) - HORIZON
+    for step, line in enumerate(lines_of(run)[:last], 1):
+        trail.add(line)
+        if trail.full:
+            found = trail.features()
+            features.append([found[name] for name in COEFFICIENTS])
+            soon.append(collapse is not None and collapse - step <= HORIZON)
+    return features, soon
+
+
+def fitted(runs: Sequence[Run]) -> tuple[float, dict[str, float]]:
+    """Intercept and coefficients of the ridge-logistic fit, features scaled to unit deviation for the ridge."""
+    pairs = [observations(run) for run in runs]
+    x = np.array([row for features, _ in pairs for row in features])
+    y = np.array([outcome for _, soon in pairs for outcome in soon], dtype=float)
+    scale = np.where(x.std(0) > 1e-6, x.std(0), np.inf)  # a feature that never moves says nothing
+    z = np.column_stack([np.ones(len(x)), x / scale])
+
+    def loss(b: np.ndarray) -> tuple[float, np.ndarray]:
+        margin, ridge = z @ b, RIDGE * np.r_[0, b[1:]]
+        return (
+            float(np.logaddexp(0, margin).sum() - y @ margin + ridge @ b / 2),
+            z.T @ (1 / (1 + np.exp(-margin)) - y) + ridge,
+        )
+
+    bounds = [(None, None), *((None if name in EITHER_WAY else 0, None) for name in COEFFICIENTS)]
+    b = minimize(loss, np.zeros(z.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B").x
+    return float(b[0]), dict(zip(COEFFICIENTS, (round(float(c), 2) + 0.0 for c in b[1:] / scale), strict=True))
+
+
+# ---------------------------------------------------------------------------------------------------- measuring
+
+
+def by_score(run: Run) -> list[bool]:
+    """At every step, whether foresight gives an alarm."""
+    threshold = GuardSection().threshold
+    return [score is not None and score >= threshold for score in foresee(lines_of(run))]
+
+
+def by_drop(run: Run) -> list[bool]:
+    return [False] * (WINDOW - 1) + [drop >= NAIVE for drop in drops(run["accuracy"])]
+
+
+def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """A row for foresight and one for the naive rule, on the calibrating and on the testing runs."""
+    return [
+        {"case": f"{rule}, {which} seeds", "rule": rule, "seeds": which, **measured(chosen, alarms)}
+        for which, chosen in (
+            ("odd", [run for run in runs if not calibrates(run)]),
+            ("even", [run for run in runs if calibrates(run)]),
+        )
+        for rule, alarms in (("score", by_score), ("drop", by_drop))
+    ]
+
+
+def measured(runs: Sequence[Run], alarms: Callable[[Run], list[bool]]) -> dict[str, Any]:
+    """Of the first alarm of every run: `hits` within `HORIZON` steps before the collapse, `early` before that, `missed`
+    none before it, `false` in a run that does not collapse; of runs that do not, also how often alarms begin."""
+    leads, early, missed, false, begun, steps = [], 0, 0, 0, 0, 0
+    for run in runs:
+        collapse, given = onset(run["accuracy"]), alarms(run)
+        first = next((step for step, alarm in enumerate(given[: collapse and collapse - 1], 1) if alarm), None)
+        if collapse is None:
+            false += first is not None
+            begun += sum(now and not before for before, now in pairwise([False, *given]))
+            steps += len(given)
+        elif first is None:
+            missed += 1
+        elif collapse - first > HORIZON:
+            early += 1
+        else:
+            leads.append(collapse - first)
+    hits = len(leads)
+    return {
+        "runs": len(runs),
+        "collapsed": hits + early + missed,
+        "hits": hits,
+        "early": early,
+        "missed": missed,
+        "false": false,
+        "precision": hits / max(1, hits + early + false),
+        "recall": hits / max(1, hits + early + missed),
+        "lead": median(leads) if leads else None,
+        "lead_least": min(leads, default=None),
+        "lead_most": max(leads, default=None),
+        "false_per_100_steps": 100 * begun / max(1, steps),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

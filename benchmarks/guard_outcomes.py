@@ -1,0 +1,184 @@
+"""What acting on the guard's alarms saves: runs that collapse, trained with the guard off, stopping and rolling back.
+
+Final weights and chosen checkpoints are evaluated on 2,000 problems that neither training nor the guard has seen, and
+paired with the base. Run it by `python -m benchmarks.guard --outcomes FOLDER`; what a folder holds already stands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.performance import table
+from benchmarks.record import RESULTS
+from laconic.config import load_recipe
+from laconic.engines.local.checkpoint import latest_checkpoint
+from laconic.evaluation.compare import compare
+from laconic.evaluation.protocol import read_evaluation
+from laconic.guard import read_chosen
+from laconic.runs import read_jsonl
+
+PLACE = re.compile(r"(?<=<!-- )(foresight|outcomes)( -->\n).*?(?=<!-- /\1 -->)", re.DOTALL)
+ACTIONS = ("off", "stop", "roll back")
+PROBLEMS = 2000
+
+
+class Cell(NamedTuple):
+    """A recipe that collapses, what is set in it, and the split it is evaluated on."""
+
+    name: str
+    recipe: str
+    settings: tuple[str, ...]
+    split: str
+
+
+CELLS = (
+    Cell("ballots, length-penalty", "lab-ballots-length-penalty", ("train.steps=200",), "final"),
+    Cell("ballots, grpo-lambda", "lab-ballots-grpo-lambda", ("train.steps=200",), "final"),
+    Cell("arithmetic, grpo-lambda at 3e-3", "lab-grpo-lambda", ("train.steps=100", "train.learning_rate=3e-3"), "test"),
+)
+
+
+def rows(folder: Path, seeds: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """One row a run and kind of checkpoint: the base, the last weights, the chosen ones."""
+    for cell in CELLS:
+        base = load_recipe(cell.recipe).model.path
+        reference = evaluated(cell, base, folder / cell.recipe / "base")
+        for seed in seeds:
+            for action in ACTIONS:
+                run = trained(cell, action, seed, folder / cell.recipe / f"{action.replace(' ', '-')}-{seed}")
+                last = latest_checkpoint(run)
+                chosen = read_chosen(run)
+                kept = {"last": str(last)} | ({"chosen": str(chosen.checkpoint(run))} if chosen else {})
+                lines = read_jsonl(run / "metrics.jsonl")
+                for which, path in kept.items():
+                    found = reference if path == base else evaluated(cell, path, run / f"eval-{which}")
+                    difference = compare(reference, found)
+                    yield {
+                        "case": f"{cell.name}, seed {seed}, {action}, {which}",
+                        "cell": cell.name,
+                        "seed": seed,
+                        "action": action,
+                        "which": which,
+                        "step": chosen.step if chosen and which == "chosen" else lines[-1]["step"],
+                        "rollbacks": sum("rolled_back_to" in line for line in lines),
+                        "base_accuracy": reference.summary["metrics"]["accuracy"]["mean"],
+                        "base_thought_tokens": reference.summary["metrics"]["thought_tokens"]["mean"],
+                        "accuracy": found.summary["metrics"]["accuracy"]["mean"],
+                        "thought_tokens": found.summary["metrics"]["thought_tokens"]["mean"],
+                        "change": difference["accuracy"]["difference"],
+                        "change_low": difference["accuracy"]["low"],
+                        "change_high": difference["accuracy"]["high"],
+                        "probe_share": sum(line.get("tokens_guard", 0) for line in lines)
+                        / sum(line["tokens_prefill"] + line["tokens_decode"] for line in lines),
+                    }
+
+
+def trained(cell: Cell, action: str, seed: int, run: Path) -> Path:
+    """The run of a cell, gone on with if it was cut short."""
+    if (run / "recipe.toml").exists():
+        laconic("train", "--resume", str(run))
+    else:
+        settings = (*cell.settings, f"run.seed={seed}", f'guard.action="{action}"', "train.eval_every=0")
+        laconic("train", cell.recipe, *(part for each in settings for part in ("--set", each)), "--out", str(run))
+    return run
+
+
+def evaluated(cell: Cell, model: str, folder: Path) -> Any:
+    """One sample a problem at the temperature and the budgets of training."""
+    recipe = load_recipe(cell.recipe)
+    label = recipe.task.name
+    if not (folder / "evaluations" / label / "summary.json").exists():
+        asked = {
+            "--task": label,
+            "--split": cell.split,
+            "--problems": PROBLEMS,
+            "--samples": 1,
+            "--temperature": recipe.rollout.temperature,
+            "--top-p": recipe.rollout.top_p,
+            "--max-thought-tokens": recipe.rollout.max_thought_tokens,
+            "--max-answer-tokens": recipe.rollout.max_answer_tokens,
+        }
+        resumes = (folder / "request.json").exists()
+        options = ["--resume", str(folder)] if resumes else [model, "--out", str(folder)]
+        laconic("eval", *options, *([] if resumes else [str(each) for pair in asked.items() for each in pair]))
+    return read_evaluation(folder / "evaluations" / label)
+
+
+def laconic(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "laconic", *arguments], check=True)
+
+
+# ---------------------------------------------------------------------------------------------------- docs/guard.md
+
+
+def rendered(page: str) -> str:
+    """The page with every table as the results give it; a place whose results are not there stays as it is."""
+
+    def fill(found: re.Match[str]) -> str:
+        path = RESULTS / {"foresight": "guard.json", "outcomes": "guard-outcomes.json"}[found[1]]
+        return f"{found[1]}{found[2]}{TABLES[found[1]](json.loads(path.read_text()))}" if path.exists() else found[0]
+
+    return PLACE.sub(fill, page)
+
+
+def foresight(result: dict[str, Any]) -> str:
+    heads = ["rule", "seeds", "runs", "collapsed", "foreseen", "earlier", "missed", "healthy runs alarmed", "precision"]
+    heads += ["recall", "steps ahead, median (range)", "false alarms per 100 steps"]
+    return table(
+        heads,
+        [
+            [
+                {"score": "the score", "drop": "accuracy 5 points down"}[row["rule"]],
+                row["seeds"],
+                *(str(row[name]) for name in ("runs", "collapsed", "hits", "early", "missed", "false")),
+                *(f"{row[name]:.2f}" for name in ("precision", "recall")),
+                f"{row['lead']:g} ({row['lead_least']}–{row['lead_most']})" if row["lead"] is not None else "–",
+                f"{row['false_per_100_steps']:.2f}",
+            ]
+            for row in result["rows"]
+        ],
+    )
+
+
+def outcomes(result: dict[str, Any]) -> str:
+    heads = [
+        "run",
+        "seed",
+        "guard",
+        "weights",
+        "step",
+        "roll backs",
+        "accuracy, %",
+        "change, points",
+        "thinking tokens",
+    ]
+    return table(
+        heads,
+        [
+            [
+                row["cell"],
+                str(row["seed"]),
+                row["action"],
+                row["which"] if row["step"] else "the base",
+                str(row["step"]),
+                str(row["rollbacks"]),
+                f"{100 * row['accuracy']:.1f}",
+                f"{points(row['change'])} ({points(row['change_low'])} to {points(row['change_high'])})",
+                f"{row['thought_tokens']:.1f} of {row['base_thought_tokens']:.1f}",
+            ]
+            for row in result["rows"]
+        ],
+    )
+
+
+def points(fraction: float) -> str:
+    return f"{100 * fraction:+.1f}".replace("-", "−")
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"foresight": foresight, "outcomes": outcomes}

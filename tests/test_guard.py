@@ -1,0 +1,685 @@
+"""The guard: what it takes for harm, what it does about it, which checkpoint it keeps, and that it resumes exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import guard as bench
+from benchmarks import guard_outcomes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laconic import foresight
+from laconic.config import GuardSection, Recipe, load_recipe
+from laconic.engines.local import train
+from laconic.engines.local.build import build_engine
+from laconic.engines.local.guard import Keeper, set_aside
+from laconic.engines.local.loop import save
+from laconic.engines.local.model import resolve_path
+from laconic.errors import RecipeError, RunError
+from laconic.export import export
+from laconic.foresight import Trail, foresee
+from laconic.grading import Grader
+from laconic.guard import Candidate, Guard, Probe, choose, read_chosen
+from laconic.methods import get_method, registry
+from laconic.methods.adaptive import FIRST
+from laconic.report import write_report
+from laconic.runs import read_jsonl, write_json
+from laconic.watch import read_recipe, read_state
+
+STEADY = {"thought_tokens": 100, "entropy": 0.5, "grad_norm": 0.1, "repetition": 0.0, "groups": 16, "dropped": 0}
+HEALTHY = STEADY | {"unclosed": 0.0, "unparsed": 0.0, "truncated": 0.0}
+
+
+def line(accuracy: float, **changes: float) -> dict[str, float]:
+    return HEALTHY | {"accuracy": accuracy} | changes
+
+
+def guard(action: str = "stop", **changes: object) -> Guard:
+    return Guard(GuardSection(action=action, **changes))
+
+
+def observe_all(watched: Guard, lines: list[dict[str, float]]) -> list[str]:
+    return [watched.observe(step, each).action for step, each in enumerate(lines, 1)]
+
+
+def probe(right: int, count: int = 128, tokens: float = 100.0) -> Probe:
+    """The first `right` of `count` problems solved."""
+    return Probe({str(i): [float(i < right)] for i in range(count)}, tokens)
+
+
+# -- features, by hand
+
+
+def test_features_are_relative_to_the_first_ten_steps():
+    trail = Trail()
+    for _ in range(10):
+        trail.add(line(0.9))
+    for _ in range(10):
+        trail.add(line(0.8, thought_tokens=50, entropy=1.0, unclosed=0.2, repetition=0.1))
+    found = trail.features()
+    assert found["shorter"] == pytest.approx(math.log(2))
+    assert found["entropy"] == pytest.approx(math.log(2))
+    # ten points, in tenths, less two standard errors of a difference: one step of 19 differs, by 0.1
+    assert found["drop"] == pytest.approx(1 - 20 * math.sqrt(2) * math.sqrt(0.01 / (2 * 19 * 10)))
+    assert found["broken"] == pytest.approx(2.0)
+    assert found["repetition"] == pytest.approx(1.0)
+    assert found["shortening"] == found["falling"] == found["gradient"] == 0.0
+
+
+def test_slopes_are_per_ten_steps():
+    trail = Trail()
+    for step in range(10):
+        trail.add(line(0.9 - 0.01 * step, thought_tokens=100 * math.exp(-0.05 * step)))
+    assert trail.features()["shortening"] == pytest.approx(0.5)
+    # ten points in ten steps, less two standard errors of a slope; 160 questions know no better than their least error
+    error = math.sqrt(0.5 / (160 * 161))
+    assert trail.features()["falling"] == pytest.approx(1 - 20 * 10 * math.sqrt(12 / 99) * error)
+
+
+def test_no_feature_leaves_its_limits():
+    trail = Trail()
+    for step in range(30):
+        trail.add(line(float(step < 15), thought_tokens=1e9 if step < 15 else 0, unclosed=1, grad_norm=10.0**step))
+    assert max(map(abs, trail.features().values())) == 3.0
+    assert 0 <= trail.score() <= 1
+
+
+def test_there_is_no_score_before_ten_steps_and_one_at_each_thereafter():
+    scores = foresee([line(0.9)] * 12)
+    assert scores[:9] == [None] * 9
+    assert scores[9] == scores[11] < 0.1
+
+
+def test_the_score_rises_when_thoughts_shrink_fast_and_accuracy_falls():
+    lines = [line(0.9 - 0.005 * step, thought_tokens=100 * 0.97**step) for step in range(40)]
+    scores = foresee(lines)
+    assert scores[35] > 0.5 > scores[9]
+
+
+def test_after_a_roll_back_the_windows_begin_anew_and_the_start_of_the_run_stays():
+    lines = [line(0.9, thought_tokens=100 * 0.95**step) for step in range(20)]
+    lines[-1]["rolled_back_to"] = 10
+    scores = foresee([*lines, *[line(0.9)] * 10])
+    assert scores[20:29] == [None] * 9
+    trail = Trail()
+    for each in lines:
+        trail.add(each)
+    trail = trail.restarted()
+    for _ in range(10):
+        trail.add(line(0.9))
+    assert scores[29] == trail.score() < 0.1
+    assert trail.features()["shorter"] < 0  # 100 tokens again, the first ten steps were shorter
+
+
+def test_the_standard_error_is_that_of_neighbouring_differences():
+    trail = Trail()
+    for step in range(10):
+        trail.add(line(0.9 + 0.02 * (-1) ** step))
+    # nine differences of 0.04: variance of a step 0.0008, of a mean of ten a tenth of it
+    assert trail.deviation() == pytest.approx(math.sqrt(0.00008))
+    assert trail.deviation(40) == pytest.approx(math.sqrt(0.00002))
+
+
+def test_a_steady_run_still_does_not_claim_to_know_everything():
+    trail = Trail()
+    for _ in range(10):
+        trail.add(line(1.0))
+    assert trail.deviation() == pytest.approx(math.sqrt(0.5 / (160 * 161)))
+
+
+# -- harm
+
+
+def test_a_fall_beyond_noise_and_tolerance_is_harm():
+    def last(accuracy: float) -> str:
+        """After twenty steps at 0.9 ± 0.02: noise explains 5·√2·0.0089 = 6.3 points, and 2 are tolerated."""
+        watched = guard(threshold=1.0)
+        steps = [0.9 + 0.02 * (-1) ** step for step in range(20)] + [
+            accuracy + 0.02 * (-1) ** step for step in range(10)
+        ]
+        return observe_all(watched, [line(each) for each in steps])[-1]
+
+    assert last(0.84) == "go"
+    assert last(0.75) == "stop"
+
+
+def test_the_reason_is_one_sentence_with_numbers():
+    watched = guard(threshold=1.0)
+    observe_all(watched, [line(0.9)] * 20 + [line(0.3)] * 6)
+    assert watched.stopped == "" or "points below its best (90.0 %)" in watched.stopped
+    watched = guard(threshold=1.0)
+    observe_all(watched, [line(0.9)] * 20 + [line(0.3)] * 10)
+    assert "points below its best (90.0 %)" in watched.stopped
+    assert "\n" not in watched.stopped
+
+
+def test_a_slow_loss_is_seen_by_the_long_mean():
+    def noisy(step: int) -> float:
+        return max(0.80, 0.93 - 0.001 * step) + 0.05 * (-1) ** step
+
+    lines = [line(noisy(step)) for step in range(200)]
+    watched = guard("warn", threshold=1.0)
+    reasons = [watched.observe(step, each).reason for step, each in enumerate(lines, 1)]
+    first = next(reason for reason in reasons if reason)
+    assert first.startswith("accuracy over the last 40 steps")
+
+
+@pytest.mark.parametrize(("name", "words"), [("unclosed", "never close"), ("unparsed", "cannot be read")])
+def test_thoughts_that_do_not_close_and_answers_that_cannot_be_read_are_harm(name: str, words: str):
+    watched = guard(threshold=1.0)
+    assert set(observe_all(watched, [line(0.9)] * 10 + [line(0.9, **{name: 0.05})] * 10)) == {"go"}
+    observe_all(watched, [line(0.9, **{name: 0.6})] * 10)
+    assert words in watched.stopped
+
+
+def test_held_out_accuracy_surely_below_the_bases_is_harm():
+    # 30 of 128 lost: −23.4 points, standard error 3.76, t 3.38: at least 10.7; 10 lost: −7.8 ± 8.1
+    for lost, action in ((30, "stop"), (10, "go")):
+        watched = guard()
+        watched.observe(0, {}, probe(128))
+        assert watched.observe(1, line(0.9), probe(128 - lost)).action == action
+
+
+def test_probes_of_two_problems_are_judged_without_an_error():
+    watched = guard()
+    watched.observe(0, {}, probe(2, 2))
+    assert watched.observe(1, line(0.9), probe(0, 2)).action == "go"  # two problems cannot be sure of anything
+    assert watched.chosen().step == 0
+
+
+def test_noise_alone_gives_an_alarm_in_fewer_than_one_run_of_twenty():
+    """1,000 steps at a constant accuracy, problems of mixed difficulty, noisy batches of 4 · 4."""
+    alarmed = 0
+    for seed in range(20):
+        rng = random.Random(seed)
+        watched = guard("stop")
+        for step in range(1, 1001):
+            solved = 0
+            for _ in range(4):
+                difficulty = rng.betavariate(0.9, 0.3)
+                solved += sum(rng.random() < difficulty for _ in range(4))
+            seen = line(solved / 16, groups=4, thought_tokens=rng.gauss(100, 8), grad_norm=rng.uniform(0.1, 0.2))
+            if watched.observe(step, seen).action != "go":
+                alarmed += 1
+                break
+    assert alarmed <= 1
+
+
+def test_a_collapse_is_caught_before_it_is_complete():
+    rng = random.Random(0)
+    watched = guard("stop")
+    for step in range(1, 201):
+        share = max(0.1, 1 - max(0, step - 60) / 60)  # from step 60 on thoughts shrink, and accuracy follows
+        seen = line(0.5 + 0.4 * share + rng.gauss(0, 0.03), thought_tokens=100 * share)
+        if watched.observe(step, seen).action == "stop":
+            break
+    assert 60 < step < 110
+
+
+# -- what is done
+
+
+def test_a_warning_is_given_once_until_it_clears():
+    watched = guard("warn", threshold=1.0)
+    actions = observe_all(watched, [line(0.9)] * 20 + [line(0.3)] * 20 + [line(0.9)] * 20 + [line(0.3)] * 20)
+    assert actions.count("warn") == 2
+    assert set(actions) == {"go", "warn"}
+
+
+def test_with_the_guard_off_nothing_is_done():
+    assert set(observe_all(guard("off"), [line(0.9)] * 20 + [line(0.1)] * 20)) == {"go"}
+
+
+def test_after_so_many_roll_backs_the_next_alarm_stops():
+    watched = guard("roll back", max_rollbacks=2, threshold=1.0)
+    watched.observe(0, {}, probe(128))
+    fall = [line(0.9)] * 12 + [line(0.2)] * 10
+    actions = []
+    for _ in range(3):
+        for each in fall:
+            actions.append(watched.observe(len(actions) + 1, each).action)
+            if actions[-1] != "go":
+                break
+    assert [action for action in actions if action != "go"] == ["roll back", "roll back", "stop"]
+    assert watched.rollbacks == 2
+
+
+def test_old_evidence_gives_no_second_alarm_after_a_roll_back():
+    watched = guard("roll back", threshold=1.0)
+    watched.observe(0, {}, probe(128))
+    actions = observe_all(watched, [line(0.9)] * 20 + [line(0.2)] * 10)
+    assert actions.count("roll back") == 1
+    assert [watched.observe(31 + i, line(0.85)).action for i in range(20)] == ["go"] * 20
+
+
+def test_a_checkpoint_is_good_if_nothing_speaks_against_it_and_it_holds_the_bases_accuracy():
+    watched = guard("roll back")
+    watched.observe(0, {}, probe(120))
+    for step, right in ((10, 121), (20, 118), (30, 117), (40, 105)):  # 117 of 128 are 2.3 points fewer
+        watched.observe(step, line(0.9), probe(right))
+        assert watched.good == min(step, 20)
+
+
+# -- the choice
+
+
+BASE = Candidate(0, 0.90, 100.0)
+
+
+def candidates(*found: tuple[float, float], stretch: int = 0) -> list[Candidate]:
+    """Of (change of accuracy, thinking tokens), a probe every ten steps."""
+    return [Candidate(10 * i, 0.9 + change, tokens, change, stretch) for i, (change, tokens) in enumerate(found, 1)]
+
+
+def test_the_shortest_that_holds_accuracy_together_with_its_neighbours_is_chosen():
+    # means with the neighbours, in points: +1.0, −1.0, −2.0, −4.33, −5.5
+    probed = candidates((0.02, 90), (0.00, 80), (-0.05, 60), (-0.01, 50), (-0.07, 40), (-0.04, 30))
+    assert choose([BASE, *probed], 0.019).step == 20
+    assert choose([BASE, *probed], 0.02).step == 30
+    assert choose([BASE, *probed], 0.06).step == 60
+
+
+def test_a_lucky_probe_between_two_bad_ones_is_not_chosen():
+    assert choose([BASE, *candidates((-0.06, 60), (0.01, 40), (-0.06, 20))], 0.02) == BASE
+
+
+def test_the_base_and_what_was_rolled_back_are_no_neighbours():
+    first = candidates((-0.03, 50))
+    assert choose([BASE, *first], 0.02) == BASE
+    after = Candidate(20, 0.9, 60.0, 0.0, stretch=1)
+    assert choose([BASE, *first, after], 0.02) == after
+
+
+def test_ties_go_to_the_more_accurate_and_then_to_the_earlier():
+    assert choose([BASE, *candidates((0.0, 50), (0.01, 50), (0.01, 50))], 0.02).step == 20
+
+
+def test_a_longer_checkpoint_is_not_chosen_over_the_base():
+    assert choose([BASE, *candidates((0.05, 120))], 0.02) == BASE
+
+
+def test_checkpoints_that_may_still_be_chosen_are_needed():
+    watched = guard()
+    watched.observe(0, {}, probe(115))
+    needed = []
+    for step, right, tokens in ((10, 115, 90.0), (20, 114, 80.0), (30, 90, 70.0), (40, 115, 60.0)):
+        watched.observe(step, line(0.9), probe(right, tokens=tokens))
+        needed.append(watched.needed())
+    # step 20 falls by its neighbour at 30, step 30 by itself; 40 is good
+    assert needed == [{10, 0}, {20, 10}, {30, 10, 20}, {40, 10}]
+    assert watched.chosen().step == 10
+
+
+# -- hostile lines, state
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{}, {"accuracy": math.nan}, {"accuracy": None, "thought_tokens": math.inf}, {"accuracy": "0.5", "groups": "x"}],
+)
+def test_lines_without_numbers_say_nothing_and_break_nothing(odd: dict):
+    watched = guard()
+    assert set(observe_all(watched, [odd] * 50)) == {"go"}
+    mixed = [line(0.9), odd] * 30
+    assert all(score is None or 0 <= score <= 1 for score in foresee(mixed))
+    assert set(observe_all(guard(), mixed)) == {"go"}
+
+
+def test_a_run_of_one_step_has_nothing_to_say():
+    watched = guard()
+    assert watched.observe(1, line(0.9)) == ("go", "", None)
+    assert foresee([]) == []
+
+
+numbers = st.one_of(st.floats(0, 1), st.none(), st.just(math.nan))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.fixed_dictionaries({"accuracy": numbers, "thought_tokens": st.floats(0, 500)}), max_size=60),
+    st.integers(0, 60),
+)
+def test_a_guard_that_was_saved_and_loaded_decides_as_one_that_was_not(lines: list[dict], cut: int):
+    def steps(watched: Guard, start: int, end: int) -> list:
+        rng = random.Random(start)
+        return [
+            watched.observe(step, lines[step - 1], probe(rng.randrange(4, 9), 8) if step % 5 == 0 else None)
+            for step in range(start + 1, end + 1)
+        ]
+
+    cut = min(cut, len(lines))
+    whole, again = guard("roll back"), guard("roll back")
+    for each in (whole, again):
+        each.observe(0, {}, probe(8, 8))
+        steps(each, 0, cut)
+    resumed = guard("roll back")
+    resumed.load_state_dict(json.loads(json.dumps(again.state_dict())))
+    assert steps(whole, cut, len(lines)) == steps(resumed, cut, len(lines))
+    assert whole.state_dict() == resumed.state_dict()
+
+
+# -- methods are eased
+
+
+def test_easing_halves_what_presses_on_length_and_leaves_the_method_itself_alone():
+    penalty, fixed = get_method("length-penalty", alpha=0.2), get_method("grpo-lambda", lam=0.2, alpha=0.3)
+    assert penalty.eased(0.5).alpha == 0.1
+    assert (fixed.eased(0.5).lam, fixed.eased(0.5).alpha) == (0.1, 0.3)
+    assert (penalty.alpha, fixed.lam) == (0.2, 0.2)
+    blind = get_method("grpo")
+    assert blind.eased(0.5) is blind
+
+
+def test_an_eased_adaptive_lambda_follows_accuracy_half_as_far():
+    method = get_method("grpo-lambda", lam="adaptive")
+    for _ in range(FIRST):
+        method.observe(0.8)
+    eased = method.eased(0.5)
+    full, half = (each.observe(0.9)["lam"] for each in (method, eased))
+    assert full == pytest.approx(1 / 9)  # the mean of nine is a ninth of ten points above the floor; gain 10
+    assert half == pytest.approx(1 / 18)
+
+
+# -- in the local engine
+
+
+TINY = {
+    "train.problems_per_step": 4,
+    "train.eval_every": 0,
+    "group.spines": 4,
+    "rollout.max_thought_tokens": 64,
+    "rollout.max_answer_tokens": 4,
+    "guard.action": '"roll back"',
+    "guard.problems": 6,
+}
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    with Grader() as grader:
+        yield grader
+
+
+def tiny(**changes: object) -> Recipe:
+    torch.set_num_threads(1)
+    chosen = TINY | {key.replace("__", "."): value for key, value in changes.items()}
+    return load_recipe("lab-grpo-lambda", [f"{key}={value}" for key, value in chosen.items()])
+
+
+def weights(engine) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in engine.model.parameters()])
+
+
+def optimizer_state(engine) -> torch.Tensor:
+    """Every tensor that the optimizer keeps, end to end."""
+    states = engine.optimizer.state.values()
+    return torch.cat([state[name].detach().flatten() for state in states for name in sorted(state)])
+
+
+def without_seconds(lines: list[dict]) -> list[dict]:
+    return [{name: value for name, value in line.items() if not name.startswith("seconds")} for line in lines]
+
+
+def test_problems_set_aside_are_never_trained_on_and_the_same_for_a_seed(grader: Grader):
+    recipe = tiny()
+    engine, _ = build_engine(recipe, grader, None)
+    again, _ = build_engine(recipe, grader, None)
+    aside = [problem.id for problem in engine.aside]
+    assert len(aside) == 6
+    assert aside == [problem.id for problem in again.aside]
+    assert not set(aside) & {problem.id for problem in engine.problems.problems}
+    other, _ = build_engine(tiny(run__seed=1), grader, None)
+    assert aside != [problem.id for problem in other.aside]
+
+
+def test_a_guard_that_only_warns_sets_nothing_aside(grader: Grader):
+    engine, _ = build_engine(tiny(guard__action="warn"), grader, None)
+    plain, _ = build_engine(tiny(guard__action="off"), grader, None)
+    assert engine.aside == plain.aside == []
+    assert engine.problems.problems == plain.problems.problems
+
+
+def test_too_few_problems_to_set_some_aside_are_refused(grader: Grader):
+    recipe = tiny(guard__problems=7)
+    problems = list(build_engine(tiny(guard__action="off"), grader, None)[0].problems.problems)[:10]
+    with pytest.raises(RecipeError, match=r"guard\.problems = 7 of 10 training problems leave fewer than"):
+        set_aside(recipe, problems)
+    kept, aside = set_aside(recipe, problems + problems[:1])
+    assert (len(kept), len(aside)) == (4, 7)
+
+
+@pytest.mark.parametrize("lora", [0, 2])
+def test_rolling_back_restores_weights_and_optimizer_and_eases(grader: Grader, tmp_path: Path, lora: int):
+    recipe = tiny(model__lora=lora, train__learning_rate=1e-2)
+    engine, _ = build_engine(recipe, grader, None)
+    keeper = Keeper.of(engine, tmp_path, None)
+    assert keeper.begin()
+    engine.step(1)
+    good, moments = weights(engine), optimizer_state(engine)
+    save(engine, tmp_path, 1, keeper.guard)
+    keeper.guard.good = 1
+    engine.step(2), engine.step(3)
+    assert not torch.equal(weights(engine), good)
+    assert keeper.roll_back() == 1
+    assert torch.equal(weights(engine), good)
+    assert torch.equal(optimizer_state(engine), moments)
+    assert (engine.method.lam, recipe.method.parameters["lam"]) == (0.1, 0.2)
+    assert engine.update.train.learning_rate == pytest.approx(5e-3)
+
+
+def test_rolling_back_to_the_base_forgets_the_optimizer(grader: Grader, tmp_path: Path):
+    engine, _ = build_engine(tiny(train__learning_rate=1e-2), grader, None)
+    base = weights(engine)
+    keeper = Keeper.of(engine, tmp_path, None)
+    keeper.begin()
+    save(engine, tmp_path, 0, keeper.guard)
+    engine.step(1)
+    assert keeper.roll_back() == 0
+    assert torch.equal(weights(engine), base)
+    assert not engine.optimizer.state
+
+
+@pytest.fixture(scope="module")
+def rolled_back(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that every full window alarms: rolled back at steps 10 and 20, stopped at step 30; all checkpoints kept."""
+    run = tmp_path_factory.mktemp("guard") / "run"
+    recipe = tiny(
+        train__steps=32,
+        train__checkpoint_every=1,
+        train__learning_rate=3e-3,
+        train__eval_every=40,
+        eval__problems=4,
+        eval__samples=2,
+        method__lam="adaptive",
+        train__problems_per_step=3,
+        guard__every=4,
+        guard__threshold=1e-9,
+        guard__max_rollbacks=2,
+        guard__ease=0.7,
+    )
+    train(recipe, run)
+    return run
+
+
+def test_a_run_is_rolled_back_eased_and_in_the_end_stopped_in_good_order(rolled_back: Path):
+    lines = read_jsonl(rolled_back / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 31))
+    assert [line["step"] for line in lines if "rolled_back_to" in line] == [10, 20]
+    rates = [lines[step - 1]["learning_rate"] for step in (10, 11, 21)]
+    assert rates == pytest.approx([3e-3, 2.1e-3, 1.47e-3])
+    record = read_jsonl(rolled_back / "guard.jsonl")
+    assert [(each["step"], each["action"]) for each in record if each["action"] != "go"] == [
+        (10, "roll back"),
+        (20, "roll back"),
+        (30, "stop"),
+    ]
+    probed = [line["step"] for line in lines if "tokens_guard" in line]
+    assert probed == [4, 8, 12, 16, 20, 24, 28]
+    assert (rolled_back / "comparison.json").exists()
+    assert read_chosen(rolled_back) is not None
+    assert read_state(rolled_back, read_recipe(rolled_back)).complete
+    page = write_report(rolled_back).read_text()
+    assert "rolled back to step" in page
+    assert "Kept: " in page
+
+
+@pytest.mark.parametrize("at", [14, 30])
+def test_a_resumed_run_with_roll_backs_equals_an_uninterrupted_one_bit_for_bit(
+    rolled_back: Path, tmp_path: Path, at: int
+):
+    run = tmp_path / "run"
+    shutil.copytree(rolled_back, run)
+    for folder in (run / "checkpoints").iterdir():
+        if int(folder.name.removeprefix("step-")) > at:
+            shutil.rmtree(folder)
+    for name in ("chosen.json", "comparison.json"):
+        (run / name).unlink()
+    train(load_recipe(str(run / "recipe.toml")), run, resume=True)
+    assert without_seconds(read_jsonl(run / "metrics.jsonl")) == without_seconds(
+        read_jsonl(rolled_back / "metrics.jsonl")
+    )
+    for name in ("guard.jsonl", "chosen.json", "comparison.json"):
+        assert (run / name).read_bytes() == (rolled_back / name).read_bytes()
+    for name in ("model.safetensors", "trainer.safetensors", "trainer.json"):
+        ours, theirs = (path / "checkpoints" / "step-000030" / name for path in (run, rolled_back))
+        assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_a_finished_run_has_nothing_left_to_do(rolled_back: Path, capsys: pytest.CaptureFixture[str]):
+    before = (rolled_back / "metrics.jsonl").read_bytes()
+    kept = train(load_recipe(str(rolled_back / "recipe.toml")), rolled_back, resume=True)
+    assert kept == read_chosen(rolled_back).checkpoint(rolled_back)
+    assert "nothing is left to do" in capsys.readouterr().err
+    assert (rolled_back / "metrics.jsonl").read_bytes() == before
+
+
+def test_only_checkpoints_that_are_needed_are_kept(tmp_path: Path):
+    run = tmp_path / "run"
+    train(tiny(train__steps=7, train__checkpoint_every=3, guard__every=2), run)
+    kept = {int(path.name.removeprefix("step-")) for path in (run / "checkpoints").iterdir()}
+    assert kept == {3, 6, 7, read_chosen(run).step} - {0}
+
+
+def test_a_probe_is_the_same_whenever_it_is_taken(grader: Grader, tmp_path: Path):
+    engine, _ = build_engine(tiny(), grader, None)
+    keeper = Keeper.of(engine, tmp_path, None)
+    first, tokens = keeper.probe(1)
+    assert (first, tokens) == keeper.probe(1)
+    assert tokens > 0
+    more, _ = keeper.probe(4)
+    assert {name: outcomes[:1] for name, outcomes in more.correct.items()} == first.correct
+
+
+def test_verl_is_guarded_by_its_metrics_alone():
+    pytest.importorskip("verl")
+    from laconic.engines.verl.launch import as_rows
+    from laconic.engines.verl.translate import translate
+
+    assert not as_rows(tiny(guard__action="stop")).guard.probes
+    with pytest.raises(RecipeError, match=r"guard\.action to warn or stop"):
+        translate(tiny(), Path("run"), model="m", prompt_tokens=1, inducer_tokens=1, devices=1, cpu=True)
+
+
+# -- the chosen checkpoint is what eval and export take
+
+
+def chosen_as(run: Path, step: int, path: str) -> None:
+    write_json(run / "chosen.json", {"step": step, "path": path, "accuracy": 0.9, "thought_tokens": 50.0, "rule": "…"})
+
+
+def test_a_run_stands_for_the_checkpoint_its_guard_chose(rolled_back: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(rolled_back, run)
+    chosen_as(run, 8, "checkpoints/step-000008")
+    assert resolve_path(str(run)) == str(run / "checkpoints" / "step-000008")
+    exported = export(run)
+    assert (exported.step, exported.why) == (8, ", which the guard chose")
+    assert export(run, tmp_path / "other", 30).why == ""
+    (run / "chosen.json").unlink()
+    assert resolve_path(str(run)).endswith("step-000030")
+
+
+def test_a_run_that_did_not_help_stands_for_its_base(rolled_back: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    shutil.copytree(rolled_back, run)
+    chosen_as(run, 0, "lab/arithmetic")
+    assert resolve_path(str(run)) == resolve_path("lab/arithmetic")
+    with pytest.raises(RunError, match="the base, lab/arithmetic"):
+        export(run)
+
+
+def test_a_malformed_choice_is_one_line(tmp_path: Path):
+    write_json(tmp_path / "chosen.json", {"step": -1})
+    with pytest.raises(RunError, match=r"chosen\.json: step = -1") as caught:
+        read_chosen(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+# -- the benchmark
+
+
+def test_a_collapse_begins_where_accuracy_stays_ten_points_below_its_best():
+    assert bench.onset([0.9] * 30 + [0.7] * 20) == 35  # half of the window lies ten points below
+    assert bench.onset([0.9] * 30 + [0.7] * 6 + [0.95] * 20) is None  # a dip
+    assert bench.onset([0.9] * 30 + [0.85] * 30) is None
+    assert bench.onset([0.9] * 30 + [0.7] * 6) == 35  # to the end of the run
+
+
+def recorded(accuracy: list[float], seed: int, **columns: list[float]) -> dict:
+    steady = {name: [HEALTHY.get(name)] * len(accuracy) for name in bench.KEPT}
+    return steady | {"run": str(seed), "seed": seed, "accuracy": accuracy} | columns
+
+
+def test_alarms_are_counted_by_what_came_of_them():
+    def alarms(run: dict) -> list[bool]:
+        return [step == run["alarm"] for step in range(1, len(run["accuracy"]) + 1)]
+
+    falls, healthy = [0.9] * 50 + [0.6] * 30, [0.9] * 80  # falls at step 54
+    runs = [recorded(falls, i) | {"alarm": at} for i, at in enumerate((50, 40, 10, 70))]
+    runs += [recorded(healthy, i) | {"alarm": at} for i, at in enumerate((60, 0))]
+    found = bench.measured(runs, alarms)
+    assert [found[name] for name in ("hits", "early", "missed", "false")] == [2, 1, 1, 1]
+    assert (found["precision"], found["recall"]) == (0.5, 0.5)
+    assert (found["lead"], found["lead_least"], found["lead_most"]) == (9, 4, 14)
+    assert found["false_per_100_steps"] == 100 / 160
+
+
+def test_the_fit_finds_what_comes_before_a_collapse():
+    shrinking = [100.0] * 40 + [100 * 0.95**i for i in range(40)]
+    runs = [recorded([0.9] * 60 + [0.5] * 20, i, thought_tokens=shrinking) for i in range(3)]
+    runs += [recorded([0.9] * 80, i) for i in range(3)]
+    intercept, found = bench.fitted(runs)
+    assert intercept < 0
+    assert found["shorter"] > 0
+    assert found["shortening"] > 0
+    assert found["repetition"] == found["broken"] == 0.0
+
+
+def test_the_tables_of_the_page_are_those_of_the_results():
+    page = bench.PAGE.read_text()
+    assert guard_outcomes.rendered(page) == page
+
+
+def test_every_method_that_eases_names_a_parameter_of_its_own():
+    eased = {name: method for name, method in registry().items() if method.pressure}
+    assert {"length-penalty": "alpha", "grpo-lambda": "lam"}.items() <= {
+        name: method.pressure for name, method in eased.items()
+    }.items()
+    for name, method in eased.items():
+        was = getattr(get_method(name), method.pressure)
+        assert getattr(get_method(name).eased(0.5), method.pressure) == pytest.approx(was / 2)
+
+
+@pytest.mark.skipif(not bench.CORPUS.exists(), reason="no recorded runs")
+def test_the_coefficients_are_what_the_fit_gives_on_the_recorded_runs_of_even_seeds():
+    intercept, found = bench.fitted([run for run in bench.corpus() if bench.calibrates(run)])
+    assert intercept == pytest.approx(foresight.INTERCEPT, abs=0.02)
+    assert found == pytest.approx(foresight.COEFFICIENTS, abs=0.02)
