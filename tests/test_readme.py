@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
-from benchmarks.readme import RECORD, ROOT, STOPS, rendered
+import pytest
+from benchmarks import findings
+from benchmarks.readme import READMES, RECORD, ROOT, STOPS, rendered
 from typer.testing import CliRunner
 
 from laconic.cli import app
@@ -13,8 +16,16 @@ from laconic.cli import app
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_tables_of_results_are_what_was_recorded():
-    assert rendered(README, json.loads(RECORD.read_text()), json.loads(STOPS.read_text())) == README
+@pytest.mark.parametrize("name", READMES)
+def test_the_tables_of_results_are_what_was_recorded(name: str):
+    page = (ROOT / name).read_text(encoding="utf-8")
+    assert rendered(name, json.loads(RECORD.read_text()), json.loads(STOPS.read_text())) == page
+
+
+@pytest.mark.parametrize("page", findings.PAGES, ids=lambda page: page.name)
+def test_the_tables_of_benches_are_what_was_recorded(page: Path):
+    text = page.read_text(encoding="utf-8")
+    assert findings.rendered(text) == text
 
 
 def test_every_seed_shortens_by_at_least_35_percent_and_surely_loses_less_than_2_points():
@@ -32,7 +43,8 @@ def test_every_verb_that_the_readme_names_exists():
         assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
 
 
-def test_every_file_that_the_readme_links_to_exists():
-    links = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
+@pytest.mark.parametrize("name", READMES)
+def test_every_file_that_the_readme_links_to_exists(name: str):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / name).read_text(encoding="utf-8"))
     for link in links:
         assert link.startswith("https://arxiv.org/") or (ROOT / link).exists(), link

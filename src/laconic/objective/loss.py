@@ -23,9 +23,12 @@ def policy_loss(
     This is the papers' min(ρ·A, clip(ρ)·A), summed over a token's members (S-GRPO, arXiv 2505.07686, Eq. 2).
 
     Args:
-        new_T: log-probs with gradient [T]; old_T: those the batch was sampled at, by the trainer, without.
-        plus_T, minus_T: token weights [T], ≥ 0 and ≤ 0, that already hold the aggregation.
-        clip_low, clip_high: ε below and above 1.
+        new_T: log-probs with gradient [T].
+        old_T: those the batch was sampled at, by the trainer, without gradient [T].
+        plus_T: token weights ≥ 0 [T], which already hold the aggregation.
+        minus_T: the same ≤ 0 [T].
+        clip_low: ε below 1.
+        clip_high: ε above 1.
         importance_T: weights [T] that correct for a sampler that differs from the trainer.
     """
     ratio_T = torch.exp(new_T - old_T)

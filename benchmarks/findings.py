@@ -1,0 +1,112 @@
+"""The tables of docs/findings.md, rendered from what `laconic bench` recorded.
+
+    python -m benchmarks.findings                       render what benchmarks/results holds
+    python -m benchmarks.findings NAME=DIRECTORY …      first keep these benches there, and their figures
+
+A page takes a bench's table between `<!-- bench NAME -->` and `<!-- /bench -->`, or the seeds of one arm between
+`<!-- bench NAME, ARM -->` and the same. Curves of training are not kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.readme import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [ROOT / "docs" / "findings.md", ROOT / "docs" / "guard.md", ROOT / "README.md", ROOT / "README.zh-CN.md"]
+PLACE = re.compile(r"(<!-- bench (?P<name>[\w-]+)(?:, (?P<arm>.+?))? -->\n).*?(<!-- /bench -->)", re.DOTALL)
+LOST, SAVED = -0.02, -0.40
+"""The rule: accuracy surely not lower than this, thinking tokens changed by this or more."""
+
+CAPTION = (
+    "Changes: accuracy in points, thinking tokens in %; paired, 95 % intervals over seeds and questions. Collapsed at: "
+    "by seed, the step where accuracy in training has fallen 10 points below its best. Keeps the rule: how many seeds, "
+    "step by step, think at least 40 % less and surely lose no more than 2 points."
+)
+
+
+def keep(name: str, directory: Path) -> None:
+    """Copy a bench's record, without its curves, and its figures."""
+    record = json.loads((directory / "bench.json").read_text(encoding="utf-8"))
+    for cell in record["cells"]:
+        del cell["curve"], cell["run"]
+    text = re.sub(r"-?\d+\.\d{5,}(e-?\d+)?", lambda number: f"{float(number[0]):.5g}", json.dumps(record))
+    (RESULTS / f"bench-{name}.json").write_text(json.dumps(json.loads(text), ensure_ascii=False) + "\n")
+    for figure in ("dynamics", "pareto"):
+        shutil.copy(directory / f"{figure}.png", ROOT / "docs" / "pictures" / f"bench-{name}-{figure}.png")
+
+
+def table(record: dict[str, Any]) -> str:
+    """A row an arm: its change to the base at every evaluated step, and which seeds collapsed or kept the rule."""
+    steps = sorted({step["step"] for arm in record["arms"] for step in arm["steps"]})
+    heads = ["", "seeds", *(f"step {step}" for step in steps), "collapsed at", "keeps the rule"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for arm in record["arms"]:
+        at = {step["step"]: change(step) for step in arm["steps"]}
+        cells = [cell for cell in record["cells"] if cell["arm"] == arm["arm"] and cell["seed"] in arm["seeds"]]
+        kept = ", ".join(f"{sum(keeps(cell, step) for cell in cells)}" for step in steps)
+        fell = ", ".join(str(cell["collapsed"] or "–") for cell in cells)
+        row = [arm["arm"], str(len(cells)), *(at.get(step, "–") for step in steps), fell, kept]
+        lines.append(f"| {' | '.join(row)} |")
+    base, protocol = record["base"], record["protocol"]
+    lines.append(
+        f"\nBase: {100 * base['accuracy']['mean']:.1f} % at {base['thought_tokens']['mean']:.1f} thinking tokens, "
+        f"on {record['questions']:,} problems of `{protocol['task']}` (split `{protocol['split']}`) "
+        f"× {protocol['samples']}. {CAPTION}"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def seeds(record: dict[str, Any], arm: str) -> str:
+    """A row a seed of one arm."""
+    cells = [cell for cell in record["cells"] if cell["arm"] == arm]
+    steps = [step["step"] for step in cells[0]["steps"]]
+    lines = [f"| {arm} | {' | '.join(f'step {step}' for step in steps)} |", "|---" * (len(steps) + 1) + "|"]
+    lines += [f"| seed {cell['seed']} | {' | '.join(map(change, cell['steps']))} |" for cell in cells]
+    return "\n".join(lines) + "\n"
+
+
+def change(step: dict[str, Any]) -> str:
+    """`+1.2 (−0.4 to 2.8), −41 %`."""
+    accuracy, thought = step["change"]["accuracy"], step["change"]["thought_tokens_change"]["mean"]
+    shown = (100 * accuracy[key] for key in ("difference", "low", "high"))
+    return "{:+.1f} ({:+.1f} to {:+.1f}), {:+.0f} %".format(*shown, 100 * thought).replace("-", "−")
+
+
+def keeps(cell: dict[str, Any], at: int) -> bool:
+    """Whether a seed keeps the rule at a step."""
+    found = [step["change"] for step in cell["steps"] if step["step"] == at]
+    return any(c["accuracy"]["low"] >= LOST and c["thought_tokens_change"]["mean"] <= SAVED for c in found)
+
+
+def rendered(page: str) -> str:
+    """A page with the tables of the benches that it names replaced."""
+    return PLACE.sub(lambda place: f"{place[1]}{shown(**place.groupdict())}{place[4]}", page)
+
+
+def shown(name: str, arm: str | None) -> str:
+    record = load(name)
+    return seeds(record, arm) if arm else table(record)
+
+
+def load(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"bench-{name}.json").read_text(encoding="utf-8"))
+
+
+def main(benches: list[str]) -> None:
+    for each in benches:
+        name, _, directory = each.partition("=")
+        keep(name, Path(directory))
+    for page in PAGES:
+        if page.exists():
+            page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
