@@ -116,6 +116,12 @@ def spoil_record(run: Path) -> None:
     (run / "evaluations/t/records.jsonl").write_text(lines)
 
 
+def spoil_type(run: Path) -> None:
+    write(run / "evaluations/t", two(RIGHT, RIGHT))
+    records = run / "evaluations/t/records.jsonl"
+    records.write_text(re.sub('"thought_tokens": [0-9]+', '"thought_tokens": {}', records.read_text()))
+
+
 def spoil_line(run: Path) -> None:
     write(run / "evaluations/t", two(RIGHT, RIGHT))
     (run / "evaluations/t/records.jsonl").write_text("3\n")
@@ -147,7 +153,8 @@ def other_json(run: Path) -> None:
         (lambda run: None, r"a finished evaluation is missing in .*continue it: laconic eval --resume .*/run$"),
         (only_before, "after training is missing in .*laconic train --resume"),
         (spoil_record, "records.jsonl:1 lacks sample"),
-        (spoil_line, "records.jsonl:1 lacks"),
+        (spoil_type, "records.jsonl:1 has a bad thought_tokens"),
+        (spoil_line, "records.jsonl:1 is not valid JSON"),
         (hide_variant, "does not say how it was stopped"),
         (same_twice, "holds two evaluations of t"),
         (other_json, "summary.json is not of an evaluation"),

@@ -205,7 +205,6 @@ def test_the_front_matter_is_valid_and_names_a_base_only_where_the_hub_has_it(ru
         ("Qwen/Qwen3-8B", True),
         ("lab/arithmetic", False),
         ("lab/ballots", False),
-        ("lab/maze", False),
         ("./a/b", False),
         ("/srv/model", False),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -254,6 +255,14 @@ def test_an_empty_folder_may_become_a_run(tmp_path: Path):
     assert create_run(tmp_path) == tmp_path
 
 
+@pytest.mark.parametrize("remnant", [".lock", ".recipe.toml.0123abcd", ".request.json.89abcdef"])
+def test_what_a_process_left_that_was_killed_as_it_began_does_not_take_a_directory(tmp_path: Path, remnant: str):
+    (tmp_path / remnant).write_text("half")
+    assert names(start_run(tmp_path, "")) == sorted([remnant, "manifest.json", "recipe.toml"])
+    with locked(tmp_path):
+        assert names(tmp_path) == [".lock", "manifest.json", "recipe.toml"]
+
+
 def test_a_run_directory_with_something_in_it_is_refused(tmp_path: Path):
     (tmp_path / "something").touch()
     for make in (free_run, create_run):
@@ -320,3 +329,44 @@ def test_a_run_directory_is_held_by_one_process_and_given_back(tmp_path):
         pass
     with locked(tmp_path):
         pass
+
+
+HOLDS = """
+import subprocess, sys
+from pathlib import Path
+from laconic.runs import locked
+with locked(Path(sys.argv[1])) as lock:
+    child = subprocess.Popen(["sleep", "60"], pass_fds=[lock] * (sys.argv[2] == "passed on"), stdout=subprocess.DEVNULL)
+    print(child.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", ["kept", "passed on"])
+def test_a_killed_process_holds_its_run_only_through_a_child_that_it_passed_the_lock_on_to(tmp_path: Path, how: str):
+    command = [sys.executable, "-c", HOLDS, str(tmp_path), how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        child = int(process.stdout.readline())
+        with pytest.raises(RunError, match=rf"fuser {tmp_path}/\.lock"), locked(tmp_path):
+            pass
+        process.kill()
+    try:
+        if how == "passed on":
+            with pytest.raises(RunError, match="another process works in"), locked(tmp_path):
+                pass
+        else:
+            with locked(tmp_path):
+                pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("read", [read_json, read_jsonl])
+def test_what_cannot_be_read_is_named(tmp_path: Path, read):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "deep.json").write_text("[" * 100_000 + "\n")
+    (tmp_path / "other.jsonl").write_text("1\n")
+    for name in ["folder.json", "deep.json", *["other.jsonl"] * (read is read_jsonl)]:
+        with pytest.raises(RunError) as error:
+            read(tmp_path / name)
+        assert name in refusal(error)

@@ -29,7 +29,7 @@ class Section(BaseModel):
 class ModelSection(Section):
     path: str = Field(
         "lab/arithmetic",
-        description="Checkpoint folder, hub id, or a shipped base: `lab/arithmetic`, `lab/ballots`, `lab/maze`.",
+        description="Checkpoint folder, hub id, or a shipped base: `lab/arithmetic`, `lab/ballots`.",
     )
     revision: str | None = Field(None, description="Hub revision; unused for a local folder.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU, else float32.")
@@ -231,7 +231,7 @@ def read_recipe(name_or_path: str) -> dict[str, Any]:
         raise RecipeError(f"no recipe {name_or_path!r}; {hint}")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # malformed, thousands of digits, or brackets nested without end
         raise RecipeError(f"{name_or_path} is not valid TOML: {error}; mend that line") from None
 
 
@@ -243,7 +243,7 @@ def apply_override(table: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override!r} is not of the form section.key=value, for example train.steps=50")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = raw  # a bare word is a string: --set method.name=grpo
     for section in sections[:-1]:
         table = table.setdefault(section, {})

@@ -21,17 +21,18 @@ BROKEN = ("unclosed", "unparsed", "truncated")
 COLUMNS = ("accuracy", "thought_tokens", "entropy", "grad_norm", "repetition", *BROKEN)
 """The metrics that are read; a step that lacks one, or whose value is not finite, says nothing of it."""
 
-INTERCEPT = -2.98
+INTERCEPT = -2.28
 COEFFICIENTS = {
-    "shorter": 5.45,
-    "shortening": 5.25,
-    "drop": 0.0,
-    "falling": 0.53,
-    "entropy": 2.91,
-    "entropy_rising": 1.52,
-    "broken": 2.86,
+    "shorter": 4.97,
+    "shortening": 4.25,
+    "gained": -2.24,
+    "drop": 3.07,
+    "falling": 0.0,
+    "entropy": 2.18,
+    "entropy_rising": 1.39,
+    "broken": 0.0,
     "repetition": 0.0,
-    "gradient": -0.57,
+    "gradient": -0.92,
 }
 
 Line = Mapping[str, Any]
@@ -112,13 +113,15 @@ class Trail:
 
     def features(self) -> dict[str, float]:
         """By name, each within ±`LIMIT`; 0 where a metric is missing. Shares count in tenths, lengths as logarithms; of
-        accuracy only what exceeds two standard errors, so that the score of small batches does not follow their noise.
+        a loss of accuracy only what exceeds two standard errors, so that the score of small batches does not follow
+        their noise.
         """
         error = self.deviation()
         tokens, entropy, gradient = (self.log_ratio(name) for name in ("thought_tokens", "entropy", "grad_norm"))
         found = {
             "shorter": -tokens,
             "shortening": -self.slope("thought_tokens", log=True),
+            "gained": 10 * self.rise("accuracy"),
             "drop": 10 * _beyond(self.best - (self.mean("accuracy") or 0.0), math.sqrt(2) * error),
             "falling": 10 * _beyond(-self.slope("accuracy"), WINDOW * math.sqrt(12 / (WINDOW**2 - 1)) * error),
             "entropy": entropy,

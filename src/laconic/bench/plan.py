@@ -167,7 +167,7 @@ def read_plan(name_or_path: str) -> Plan:
         raise RecipeError(f"no plan {name_or_path!r}; {hint}")
     try:
         return make_plan(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(f"{name_or_path} is not valid TOML: {error}; mend that line") from None
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError
-
 from laconic.errors import ModelError
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -64,7 +62,7 @@ class Chat:
             text = self.tokenizer.apply_chat_template(
                 [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
             )
-        except TemplateError as error:
+        except Exception as error:  # a template is a program, which may fail in any way
             raise ModelError(
                 f"the chat template of {self.tokenizer.name_or_path} cannot be rendered ({error}); "
                 "mend its chat_template.jinja"

@@ -9,7 +9,7 @@ from typing import Any
 
 from laconic.errors import DataError
 from laconic.groups import Problem
-from laconic.lab import arithmetic, ballots, maze
+from laconic.lab import arithmetic, ballots
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,5 @@ LAB = {
         poll.name: LabTask(poll.name, partial(ballots.problems, poll=poll), dict.fromkeys(ballots.SPLITS, 4000))
         for poll in ballots.POLLS
     },
-    "maze": LabTask("maze", maze.problems, dict.fromkeys(maze.SPLITS, 4000)),
 }
 """`final` is for the last figures of a study alone, after every choice was made on the others."""

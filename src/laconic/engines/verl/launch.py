@@ -147,7 +147,7 @@ def own_settings(overrides: Sequence[str]) -> Settings:
             )
         try:
             found[name] = tomllib.loads(f"value = {raw}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             found[name] = raw
     return found
 
