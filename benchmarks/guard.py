@@ -33,12 +33,7 @@ KEPT = (*COLUMNS, "groups", "dropped")
 FALL = 0.1  # below the best window: a collapse
 NAIVE = 0.05  # below the best window: an alarm of the rule to compare with
 RIDGE = 30.0  # steps of a run within a horizon of each other are nearly one observation
-EITHER_WAY = (
-    "gained",
-    "entropy",
-    "entropy_rising",
-    "gradient",
-)  # may raise the score or lower it; the others only raise it
+EITHER_WAY = ("gained", "entropy", "entropy_rising", "gradient")  # the other features may only raise the score
 
 Run = dict[str, Any]
 """A run of the corpus: `run`, `task`, `method`, `learning_rate`, `seed`, and a list by step for each of `KEPT`."""

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md and docs/scale.md, rendered from benchmarks/results.
+"""The tables of docs/performance.md, docs/scale.md and docs/reliability.md, rendered from benchmarks/results.
 
 python -m benchmarks.performance
 """
@@ -18,11 +18,12 @@ from laconic.shapes import shape_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 SCALE = PAGE.with_name("scale.md")
+RELIABILITY = PAGE.with_name("reliability.md")
 PLACE = re.compile(r"(?<=<!-- table: )(\w+)( -->\n).*?(?=<!-- /table -->)", re.DOTALL)
 
 
 def main() -> None:
-    for page in (PAGE, SCALE):
+    for page in (PAGE, SCALE, RELIABILITY):
         page.write_text(rendered(page.read_text()))
 
 
@@ -189,6 +190,31 @@ def grading() -> str:
     return table(heads, rows) + source(found)
 
 
+def kills() -> str:
+    found = result("kills")
+    heads = ["killed", "kills", "inside a write", "runs", "as undisturbed", "damaged checkpoints"]
+    heads += ["steps done again, at most", "files left behind"]
+    keys = ["kills", "kills_inside_a_write", "runs", "equal_to_undisturbed", "damaged_checkpoints"]
+    keys += ["most_steps_done_again", "files_left_behind"]
+    return table(heads, [[row["case"], *(f"{row[key]:,}" for key in keys)] for row in found["rows"]]) + source(found)
+
+
+def faults() -> str:
+    found = result("faults")
+    heads = ["fault", "times", "met before the end", "one line, right code", "what was saved is intact"]
+    keys = ["times", "met", "one_line_and_code", "saved_before_intact", "exact"]
+    rows = [[row["case"], *(str(row[key]) for key in keys)] for row in found["rows"]]
+    return table([*heads, "ends as undisturbed"], rows) + source(found)
+
+
+def fuzz() -> str:
+    found = result("fuzz")
+    heads = ["spoiled", "cases", "commands", "ended well", "refused in one line", "defects", "hangs", "slowest, s"]
+    keys = ["cases", "commands", "ended_well", "refused_in_one_line", "defects", "hangs"]
+    rows = [[row["case"], *(f"{row[key]:,}" for key in keys), f"{row['slowest_seconds']:.0f}"] for row in found["rows"]]
+    return table(heads, rows) + source(found)
+
+
 def against(found: dict[str, Any], sides: dict[str, str]) -> str:
     """A step of one side above the other's."""
     row = found["rows"][0]
@@ -226,6 +252,7 @@ def percent(share: float) -> str:
 
 
 MADE = (spine, dense_mask, memory, ceiling, growth, decode, step, trl_step, grading, estimates, balance)
+MADE += (kills, faults, fuzz)
 TABLES = {made.__name__: made for made in MADE}
 
 
