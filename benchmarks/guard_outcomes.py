@@ -39,7 +39,6 @@ class Cell(NamedTuple):
 
 CELLS = (
     Cell("ballots, length-penalty", "lab-ballots-length-penalty", ("train.steps=100",), "final"),
-    Cell("ballots, grpo-lambda", "lab-ballots-grpo-lambda", ("train.steps=150",), "final"),
     Cell("arithmetic, grpo-lambda at 3e-3", "lab-grpo-lambda", ("train.steps=60", "train.learning_rate=3e-3"), "test"),
 )
 
