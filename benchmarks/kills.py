@@ -55,7 +55,7 @@ class Verb(StrEnum):
 
 def main(verb: Verb, times: int = 50, as_json: Json = False, record: Record = False) -> None:
     cases = trainings if verb is Verb.TRAIN else evaluations
-    publish("kills", cases(times), as_json=as_json, record=record)
+    publish(f"kills-{verb}", cases(times), as_json=as_json, record=record)
 
 
 def evaluations(times: int) -> Iterator[dict[str, Any]]:
@@ -114,9 +114,7 @@ def disturbed(
             try:
                 process.wait(draw.uniform(0, whole) if kills < times else None)
                 assert process.returncode == 0, (folder / "log").read_text()
-                whole = min(
-                    whole, time.monotonic() - started
-                )  # a machine less busy: or most would end before their kill
+                whole = min(whole, time.monotonic() - started)  # the machine may be less busy now
                 continue
             except subprocess.TimeoutExpired:
                 if aimed and kills % 2:

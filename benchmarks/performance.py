@@ -191,12 +191,14 @@ def grading() -> str:
 
 
 def kills() -> str:
-    found = result("kills")
+    records = [result("kills-train"), result("kills-eval")]
     heads = ["killed", "kills", "inside a write", "runs", "as undisturbed", "damaged checkpoints"]
     heads += ["steps done again, at most", "files left behind"]
     keys = ["kills", "kills_inside_a_write", "runs", "equal_to_undisturbed", "damaged_checkpoints"]
     keys += ["most_steps_done_again", "files_left_behind"]
-    return table(heads, [[row["case"], *(f"{row[key]:,}" for key in keys)] for row in found["rows"]]) + source(found)
+    rows = [row for record in records for row in record["rows"]]
+    cells = [[row["case"], *(f"{row[key]:,}" if key in row else "–" for key in keys)] for row in rows]
+    return table(heads, cells) + "\n".join(map(source, records))
 
 
 def faults() -> str:

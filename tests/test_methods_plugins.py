@@ -57,7 +57,7 @@ def test_the_example_of_the_page_is_listed_scored_and_trained(install: Install) 
     install("brevity", source, **tomllib.loads(project)["project"]["entry-points"]["laconic.methods"])
 
     assert list_methods() == [*(method.name for method in OURS), "brevity"]
-    assert "brevity" in CliRunner().invoke(app, ["methods"]).stdout
+    assert "brevity" in CliRunner().invoke(app, ["methods", "--json"]).stdout
     # mean length 200: 1.5 for the one below it
     near(get_method("brevity", bonus=0.5).score(batch([[R, R, W]], [[100, 400, 100]])).reward[0], [1.5, 1, 0])
 

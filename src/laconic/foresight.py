@@ -21,18 +21,18 @@ BROKEN = ("unclosed", "unparsed", "truncated")
 COLUMNS = ("accuracy", "thought_tokens", "entropy", "grad_norm", "repetition", *BROKEN)
 """The metrics that are read; a step that lacks one, or whose value is not finite, says nothing of it."""
 
-INTERCEPT = -2.28
+INTERCEPT = -1.73
 COEFFICIENTS = {
-    "shorter": 4.97,
-    "shortening": 4.25,
-    "gained": -2.24,
-    "drop": 3.07,
+    "shorter": 6.77,
+    "shortening": 3.78,
+    "gained": -3.4,
+    "drop": 38.45,
     "falling": 0.0,
-    "entropy": 2.18,
-    "entropy_rising": 1.39,
-    "broken": 0.0,
+    "entropy": 2.42,
+    "entropy_rising": 1.42,
+    "broken": 3.71,
     "repetition": 0.0,
-    "gradient": -0.92,
+    "gradient": -1.26,
 }
 
 Line = Mapping[str, Any]
@@ -113,16 +113,16 @@ class Trail:
 
     def features(self) -> dict[str, float]:
         """By name, each within ±`LIMIT`; 0 where a metric is missing. Shares count in tenths, lengths as logarithms; of
-        a loss of accuracy only what exceeds two standard errors, so that the score of small batches does not follow
-        their noise.
+        a loss of accuracy only what exceeds two standard errors, five where it is the best of many windows that is
+        compared with, so that the score of small batches does not follow their noise.
         """
         error = self.deviation()
         tokens, entropy, gradient = (self.log_ratio(name) for name in ("thought_tokens", "entropy", "grad_norm"))
         found = {
             "shorter": -tokens,
             "shortening": -self.slope("thought_tokens", log=True),
-            "gained": 10 * self.rise("accuracy"),
-            "drop": 10 * _beyond(self.best - (self.mean("accuracy") or 0.0), math.sqrt(2) * error),
+            "gained": 10 * max(0.0, self.rise("accuracy")),
+            "drop": 10 * _beyond(self.best - (self.mean("accuracy") or 0.0), 2.5 * math.sqrt(2) * error),
             "falling": 10 * _beyond(-self.slope("accuracy"), WINDOW * math.sqrt(12 / (WINDOW**2 - 1)) * error),
             "entropy": entropy,
             "entropy_rising": self.slope("entropy", log=True),
