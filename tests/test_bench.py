@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from laconic.bench import record
@@ -245,6 +245,7 @@ def test_both_sources_add_in_squares_with_satterthwaites_degrees_of_freedom():
     assert (mean, high - mean, mean - low) == pytest.approx((2.0, 2.352048, 2.352048), abs=1e-5)
 
 
+@example([0.0, 8e-156], 0.0, 0.0625)
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=6), st.floats(0, 1), st.floats(0, 1))
 def test_more_than_one_seed_never_narrows_an_interval(means: list[float], below: float, above: float):
     mean = sum(means) / len(means)

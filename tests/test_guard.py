@@ -67,8 +67,8 @@ def test_features_are_relative_to_the_first_ten_steps():
     found = trail.features()
     assert found["shorter"] == pytest.approx(math.log(2))
     assert found["entropy"] == pytest.approx(math.log(2))
-    # ten points, in tenths, less two standard errors of a difference: one step of 19 differs, by 0.1
-    assert found["drop"] == pytest.approx(1 - 20 * math.sqrt(2) * math.sqrt(0.01 / (2 * 19 * 10)))
+    # ten points, in tenths, less five standard errors of a difference: one step of 19 differs, by 0.1
+    assert found["drop"] == pytest.approx(1 - 50 * math.sqrt(2) * math.sqrt(0.01 / (2 * 19 * 10)))
     assert found["broken"] == pytest.approx(2.0)
     assert found["repetition"] == pytest.approx(1.0)
     assert found["shortening"] == found["falling"] == found["gradient"] == 0.0

@@ -149,7 +149,7 @@ def over_seeds(questions: Interval, means: Sequence[float], level: float = 0.95)
 
     def half(side: float) -> float:
         variance = (side / normal) ** 2 + between
-        freedom = (len(means) - 1) * (variance / between) ** 2
+        freedom = (len(means) - 1) / max(between / variance, 1e-9) ** 2  # no float holds the square of less
         return float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
 
     mean, low, high = questions
