@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.readme import ROOT
+from laconic.bench.tables import signed
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [ROOT / "docs" / "findings.md", ROOT / "docs" / "guard.md", ROOT / "README.md", ROOT / "README.zh-CN.md"]
@@ -74,9 +75,8 @@ def seeds(record: dict[str, Any], arm: str) -> str:
 
 def change(step: dict[str, Any]) -> str:
     """`+1.2 (−0.4 to 2.8), −41 %`."""
-    accuracy, thought = step["change"]["accuracy"], step["change"]["thought_tokens_change"]["mean"]
-    shown = (100 * accuracy[key] for key in ("difference", "low", "high"))
-    return "{:+.1f} ({:+.1f} to {:+.1f}), {:+.0f} %".format(*shown, 100 * thought).replace("-", "−")
+    thought = f"{100 * step['change']['thought_tokens_change']['mean']:+.0f} %".replace("-", "−")
+    return f"{signed(step['change']['accuracy'], 'difference')}, {thought}"
 
 
 def keeps(cell: dict[str, Any], at: int) -> bool:

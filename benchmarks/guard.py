@@ -23,6 +23,7 @@ from scipy.optimize import minimize
 
 from benchmarks import guard_outcomes
 from benchmarks.record import RESULTS, Json, publish, round_to
+from laconic.bench.result import collapse as onset
 from laconic.config import GuardSection
 from laconic.foresight import COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
 from laconic.runs import read_jsonl, write_jsonl
@@ -30,7 +31,6 @@ from laconic.runs import read_jsonl, write_jsonl
 PAGE = Path(__file__).parent.parent / "docs" / "guard.md"
 CORPUS = RESULTS / "guard-runs.jsonl"
 KEPT = (*COLUMNS, "groups", "dropped")
-FALL = 0.1  # below the best window: a collapse
 NAIVE = 0.05  # below the best window: an alarm of the rule to compare with
 RIDGE = 30.0  # steps of a run within a horizon of each other are nearly one observation
 EITHER_WAY = ("gained", "entropy", "entropy_rising", "gradient")  # the other features may only raise the score
@@ -102,15 +102,6 @@ def drops(accuracy: Sequence[float]) -> list[float]:
     """How far the mean of `WINDOW` steps lies below the best such mean so far; from step `WINDOW` on."""
     means = np.convolve(accuracy, np.full(WINDOW, 1 / WINDOW), "valid")
     return list(np.maximum.accumulate(means) - means)
-
-
-def onset(accuracy: Sequence[float]) -> int | None:
-    """The step from which accuracy stays `FALL` below its best for a window, or to the end of the run."""
-    below = drops(accuracy)
-    for i in range(len(below)):
-        if all(drop >= FALL - 1e-9 for drop in below[i : i + WINDOW]):
-            return i + WINDOW
-    return None
 
 
 # ---------------------------------------------------------------------------------------------------- fitting

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.performance import table
 from benchmarks.record import RESULTS
+from laconic.bench.tables import signed
 from laconic.config import load_recipe
 from laconic.engines.local.checkpoint import latest_checkpoint
 from laconic.evaluation.compare import compare
@@ -168,16 +169,12 @@ def outcomes(result: dict[str, Any]) -> str:
                 str(row["step"]),
                 str(row["rollbacks"]),
                 f"{100 * row['accuracy']:.1f}",
-                f"{points(row['change'])} ({points(row['change_low'])} to {points(row['change_high'])})",
+                signed({"mean": row["change"], "low": row["change_low"], "high": row["change_high"]}),
                 f"{row['thought_tokens']:.1f} of {row['base_thought_tokens']:.1f}",
             ]
             for row in result["rows"]
         ],
     )
-
-
-def points(fraction: float) -> str:
-    return f"{100 * fraction:+.1f}".replace("-", "−")
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"foresight": foresight, "outcomes": outcomes}

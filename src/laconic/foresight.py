@@ -122,8 +122,8 @@ class Trail:
             "shorter": -tokens,
             "shortening": -self.slope("thought_tokens", log=True),
             "gained": 10 * max(0.0, self.rise("accuracy")),
-            "drop": 10 * _beyond(self.best - (self.mean("accuracy") or 0.0), 2.5 * math.sqrt(2) * error),
-            "falling": 10 * _beyond(-self.slope("accuracy"), WINDOW * math.sqrt(12 / (WINDOW**2 - 1)) * error),
+            "drop": 10 * _beyond(self.best - (self.mean("accuracy") or 0.0), 5 * math.sqrt(2) * error),
+            "falling": 10 * _beyond(-self.slope("accuracy"), 2 * WINDOW * math.sqrt(12 / (WINDOW**2 - 1)) * error),
             "entropy": entropy,
             "entropy_rising": self.slope("entropy", log=True),
             "broken": 10 * max(self.rise(name) for name in BROKEN),
@@ -171,8 +171,8 @@ def _finite(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _beyond(loss: float, error: float) -> float:
-    return max(0.0, loss - 2 * error)
+def _beyond(loss: float, noise: float) -> float:
+    return max(0.0, loss - noise)
 
 
 def _above_zero(value: float) -> float:
