@@ -17,11 +17,14 @@ R, W = True, False  # right, wrong
 claim = settings(deadline=None, max_examples=60)
 
 
+TENSORS = ("valid", "thought_length", "truncated", "target")
+
+
 def batch(correct: list[list[bool]], length: list[list[int]] | None = None, **fields: Any) -> GroupBatch:
     """A batch from lists; without lengths every member is 100 tokens long."""
     correct_P_G = torch.tensor(correct)
     length_P_G = torch.full(correct_P_G.shape, 100) if length is None else torch.tensor(length)
-    tensors = {name: torch.tensor(fields.pop(name)) for name in ("valid", "truncated", "target") if name in fields}
+    tensors = {name: torch.tensor(fields.pop(name)) for name in TENSORS if name in fields}
     return GroupBatch(correct=correct_P_G, length=length_P_G, **tensors, **fields)
 
 

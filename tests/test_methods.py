@@ -385,7 +385,7 @@ def test_an_invalid_right_member_does_not_get_its_group_selected() -> None:
 
 def test_an_adaptive_lambda_starts_at_the_papers_and_waits_until_it_knows_where_accuracy_began() -> None:
     method = get_method("grpo-lambda", lam="adaptive")
-    assert [method.observe(0.8)["lam"] for _ in range(8)] == [0.2] * 8
+    assert [method.observe(0.8, 60)["lam"] for _ in range(8)] == [0.2] * 8
     groups = batch([[R, R]] * 10, [[1, 2]] * 10)
     assert int(method.selected(groups).sum()) == 2
 
@@ -393,26 +393,86 @@ def test_an_adaptive_lambda_starts_at_the_papers_and_waits_until_it_knows_where_
 def test_an_adaptive_lambda_is_ten_times_what_accuracy_has_gained() -> None:
     method = get_method("grpo-lambda", lam="adaptive")
     for _ in range(8):
-        method.observe(0.8)
+        method.observe(0.8, 60)
     # the mean of nine is 0.8 + 0.1/9, of ten 0.82; from then on the newest counts a tenth: 0.9·0.82 + 0.1·0.8 = 0.818
-    assert method.observe(0.9)["lam"] == pytest.approx(1 / 9)
-    assert method.observe(0.9)["lam"] == pytest.approx(0.2)
-    assert method.observe(0.8)["lam"] == pytest.approx(0.18)
+    assert method.observe(0.9, 60)["lam"] == pytest.approx(1 / 9)
+    assert method.observe(0.9, 60)["lam"] == pytest.approx(0.2)
+    assert method.observe(0.8, 60)["lam"] == pytest.approx(0.18)
     assert int(method.selected(batch([[R, R]] * 10, [[1, 2]] * 10)).sum()) == 2  # ⌈1.8⌉
-    assert method.observe(0.5)["lam"] == 0.0  # 0.9·0.818 + 0.1·0.5 = 0.7862
+    assert method.observe(0.5, 60)["lam"] == 0.0  # 0.9·0.818 + 0.1·0.5 = 0.7862
     assert not method.selected(batch([[R, R]] * 10, [[1, 2]] * 10)).any()
     for _ in range(60):
-        last = method.observe(1.0)["lam"]
+        last = method.observe(1.0, 60)["lam"]
     assert last == 1.0
 
 
 def test_an_adaptive_lambda_goes_on_from_its_state() -> None:
     first, second = (get_method("grpo-lambda", lam="adaptive") for _ in range(2))
     for accuracy in (0.5, 0.6, 0.7, 0.8) * 4:
-        first.observe(accuracy)
+        first.observe(accuracy, 60)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    assert [first.observe(a) for a in (0.1, 0.9)] == [second.observe(a) for a in (0.1, 0.9)]
-    assert get_method("grpo-lambda").observe(0.5) == get_method("grpo-lambda").state_dict() == {}
+    assert [first.observe(a, 60) for a in (0.1, 0.9)] == [second.observe(a, 60) for a in (0.1, 0.9)]
+    assert get_method("grpo-lambda").observe(0.5, 60) == get_method("grpo-lambda").state_dict() == {}
+
+
+# Exits as baselines
+
+
+def test_each_exit_is_compared_with_the_one_before_it() -> None:
+    # the base thinks 10 tokens, so 10 tokens cost 0.1: rewards -0.02, 0.94, 0.9, their mean 0.606667
+    groups = batch([[W, R, R]], [[4, 8, 12]], spines=1, thought_length=[[2, 6, 10]])
+    scores = get_method("exit-baseline", price=0.1).score(groups)
+    near(scores.reward, [[-0.02, 0.94, 0.9]])
+    near(scores.advantage, [[-0.626667, 0.96, -0.04]])
+
+
+def test_a_kept_token_is_trained_by_what_thinking_on_from_the_last_exit_earned() -> None:
+    method = get_method("exit-baseline", price=0.3)
+    groups = batch([[R, W, W, R], [W, R, R, W]], [[1, 5, 9, 14], [2, 3, 4, 6]], spines=1)
+    scores = method.score(groups)
+    kept_P_M = scores.advantage.flip(-1).cumsum(-1).flip(-1)  # a token after exit i belongs to members i + 1, …, whole
+    for m in range(1, 4):
+        assert kept_P_M[:, m].tolist() == pytest.approx(
+            (scores.reward[:, 3] - scores.reward[:, m - 1]).tolist(), abs=1e-6
+        )
+
+
+def test_an_exit_that_does_not_exist_is_no_baseline_and_spines_do_not_mix() -> None:
+    valid = [[True, False, True, True, True, True]]
+    groups = batch([[R, W, R, W, W, R]], [[1, 0, 2, 1, 2, 3]], valid=valid, spines=2)
+    scores = get_method("exit-baseline", price=0).score(groups)
+    near(scores.advantage, [[0.4, 0, 0, -0.6, 0, 1]])  # three right of five
+
+
+def test_the_price_is_of_a_thought_as_long_as_the_first_steps() -> None:
+    method = get_method("exit-baseline", price=0.2)
+    groups = batch([[R, R]], [[25, 50]], spines=1)
+    near(method.score(groups).reward, [[0.9, 0.8]])  # nothing seen yet: the batch's own mean, 50
+    for length in (90, 110) * 4:
+        method.observe(0.5, length)
+    near(method.score(groups).reward, [[0.95, 0.9]])
+    method.observe(0.5, 1)
+    near(method.score(groups).reward, [[0.95, 0.9]])
+
+
+def test_an_adaptive_price_follows_accuracy_between_nothing_and_three_tenths() -> None:
+    method = get_method("exit-baseline", price="adaptive")
+    assert [method.observe(0.8, 60)["price"] for _ in range(8)] == pytest.approx([0.2] * 8)
+    # from then on the newest counts a fifth: 0.8 − 0.2·0.05 = 0.79, a point below the start
+    assert method.observe(0.75, 60)["price"] == pytest.approx(0.1)
+    assert method.observe(0.5, 60)["price"] == 0
+    assert [method.observe(1, 60)["price"] for _ in range(9)][-1] == pytest.approx(0.3)
+
+
+def test_an_adaptive_price_goes_on_from_its_state_and_eases() -> None:
+    first, second = (get_method("exit-baseline", price="adaptive") for _ in range(2))
+    for accuracy in (0.5, 0.6, 0.7, 0.8) * 4:
+        first.observe(accuracy, 40)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert first.observe(0.6, 40) == second.observe(0.6, 40)
+    eased = first.eased(0.5)
+    assert eased.observe(0.6, 40)["price"] == pytest.approx(second.observe(0.6, 40)["price"] / 2)
+    assert first.state_dict()["seen"] == 17  # the copy has a memory of its own
 
 
 # All methods: degenerate and hostile batches

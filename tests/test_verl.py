@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from laconic.cli import app
 from laconic.config import load_recipe, make_recipe
 from laconic.engines.verl import launch
-from laconic.engines.verl.estimators import estimate, score, share
+from laconic.engines.verl.estimators import estimate, observe, recall, score, share
 from laconic.engines.verl.main import reason
 from laconic.engines.verl.members import Member, gather
 from laconic.engines.verl.tokens import sampled, weigh_alone, within
@@ -37,7 +37,7 @@ from laconic.groups import Spine
 from laconic.methods import get_method, list_methods
 from laconic.objective import Objective, policy_loss, to_batch
 from laconic.objective.weights import weigh
-from laconic.runs import read_json, read_jsonl
+from laconic.runs import read_json, read_jsonl, write_jsonl
 from making import CLOSE, INDUCER, random_group
 
 needs_verl = pytest.mark.skipif(not find_spec("verl"), reason="verl is not installed: pip install 'laconic[verl]'")
@@ -206,7 +206,7 @@ def test_an_estimator_gives_the_local_methods_advantages_whatever_the_order_of_r
     rng.shuffle(rows)
     mask = torch.ones(len(rows), 3)
 
-    scored = score(rows, recipe)
+    scored = score(rows, recipe, method)
     found, _ = estimate(name, token_level_rewards=mask, response_mask=mask, scored=scored)
 
     batch = to_batch(groups, spines, exits, END)
@@ -217,6 +217,24 @@ def test_an_estimator_gives_the_local_methods_advantages_whatever_the_order_of_r
     wanted = [0.0 if row is None else float(advantage[row.order, row.column]) for row in rows]
     assert found[:, 0].tolist() == wanted
     assert scored.trained == int(batch.valid[kept].sum())
+
+
+@pytest.mark.parametrize("name", ["exit-baseline", "grpo-lambda"])
+def test_a_resumed_run_recalls_what_its_method_had_learned_by_that_step(name: str, tmp_path: Path) -> None:
+    whole, resumed = (
+        get_method(name, **{"exit-baseline": {"price": "adaptive"}, "grpo-lambda": {"lam": "adaptive"}}[name])
+        for _ in "12"
+    )
+    lines: list[dict[str, float]] = [
+        {"step": step, "accuracy": 0.5 + step / 40, "thought_tokens": 90 - step} for step in range(1, 13)
+    ]
+    lines[3] = {"step": 4, "failed": 16}  # every session failed: nothing to tell
+    write_jsonl(tmp_path / "metrics.jsonl", lines)
+    for line in lines[:10]:
+        observe(whole, line)
+    recall(resumed, tmp_path, 10)
+    assert resumed.state_dict() == whole.state_dict()
+    assert whole.state_dict()["seen"] == 9
 
 
 def test_a_failed_member_is_missing_and_the_rest_are_scored_without_it():
@@ -272,7 +290,7 @@ def test_verls_loss_has_our_gradient_on_and_beyond_both_clips(aggregate, refill)
     recipe = load_recipe("lab-s-grpo", [*overrides, "train.problems_per_step=4"])
     mode = translate(recipe, Path("r"), model="m", prompt_tokens=1, inducer_tokens=1, devices=1, cpu=True)
     rows = [*members_of(groups, exits), None]
-    scored = score(rows, recipe)
+    scored = score(rows, recipe, get_method("s-grpo"))
     objective = Objective(aggregate, "sampled", CLOSE, exits, recipe.objective.constant_length)
     weighed = [w for of_group in weigh(groups, torch.ones(4, exits + 1), objective) for w in of_group]
     masks = [[True] * w.kept + w.own_trained for w in weighed] + [[False]]

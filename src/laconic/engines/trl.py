@@ -219,6 +219,8 @@ def advantages(recipe: Recipe, config: Any, chat: Chat, grader: Grader) -> Rewar
     """
     check_config(recipe, config)
     method = get_method(recipe.method.name, **recipe.method.parameters)
+    if method.learns:
+        raise LaconicError(f"{method.name} learns from step to step, which TRL does not keep; use another engine")
     spines, exits, size = recipe.group.spines, recipe.group.exits, _members(recipe)
 
     def advantage(prompts: list[Any], completion_ids: list[list[int]], **columns: Any) -> list[float]:

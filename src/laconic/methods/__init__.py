@@ -19,6 +19,7 @@ from laconic.methods.base import Method
 from laconic.methods.concise_r import ConciseR
 from laconic.methods.dapo import DAPO
 from laconic.methods.dler import DLER
+from laconic.methods.exit_baseline import ExitBaseline
 from laconic.methods.grpo import GRPO, DrGRPO
 from laconic.methods.grpo_lambda import GRPOLambda
 from laconic.methods.grpo_lead import GRPOLead
@@ -35,7 +36,7 @@ __all__ = ["GroupBatch", "Method", "Scores", "get_method", "list_methods", "regi
 
 OURS: tuple[type[Method], ...] = (
     *(GRPO, DrGRPO, DAPO),  # blind to length
-    *(SGRPO, ShortestOne, AllOne),  # serial
+    *(SGRPO, ShortestOne, AllOne, ExitBaseline),  # serial
     *(LengthPenalty, GRPOLambda, KimiLength, ShorterBetter, GRPOLead, JET, ConciseR, ALP, ALPRelative),  # relative
     *(L1Exact, L1Max, Laser, ThinkPrune, DLER),  # a target or a cap in tokens
 )

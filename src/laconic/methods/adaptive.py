@@ -1,40 +1,45 @@
-"""A λ that follows accuracy: the more of it there is above where training began, the more groups are penalised.
+"""What a pressure for short thoughts may follow: how much accuracy has gained since training began.
 
-GRPO-λ's authors name an adaptive λ as future work. Ours is proportional control. What GRPO gains is room for the length
-penalty, and where accuracy is back at its start nothing is penalised until it recovers. Raising λ in small steps and
-cutting it fast (additive increase, multiplicative decrease) was tried first: it shortens more and swings, with dips of
-ten points on `ballots` (docs/findings.md).
+GRPO-λ's authors name an adaptive λ as future work. Ours is proportional control. What training gains is room for the
+pressure, and where accuracy is back at its start there is little or none until it recovers. Raising λ in small steps
+and cutting it fast (additive increase, multiplicative decrease) was tried first: it shortens more and swings, with dips
+of ten points on `ballots` (docs/findings.md).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-START = 0.2  # the paper's λ, until it is known where accuracy began
+START = 0.2  # a pressure until it is known where accuracy began; of λ the paper's
 FIRST = 8  # observations that say so
-GAIN = 10.0  # a tenth above the start penalises every group
-MEMORY = 0.1  # share of the newest observation in the running mean
 
 
 @dataclass
-class Controller:
-    """λ and what it has seen. One `observe` a step.
+class Gained:
+    """How far accuracy is above where training began. One `observe` a step.
 
     Args:
         floor: mean accuracy of the first `FIRST` steps: what training may not cost.
         mean: running mean of accuracy.
     """
 
-    lam: float = START
     seen: int = 0
     floor: float = 0.0
     mean: float = 0.0
 
-    def observe(self, accuracy: float, gain: float = GAIN) -> None:
-        """The accuracy of a step's full rollouts, all that were sampled, in 0…1."""
+    @property
+    def known(self) -> bool:
+        """Whether enough was seen to say."""
+        return self.seen > FIRST
+
+    @property
+    def points(self) -> float:
+        """The gain, in −1…1; 0 until it is known."""
+        return self.mean - self.floor
+
+    def observe(self, accuracy: float, memory: float) -> None:
+        """The accuracy of a step's full rollouts, all that were sampled, in 0…1; `memory` is its share in the mean."""
         self.seen += 1
-        self.mean += (accuracy - self.mean) * max(MEMORY, 1 / self.seen)
-        if self.seen <= FIRST:
+        self.mean += (accuracy - self.mean) * max(memory, 1 / self.seen)
+        if not self.known:
             self.floor = self.mean
-        else:
-            self.lam = min(1.0, max(0.0, gain * (self.mean - self.floor)))

@@ -68,8 +68,14 @@ class Method(BaseModel):
         """float64 [P, G]; values of invalid members are ignored."""
         raise NotImplementedError
 
-    def observe(self, accuracy: float) -> dict[str, float]:
-        """Told the accuracy of a step's full rollouts after it was scored; what metrics should say of it."""
+    @property
+    def learns(self) -> bool:
+        """Whether `observe` changes what it does: such a method needs an engine that calls it."""
+        return False
+
+    def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
+        """Told the accuracy and mean thinking tokens of a step's full rollouts after it was scored; what metrics should
+        say of it."""
         return {}
 
     def state_dict(self) -> dict[str, float]:

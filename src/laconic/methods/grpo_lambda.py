@@ -11,9 +11,12 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from laconic.groups import GroupBatch
-from laconic.methods.adaptive import GAIN, Controller
+from laconic.methods.adaptive import START, Gained
 from laconic.methods.base import masked_mean
 from laconic.methods.length_penalty import LengthPenalty
+
+GAIN = 10.0  # a tenth above the start penalises every group
+MEMORY = 0.1
 
 
 class GRPOLambda(LengthPenalty):
@@ -32,34 +35,40 @@ class GRPOLambda(LengthPenalty):
     lam: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = Field(
         0.2, description="Fraction λ of the batch's groups that get the length penalty; adaptive: it follows accuracy."
     )
-    _controller: Controller = PrivateAttr(default_factory=Controller)
+    _gained: Gained = PrivateAttr(default_factory=Gained)
     _gain: float = PrivateAttr(default=GAIN)
+
+    @property
+    def learns(self) -> bool:
+        return self.lam == "adaptive"
 
     @property
     def fraction(self) -> float:
         """λ as it is now."""
-        return self._controller.lam if self.lam == "adaptive" else self.lam
+        if self.lam != "adaptive":
+            return self.lam
+        return min(1.0, max(0.0, self._gain * self._gained.points)) if self._gained.known else START
 
-    def observe(self, accuracy: float) -> dict[str, float]:
+    def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
         if self.lam != "adaptive":
             return {}
-        self._controller.observe(accuracy, self._gain)
-        return {"lam": self._controller.lam}
+        self._gained.observe(accuracy, MEMORY)
+        return {"lam": self.fraction}
 
     def eased(self, factor: float) -> Self:
         """A fixed λ is scaled, an adaptive one follows accuracy with a scaled gain."""
         if self.lam != "adaptive":
             return super().eased(factor)
         method = self.model_copy()
-        method._controller, method._gain = replace(self._controller), factor * self._gain
+        method._gained, method._gain = replace(self._gained), factor * self._gain
         return method
 
     def state_dict(self) -> dict[str, float]:
-        return asdict(self._controller) if self.lam == "adaptive" else {}
+        return asdict(self._gained) if self.lam == "adaptive" else {}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         if self.lam == "adaptive":
-            self._controller = Controller(**state)  # type: ignore[arg-type]
+            self._gained = Gained(**state)  # type: ignore[arg-type]
 
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
         return torch.where(self.selected(batch)[:, None], super().reward(batch, spines), batch.correct.double())

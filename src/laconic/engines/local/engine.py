@@ -102,7 +102,7 @@ class Engine:
             metrics["reward"] = float(scores.reward[batch.valid].mean())
             metrics["advantage"] = float(scores.advantage[batch.valid].abs().mean())
             metrics |= self.update(groups, scores.advantage, step)
-        metrics |= self.method.observe(metrics["accuracy"])
+        metrics |= self.method.observe(metrics["accuracy"], metrics["thought_tokens"])
         finished = time.perf_counter()
         return metrics | {
             "tokens_prefill": self.sampler.count.prefill,

@@ -6,9 +6,10 @@ the place of a member in its group, so the trainer of this package passes the me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from laconic.config import Recipe
 from laconic.engines.verl.members import Member, Members, gather
 from laconic.errors import RecipeError
 from laconic.groups import GroupBatch, Scores
-from laconic.methods import get_method, list_methods
+from laconic.methods import Method, list_methods
+from laconic.runs import read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +41,10 @@ class Scored:
         return int(self.members.batch.valid[self.kept].sum())
 
 
-def score(rows: Sequence[Member | None], recipe: Recipe) -> Scored:
+def score(rows: Sequence[Member | None], recipe: Recipe, method: Method) -> Scored:
     """Score a whole step's rows, in any order, by the recipe's method."""
     group = recipe.group
     members = gather(rows, group.spines, group.exits)
-    method = get_method(recipe.method.name, **recipe.method.parameters)
     batch = members.batch
     kept = torch.ones(len(batch.correct), dtype=torch.bool) if not recipe.train.refill_cap else method.has_signal(batch)
     reward, advantage = torch.zeros(batch.correct.shape), torch.zeros(batch.correct.shape)
@@ -51,6 +52,18 @@ def score(rows: Sequence[Member | None], recipe: Recipe) -> Scored:
         scores = method.score(_groups(batch, kept))
         reward[kept], advantage[kept] = scores.reward, scores.advantage
     return Scored(members, kept, Scores(reward, advantage))
+
+
+def observe(method: Method, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Tell the method of a step, unless every session of it failed; what metrics should say of it."""
+    return method.observe(metrics["accuracy"], metrics["thought_tokens"]) if "accuracy" in metrics else {}
+
+
+def recall(method: Method, run: Path, step: int) -> None:
+    """What the method had learned by `step` of a run: what it was told stands in the metrics."""
+    for line in read_jsonl(run / "metrics.jsonl"):
+        if line["step"] <= step:
+            observe(method, line)
 
 
 def _groups(batch: GroupBatch, kept_P: Tensor) -> GroupBatch:

@@ -30,12 +30,13 @@ from laconic.engines.local.checkpoint import seal, step_folder
 from laconic.engines.local.metrics import shown
 from laconic.engines.verl.agents import end_ids, problem_of
 from laconic.engines.verl.data import STOP
-from laconic.engines.verl.estimators import Scored, score, share
+from laconic.engines.verl.estimators import Scored, observe, recall, score, share
 from laconic.engines.verl.members import Member
 from laconic.engines.verl.metrics import member_metrics, update_metrics
 from laconic.engines.verl.tokens import sampled
 from laconic.engines.verl.translate import check
 from laconic.groups import Branch, Group, Spine, Verdict
+from laconic.methods import get_method
 from laconic.objective import importance
 from laconic.rollout import Chat
 from laconic.runs import append_jsonl, whole_directory
@@ -53,6 +54,7 @@ class LaconicTrainer(PPOTrainerSync):  # type: ignore[misc]
     def __init__(self, config: Any) -> None:
         self.recipe: Recipe = make_recipe(tomllib.loads(config.laconic.recipe))
         check(config, self.recipe)
+        self.method = get_method(self.recipe.method.name, **self.recipe.method.parameters)
         self.run = Path(config.laconic.run)
         with open_dict(config):
             config.trainer.v1.trainer_mode = "sync"  # which verl asks for by name in many places
@@ -74,7 +76,7 @@ class LaconicTrainer(PPOTrainerSync):  # type: ignore[misc]
         nested_mask = data["response_mask"]
         data = data.to_padded_tensor()
         mask_B_T = data["response_mask"].bool()
-        scored = score(rows, self.recipe)
+        scored = score(rows, self.recipe, self.method)
         advantage_B_T, _ = get_adv_estimator_fn(self.config.algorithm.adv_estimator)(
             token_level_rewards=data["rm_scores"],
             response_mask=mask_B_T,
@@ -104,6 +106,7 @@ class LaconicTrainer(PPOTrainerSync):  # type: ignore[misc]
             "tokens_train": (1 + self.recipe.train.updates_per_batch)
             * sum(tag["seq_len"] for tag, row in zip(batch.tags, rows, strict=True) if row),
         }
+        self.said |= observe(self.method, self.said)
         self.shown = self._shown(batch, scored)
         return batch
 
@@ -144,6 +147,7 @@ class LaconicTrainer(PPOTrainerSync):  # type: ignore[misc]
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
         if self.global_steps:
+            recall(self.method, self.run, self.global_steps)
             self._publish()  # unless it was before the process died
 
     def _publish(self) -> None:
