@@ -3,8 +3,9 @@
     python -m benchmarks.findings                       render what benchmarks/results holds
     python -m benchmarks.findings NAME=DIRECTORY …      first keep these benches there, and their figures
 
-A page takes a bench's table between `<!-- bench NAME -->` and `<!-- /bench -->`, or the seeds of one arm between
-`<!-- bench NAME, ARM -->` and the same. Curves of training are not kept.
+A page takes a bench's table between `<!-- bench NAME -->` and `<!-- /bench -->`, the seeds of one arm after
+`<!-- bench NAME, ARM -->`, or what equal budgets buy after `<!-- bench NAME at equal cost -->`. Curves of training are
+not kept.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.readme import ROOT
-from laconic.bench.tables import signed
+from laconic.bench.result import SPENT
+from laconic.bench.tables import short, signed
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [ROOT / "docs" / "findings.md", ROOT / "docs" / "guard.md", ROOT / "README.md", ROOT / "README.zh-CN.md"]
-PLACE = re.compile(r"(<!-- bench (?P<name>[\w-]+)(?:, (?P<arm>.+?))? -->\n).*?(<!-- /bench -->)", re.DOTALL)
+PLACE = re.compile(
+    r"(<!-- bench (?P<name>[\w-]+)(?:, (?P<arm>.+?))?(?P<cost> at equal cost)? -->\n).*?(<!-- /bench -->)", re.DOTALL
+)
 LOST, SAVED = -0.02, -0.40
 """The rule: accuracy surely not lower than this, thinking tokens changed by this or more."""
 
@@ -87,12 +91,23 @@ def keeps(cell: dict[str, Any], at: int) -> bool:
 
 def rendered(page: str) -> str:
     """A page with the tables of the benches that it names replaced."""
-    return PLACE.sub(lambda place: f"{place[1]}{shown(**place.groupdict())}{place[4]}", page)
+    return PLACE.sub(lambda place: f"{place[1]}{shown(**place.groupdict())}{place[5]}", page)
 
 
-def shown(name: str, arm: str | None) -> str:
+def costs(record: dict[str, Any]) -> str:
+    """A row an arm: its change to the base with what every kind of budget buys."""
+    kinds = [f"{short(record['budgets'][kind]['budget'])} {name}" for kind, name in SPENT.items()]
+    lines = [f"|  | {' | '.join(f'within {kind}' for kind in kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    for arm in record["arms"]:
+        at = {step["step"]: change(step) for step in arm["steps"]}
+        found = [record["budgets"][kind]["steps"][arm["arm"]] for kind in SPENT]
+        lines.append(f"| {arm['arm']} | {' | '.join(f'step {step}: {at[step]}' for step in found)} |")
+    return "\n".join(lines) + "\n"
+
+
+def shown(name: str, arm: str | None, cost: str | None) -> str:
     record = load(name)
-    return seeds(record, arm) if arm else table(record)
+    return seeds(record, arm) if arm else costs(record) if cost else table(record)
 
 
 def load(name: str) -> dict[str, Any]:

@@ -205,6 +205,7 @@ def test_the_front_matter_is_valid_and_names_a_base_only_where_the_hub_has_it(ru
         ("Qwen/Qwen3-8B", True),
         ("lab/arithmetic", False),
         ("lab/ballots", False),
+        ("lab/sums", False),
         ("./a/b", False),
         ("/srv/model", False),
     ],

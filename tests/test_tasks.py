@@ -53,7 +53,7 @@ def refusal_of(path, line, **options):
 
 def test_the_known_tasks_are_listed():
     benchmarks = ["gsm8k", "math500", "amc23", "aime24", "aime25", "gpqa", "deepmath"]
-    assert list_tasks() == ["arithmetic", "ballots", "ballots-4", *benchmarks, "jsonl"]
+    assert list_tasks() == ["arithmetic", "ballots", "ballots-4", "ballots-easy", "sums", *benchmarks, "jsonl"]
 
 
 def test_an_unknown_task_is_answered_with_the_nearest_and_all_known():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,7 +34,7 @@ Set = Annotated[list[str] | None, typer.Option("--set", help="Override a recipe 
 Model = Annotated[
     str | None,
     typer.Argument(
-        help="Checkpoint folder, run directory, hub id, lab/arithmetic or lab/ballots; a server's name for it."
+        help="Checkpoint folder, run directory, hub id, lab/arithmetic, lab/ballots or lab/sums; its name on a server."
     ),
 ]
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="Task to sample problems from; may be repeated.")]
@@ -524,7 +525,12 @@ def lab_build(
     out: Annotated[
         Path | None, typer.Argument(help="Folder for the trained base; default runs/lab-<task>.", show_default=False)
     ] = None,
-    task: Annotated[str, typer.Option("--task", help="arithmetic, ballots or ballots-4.")] = "arithmetic",
+    task: Annotated[
+        str, typer.Option("--task", help="arithmetic, ballots, ballots-4, ballots-easy or sums.")
+    ] = "arithmetic",
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Default: the task's; fewer make a weaker base.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Train a base model of the lab from nothing, in about three minutes on one core."""
@@ -534,10 +540,11 @@ def lab_build(
     from laconic.lab.training import course
     from laconic.progress import progress
 
-    out, steps = out or Path("runs") / f"lab-{task}", course(task).recipe.steps
+    out, recipe = out or Path("runs") / f"lab-{task}", course(task).recipe
+    recipe = replace(recipe, steps=steps or recipe.steps)
     torch.set_num_threads(1)  # a model this small gains nothing from more
-    with progress("build the base", steps) as advance:
-        build(out, seed, progress=lambda step, loss: advance(1, f"loss {loss:.3f}"), task=task)
+    with progress("build the base", recipe.steps) as advance:
+        build(out, seed, recipe, progress=lambda step, loss: advance(1, f"loss {loss:.3f}"), task=task)
     say.print(f"Built: {out}", markup=False, highlight=False)
     say.print(f"Next: laconic diagnose {out} --task {task} --max-thought-tokens 256", markup=False, highlight=False)
 
@@ -728,10 +735,10 @@ def show_bench(result: dict[str, Any]) -> None:
 
 
 def show_arms(result: dict[str, Any], out: Path) -> None:
-    from laconic.bench.tables import CAPTION, HEADS, blocks, notes
+    from laconic.bench.tables import CAPTION, blocks, notes
 
     for block in blocks(result):
-        table = Table(*HEADS, title=block.title, title_justify="left", show_edge=False)
+        table = Table(*block.heads, title=block.title, title_justify="left", show_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
         for row in block.rows:

@@ -29,7 +29,7 @@ class Section(BaseModel):
 class ModelSection(Section):
     path: str = Field(
         "lab/arithmetic",
-        description="Checkpoint folder, hub id, or a shipped base: `lab/arithmetic`, `lab/ballots`.",
+        description="Checkpoint folder, hub id, or a shipped base: `lab/arithmetic`, `lab/ballots`, `lab/sums`.",
     )
     revision: str | None = Field(None, description="Hub revision; unused for a local folder.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU, else float32.")

@@ -5,7 +5,7 @@ base       metrics of the untrained model
 cells      by arm and seed: `failed` (why, or null), `collapsed` (step or null), `steps` (each evaluation with its
            metrics, change to the base, and what was spent up to it), `curve` (in-batch accuracy and thinking tokens)
 arms       over the seeds that finished: `steps` with means and intervals over seeds and questions
-budgets    by kind of spending: `budget`, and each arm's last evaluated step within it (null: none)
+budgets    by kind of spending: `budget`, and each arm's last evaluated step within it
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 from laconic.bench.cell import finished, label
 from laconic.bench.plan import Bench, Cell
 from laconic.evaluation.compare import compare, on_front
-from laconic.evaluation.protocol import LENGTHS, OUTCOMES, Evaluation, Figure, read_evaluation, summarise
+from laconic.evaluation.protocol import LENGTHS, OUTCOMES, Evaluation, Figure, summarise
+from laconic.evaluation.sides import read_checked
 from laconic.evaluation.statistics import Interval, over_seeds
 from laconic.runs import manifest, read_jsonl, write_json
 
@@ -81,7 +82,7 @@ def has_base(bench: Bench, out: Path) -> bool:
 
 def light(folder: Path) -> Evaluation:
     """An evaluation without its texts."""
-    evaluation = read_evaluation(folder)
+    evaluation = read_checked(folder)
     texts = {"prompt", "gold", "thought", "answer"}
     return replace(
         evaluation,
@@ -195,7 +196,7 @@ def widened(pooled: Figure, single: Sequence[Figure], centre: str = "mean") -> F
 
 
 def budgets(arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """For every kind of spending the least that any arm spent in all, and where each arm stood then."""
+    """For every kind of spending the least budget that brings every arm to an evaluation, and where each arm stands."""
     return {
         kind: within({arm["arm"]: {each["step"]: each[kind] for each in arm["steps"]} for arm in arms})
         for kind in SPENT
@@ -204,18 +205,15 @@ def budgets(arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def within(spent: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
-    """`budget`, the smallest total, and by arm the last evaluated step that spent no more, None where none did.
+    """`budget`, the dearest first evaluation, and by arm the last evaluated step that spent no more.
 
     Args:
         spent: by arm what it had spent at each evaluated step.
     """
-    budget = min(max(each.values()) for each in spent.values())
+    budget = max(min(each.values()) for each in spent.values())
     return {
         "budget": budget,
-        "steps": {
-            arm: max((step for step, cost in each.items() if cost <= budget), default=None)
-            for arm, each in spent.items()
-        },
+        "steps": {arm: max(step for step, cost in each.items() if cost <= budget) for arm, each in spent.items()},
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from laconic.bench.result import SPENT
 
 HEADS = ("", "seeds", "step", "Acc", "Tok", "CR", "accuracy, points", "thinking tokens, %")
+SPENDING = (*HEADS, "spent")
 CAPTION = (
     "Acc in %, Tok generated tokens of a sample, CR their part of the base's in %; changes to the base, paired, with "
     "95 % intervals over seeds and questions; * on the Pareto front of accuracy and thinking tokens."
@@ -17,26 +18,26 @@ CAPTION = (
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One table: a row an arm, cells under HEADS."""
+    """One table: a row an arm, cells under the heads."""
 
     title: str
+    heads: tuple[str, ...]
     rows: list[list[str]]
 
 
 def blocks(result: Mapping[str, Any]) -> list[Block]:
-    """The final step, then equal budgets of every kind. Nothing while the base or all arms are unfinished."""
+    """The final step, then one budget of every kind. Nothing while the base or all arms are unfinished."""
     if not result["arms"]:
         return []
     ends = [row(arm, arm["steps"][-1], mark=arm["pareto"]) for arm in result["arms"]]
-    found = [Block("After the last step", [base_row(result), *ends])]
+    found = [Block("After the last step", HEADS, [base_row(result), *ends])]
     for kind, name in SPENT.items():
         budget = result["budgets"][kind]
         rows = []
         for arm in result["arms"]:
-            at = budget["steps"][arm["arm"]]
-            step = next((each for each in arm["steps"] if each["step"] == at), None)
-            rows.append(row(arm, step) if step else [arm["arm"], str(len(arm["seeds"])), *["–"] * (len(HEADS) - 2)])
-        found.append(Block(f"At equal {name}: {short(budget['budget'])}", rows))
+            (step,) = (each for each in arm["steps"] if each["step"] == budget["steps"][arm["arm"]])
+            rows.append([*row(arm, step), short(step[kind])])
+        found.append(Block(f"Within {short(budget['budget'])} {name}", SPENDING, rows))
     return found
 
 
@@ -106,7 +107,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{protocol['max_thought_tokens']} thinking and {protocol['max_answer_tokens']} answer tokens.\n"
     ]
     for block in blocks(result):
-        lines = [HEADS, ["---", *["---:"] * (len(HEADS) - 1)], *block.rows]
+        lines = [block.heads, ["---", *["---:"] * (len(block.heads) - 1)], *block.rows]
         parts.append(f"## {block.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
     parts.append(CAPTION.replace("*", "\\*") + "\n")
     parts += [f"- {line}" for line in notes(result)]

@@ -17,7 +17,7 @@ __all__ = ["base_path", "build", "problems"]
 
 
 def base_path(task: str = "arithmetic") -> Path:
-    """The folder of a base model that ships with laconic, `arithmetic` or `ballots`: weights, tokenizer, `lab.json`."""
+    """The folder of a base model that ships, `arithmetic`, `ballots` or `sums`: weights, tokenizer, `lab.json`."""
     return Path(__file__).parent / "base" / task
 
 

@@ -10,7 +10,7 @@ mend a slip or break what was right.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from laconic.lab.arithmetic import NAMES, OPERATORS, Chain, chains
@@ -48,15 +48,31 @@ class Trace:
         return self.conclusions[-1]
 
 
-def write(chain: Chain, rng: random.Random, habits: Habits = Habits()) -> Trace:
-    """A thought about `chain` with the given habits, drawn from `rng`."""
+def checked(derive: Callable[[float], tuple[str, str]], rng: random.Random, habits: Habits) -> Trace:
+    """A first pass and its rechecks; `derive(slip)` writes one pass and says what it concludes."""
     lines, conclusions = [], []
     rechecks = rng.choices(range(len(habits.rechecks)), habits.rechecks)[0]
     for index in range(rechecks + 1):
-        line, conclusion = _pass(chain, rng, habits.recheck_slip if index else habits.slip)
+        line, conclusion = derive(habits.recheck_slip if index else habits.slip)
         lines.append(f"{rng.choice(OPENERS)} {line}" if index else line)
         conclusions.append(conclusion)
     return Trace("\n".join(lines), tuple(conclusions))
+
+
+def teach(prompt: str, gold: str, trace: Trace) -> Lesson:
+    """A trace to learn from. Cut, its answer is the last conclusion there was time for."""
+
+    def answer_at(words: Sequence[str]) -> str:
+        concluded = words.count(".")
+        # before the first conclusion the right one is the best to aim at
+        return trace.conclusions[concluded - 1] if concluded else gold
+
+    return Lesson(prompt, trace.thought, trace.answer, answer_at)
+
+
+def write(chain: Chain, rng: random.Random, habits: Habits = Habits()) -> Trace:
+    """A thought about `chain` with the given habits, drawn from `rng`."""
+    return checked(lambda slip: _pass(chain, rng, slip), rng, habits)
 
 
 def lessons(rng: random.Random, habits: Habits) -> Iterator[Lesson]:
@@ -65,15 +81,8 @@ def lessons(rng: random.Random, habits: Habits) -> Iterator[Lesson]:
 
 
 def lesson(chain: Chain, rng: random.Random, habits: Habits = Habits()) -> Lesson:
-    """A trace to learn from. Cut, its answer is the last conclusion there was time for."""
-    trace = write(chain, rng, habits)
-
-    def answer_at(words: Sequence[str]) -> str:
-        concluded = words.count(".")
-        # before the first conclusion the right one is the best to aim at
-        return trace.conclusions[concluded - 1] if concluded else chain.gold
-
-    return Lesson(chain.prompt, trace.thought, trace.answer, answer_at)
+    """What to learn from a trace about `chain`."""
+    return teach(chain.prompt, chain.gold, write(chain, rng, habits))
 
 
 def _pass(chain: Chain, rng: random.Random, slip: float) -> tuple[str, str]:

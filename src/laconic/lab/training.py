@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from laconic.errors import DataError
-from laconic.lab import ballots, traces
+from laconic.lab import ballots, sums, traces
 from laconic.lab.lesson import Lesson
 from laconic.lab.tokenizer import INDUCER, MAX_LENGTH, build_tokenizer
 from laconic.runs import create_run, read_json, write_json
@@ -67,6 +67,7 @@ _BALLOTS = BaseRecipe(steps=1800, cut=0.15, habits=ballots.Habits())
 COURSES = {
     "arithmetic": Course(traces.VOCABULARY, traces.lessons, BaseRecipe()),
     **{poll.name: Course(ballots.VOCABULARY, partial(ballots.lessons, poll), _BALLOTS) for poll in ballots.POLLS},
+    "sums": Course(sums.VOCABULARY, sums.lessons, BaseRecipe()),
 }
 
 

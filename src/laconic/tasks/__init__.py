@@ -55,7 +55,8 @@ def load_task(
 
     Args:
         path: a local file or folder; without it the task's hub data set is loaded (the lab's need neither).
-        split: `train` or `test`, as far as the task has it, `ballots` also `final`; for `jsonl` only a part of the ids.
+        split: `train` or `test`, as far as the task has it, `ballots` and `sums` also `final`; for
+            `jsonl` only a part of the ids.
         limit: at most so many problems (at least 1), a random subset that `seed` decides, still in order.
         fields: for `jsonl`, our field names → the file's: `{"prompt": "query"}`.
         revision: of the hub's data set; unused for a local one.

@@ -9,7 +9,7 @@ from typing import Any
 
 from laconic.errors import DataError
 from laconic.groups import Problem
-from laconic.lab import arithmetic, ballots
+from laconic.lab import arithmetic, ballots, sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,5 +40,6 @@ LAB = {
         poll.name: LabTask(poll.name, partial(ballots.problems, poll=poll), dict.fromkeys(ballots.SPLITS, 4000))
         for poll in ballots.POLLS
     },
+    "sums": LabTask("sums", sums.problems, dict.fromkeys(sums.SPLITS, 4000)),
 }
 """`final` is for the last figures of a study alone, after every choice was made on the others."""

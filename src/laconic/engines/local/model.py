@@ -18,7 +18,7 @@ from laconic.guard import read_chosen
 from laconic.rollout.chat import Chat
 
 SHIPPED = "lab/arithmetic"
-BASES = {SHIPPED: "arithmetic", "lab/ballots": "ballots"}
+BASES = {SHIPPED: "arithmetic", "lab/ballots": "ballots", "lab/sums": "sums"}
 """The bases that ship, each with its task in the lab."""
 
 
