@@ -222,7 +222,8 @@ def test_the_tokenizer_of_the_base_that_ships_is_the_one_that_is_built(tmp_path,
 
 
 def test_a_base_of_an_unknown_task_is_refused_before_anything_is_made(tmp_path):
-    with pytest.raises(DataError, match="no task 'ballot'; use one of: arithmetic, ballots, ballots-4, ballots-easy, sums"):
+    tasks = "arithmetic, ballots, ballots-4, ballots-easy, sums"
+    with pytest.raises(DataError, match=f"no task 'ballot'; use one of: {tasks}"):
         build(tmp_path / "base", task="ballot")
     assert not (tmp_path / "base").exists()
 

@@ -464,6 +464,23 @@ def test_an_adaptive_price_follows_accuracy_between_nothing_and_three_tenths() -
     assert [method.observe(1, 60)["price"] for _ in range(9)][-1] == pytest.approx(0.3)
 
 
+def test_an_adaptive_price_asks_for_no_less_than_its_target_and_pays_below_it() -> None:
+    method = get_method("exit-baseline", price="adaptive", target=0.5)
+    for _ in range(8):
+        method.observe(0.8, 100)
+    # the mean length moves by a fifth of the way: 0.8·100 + 0.2·25 = 85, 70 % above the target of 50
+    assert method.observe(0.8, 25)["price"] == pytest.approx(0.2)
+    lengths = [85.0]
+    while len(lengths) < 9:
+        lengths.append(0.8 * lengths[-1] + 0.2 * 25)
+        wanted = lengths[-1] / 50 - 1
+        assert method.observe(0.8, 25)["price"] == pytest.approx(min(0.2, wanted), abs=1e-6)
+    assert wanted < -0.2  # it has been below its target for some steps
+    for _ in range(40):
+        last = method.observe(0.8, 1)["price"]
+    assert last == -0.3
+
+
 def test_an_adaptive_price_goes_on_from_its_state_and_eases() -> None:
     first, second = (get_method("exit-baseline", price="adaptive") for _ in range(2))
     for accuracy in (0.5, 0.6, 0.7, 0.8) * 4:
@@ -471,7 +488,7 @@ def test_an_adaptive_price_goes_on_from_its_state_and_eases() -> None:
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     assert first.observe(0.6, 40) == second.observe(0.6, 40)
     eased = first.eased(0.5)
-    assert eased.observe(0.6, 40)["price"] == pytest.approx(second.observe(0.6, 40)["price"] / 2)
+    assert 0 < eased.observe(0.6, 40)["price"] == pytest.approx(second.observe(0.6, 40)["price"] / 2)
     assert first.state_dict()["seen"] == 17  # the copy has a memory of its own
 
 

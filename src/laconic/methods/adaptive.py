@@ -37,9 +37,13 @@ class Gained:
         """The gain, in −1…1; 0 until it is known."""
         return self.mean - self.floor
 
+    def share(self, memory: float) -> float:
+        """What the newest observation counts in a running mean: all alike at first, then `memory`."""
+        return max(memory, 1 / self.seen) if self.known else 1 / self.seen
+
     def observe(self, accuracy: float, memory: float) -> None:
         """The accuracy of a step's full rollouts, all that were sampled, in 0…1; `memory` is its share in the mean."""
         self.seen += 1
-        self.mean += (accuracy - self.mean) * max(memory, 1 / self.seen)
+        self.mean += (accuracy - self.mean) * self.share(memory)
         if not self.known:
             self.floor = self.mean

@@ -17,7 +17,7 @@ from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from laconic.groups import GroupBatch
-from laconic.methods.adaptive import FIRST, START, Gained
+from laconic.methods.adaptive import START, Gained
 from laconic.methods.base import EQUAL, Method, extremes, masked_mean
 
 GAIN = 10.0  # a point of accuracy above the start raises the price by 0.1
@@ -43,8 +43,15 @@ class ExitBaseline(Method):
     price: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = Field(
         0.2, description="Accuracy that a thought as long as the base's may cost; adaptive: it follows accuracy."
     )
+    target: float = Field(
+        0.55,
+        gt=0,
+        le=1,
+        description="Part of the base's thought that an adaptive price asks for; below it is negative.",
+    )
     _gained: Gained = PrivateAttr(default_factory=Gained)
     _base_length: float = PrivateAttr(default=0.0)
+    _length: float = PrivateAttr(default=0.0)
     _ease: float = PrivateAttr(default=1.0)
 
     @property
@@ -53,15 +60,18 @@ class ExitBaseline(Method):
 
     @property
     def cost(self) -> float:
-        """The price as it is now."""
+        """The price as it is now: what accuracy allows, and no more than brings thoughts to their target."""
         if self.price != "adaptive":
             return self.price
-        return self._ease * min(MOST, max(0.0, START + GAIN * self._gained.points))
+        allowed = self._ease * min(MOST, max(0.0, START + GAIN * self._gained.points))
+        wanted = self._length / (self.target * self._base_length) - 1 if self._base_length else MOST
+        return max(-MOST, min(allowed, wanted))
 
     def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
         self._gained.observe(accuracy, MEMORY)
-        if self._gained.seen <= FIRST:
-            self._base_length += (thought_tokens - self._base_length) / self._gained.seen
+        self._length += (thought_tokens - self._length) * self._gained.share(MEMORY)
+        if not self._gained.known:
+            self._base_length = self._length
         return {"price": self.cost}
 
     def eased(self, factor: float) -> Self:
@@ -72,11 +82,12 @@ class ExitBaseline(Method):
         return method
 
     def state_dict(self) -> dict[str, float]:
-        return {**asdict(self._gained), "base_length": self._base_length}
+        return {**asdict(self._gained), "base_length": self._base_length, "length": self._length}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        self._base_length = state["base_length"]
-        self._gained = Gained(**{key: value for key, value in state.items() if key != "base_length"})  # type: ignore[arg-type]
+        rest = dict(state)
+        self._base_length, self._length = rest.pop("base_length"), rest.pop("length")
+        self._gained = Gained(**rest)  # type: ignore[arg-type]
 
     def spines(self, batch: GroupBatch) -> int:
         return batch.spines or 1
