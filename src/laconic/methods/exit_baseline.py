@@ -47,7 +47,7 @@ class ExitBaseline(Method):
         0.55,
         gt=0,
         le=1,
-        description="Part of the base's thought that an adaptive price asks for; below it is negative.",
+        description="Part of the base's thought that an adaptive price aims at; negative below it.",
     )
     _gained: Gained = PrivateAttr(default_factory=Gained)
     _base_length: float = PrivateAttr(default=0.0)
