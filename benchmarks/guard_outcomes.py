@@ -27,7 +27,6 @@ from laconic.runs import read_jsonl
 PLACE = re.compile(r"(?<=<!-- )(foresight|outcomes)( -->\n).*?(?=<!-- /\1 -->)", re.DOTALL)
 ACTIONS = ("off", "stop", "roll back")
 PROBLEMS = 2000
-WIDE = "guard.problems=1000"  # with the default, 256, a probe is sure of nothing below five points on this task
 
 
 class Cell(NamedTuple):
@@ -40,8 +39,7 @@ class Cell(NamedTuple):
 
 
 CELLS = (
-    Cell("ballots, length-penalty", "lab-ballots-length-penalty", ("train.steps=100", WIDE), "final"),
-    Cell("ballots, grpo-lambda", "lab-ballots-grpo-lambda", ("train.steps=120", WIDE), "final"),
+    Cell("ballots, length-penalty", "lab-ballots-length-penalty", ("train.steps=100",), "final"),
     Cell("arithmetic, grpo-lambda at 3e-3", "lab-grpo-lambda", ("train.steps=60", "train.learning_rate=3e-3"), "test"),
 )
 

@@ -44,7 +44,7 @@ class ExitBaseline(Method):
         0.2, description="Accuracy that a thought as long as the base's may cost; adaptive: it follows accuracy."
     )
     target: float = Field(
-        0.55,
+        0.5,
         gt=0,
         le=1,
         description="Part of the base's thought that an adaptive price aims at; negative below it.",
