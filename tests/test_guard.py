@@ -381,9 +381,9 @@ def test_easing_halves_what_presses_on_length_and_leaves_the_method_itself_alone
 def test_an_eased_adaptive_lambda_follows_accuracy_half_as_far():
     method = get_method("grpo-lambda", lam="adaptive")
     for _ in range(FIRST):
-        method.observe(0.8)
+        method.observe(0.8, 60)
     eased = method.eased(0.5)
-    full, half = (each.observe(0.9)["lam"] for each in (method, eased))
+    full, half = (each.observe(0.9, 60)["lam"] for each in (method, eased))
     assert full == pytest.approx(1 / 9)  # the mean of nine is a ninth of ten points above the floor; gain 10
     assert half == pytest.approx(1 / 18)
 
