@@ -20,7 +20,6 @@ from laconic.lab.ballots import (
     BALLOTS,
     NAMES,
     POLLS,
-    SPLITS,
     VOCABULARY,
     Ballots,
     Habits,
@@ -29,6 +28,7 @@ from laconic.lab.ballots import (
     problems,
     write,
 )
+from laconic.lab.splits import SPLITS
 from laconic.lab.tokenizer import INDUCER, build_tokenizer
 from laconic.tasks import load_task, locate
 

@@ -19,7 +19,8 @@ from laconic.errors import DataError
 from laconic.grading import Grader
 from laconic.groups import Verdict
 from laconic.lab import base_path, build, training
-from laconic.lab.sums import NAMES, SPLITS, VOCABULARY, Sum, problems, sums, write
+from laconic.lab.splits import SPLITS
+from laconic.lab.sums import NAMES, VOCABULARY, Sum, problems, sums, write
 from laconic.lab.tokenizer import INDUCER, build_tokenizer
 from laconic.lab.traces import Habits, teach
 from laconic.tasks import load_task, locate

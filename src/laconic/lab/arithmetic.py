@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from laconic.errors import DataError
 from laconic.groups import Problem
+from laconic.lab.splits import check, first_distinct
 
 Split = Literal["train", "test"]
 
@@ -90,17 +90,10 @@ def problems(split: Split, count: int, seed: int = 0) -> list[Problem]:
     Raises:
         DataError: an unknown split, or fewer than one problem asked for.
     """
-    if split not in ("train", "test"):
-        raise DataError(f"arithmetic has no split {split!r}; use 'train' or 'test'")
-    if count < 1:
-        raise DataError(f"arithmetic cannot give {count} problems; ask for at least 1")
-    distinct: dict[str, Chain] = {}
-    for chain in chains(split, random.Random(f"arithmetic {split} {seed}")):
-        distinct.setdefault(chain.prompt, chain)
-        if len(distinct) == count:
-            break
+    check("arithmetic", split, count, ("train", "test"))
+    distinct = first_distinct(chains(split, random.Random(f"arithmetic {split} {seed}")), count)
     name = f"arithmetic-{split}" if seed == 0 else f"arithmetic-{split}-seed{seed}"
     return [
         Problem(f"{name}-{index}", "arithmetic", chain.prompt, chain.gold, "exact", str(len(chain.steps)))
-        for index, chain in enumerate(distinct.values())
+        for index, chain in enumerate(distinct)
     ]

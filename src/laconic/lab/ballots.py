@@ -16,19 +16,14 @@ from __future__ import annotations
 
 import itertools
 import random
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from laconic.errors import DataError
 from laconic.groups import Problem
 from laconic.lab.lesson import Lesson
+from laconic.lab.splits import Split, check, split_of
 
-Split = Literal["train", "test", "final"]
-
-SPLITS: tuple[Split, ...] = ("train", "test", "final")
 NAMES = "abcdefghijklmno"
 QUESTION = "most votes ?"
 
@@ -104,12 +99,8 @@ def draw(poll: Poll, share: float, split: Split, rng: random.Random) -> Ballots:
             for _ in NAMES
         )
         ballots = Ballots(votes, poll.classes, share)
-        if len(leaders(votes)) == 1 and _split_of(ballots) == split:
+        if len(leaders(votes)) == 1 and split_of(ballots.prompt) == split:
             return ballots
-
-
-def _split_of(ballots: Ballots) -> Split:
-    return ("train", *SPLITS)[zlib.crc32(ballots.prompt.encode()) % 4]
 
 
 def problems(split: Split, count: int, seed: int = 0, poll: Poll = BALLOTS) -> list[Problem]:
@@ -121,10 +112,7 @@ def problems(split: Split, count: int, seed: int = 0, poll: Poll = BALLOTS) -> l
     Raises:
         DataError: an unknown split, or fewer than one problem asked for.
     """
-    if split not in SPLITS:
-        raise DataError(f"{poll.name} has no split {split!r}; use 'train', 'test' or 'final'")
-    if count < 1:
-        raise DataError(f"{poll.name} cannot give {count} problems; ask for at least 1")
+    check(poll.name, split, count)
     distinct: dict[str, Ballots] = {}
     rng = random.Random(f"{poll.name} {split} {seed}")
     for share in itertools.islice(itertools.cycle(poll.shares), count):

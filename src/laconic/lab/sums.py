@@ -13,19 +13,14 @@ A column may slip, and a wrong carry goes on to the next one. As in `arithmetic`
 from __future__ import annotations
 
 import random
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from laconic.errors import DataError
 from laconic.groups import Problem
 from laconic.lab.lesson import Lesson
+from laconic.lab.splits import Split, check, first_distinct, split_of
 from laconic.lab.traces import OPENERS, Habits, Trace, checked, teach
 
-Split = Literal["train", "test", "final"]
-
-SPLITS: tuple[Split, ...] = ("train", "test", "final")
 NAMES = "abcde"
 MIN_COLUMNS, MAX_COLUMNS = 2, len(NAMES)
 VOCABULARY = (*"0123456789+=?;.", *NAMES, "so", *" ".join(OPENERS).split())
@@ -69,7 +64,7 @@ def sums(split: Split, rng: random.Random) -> Iterator[Sum]:
         numbers = [_number(columns, rng), _number(rng.randint(MIN_COLUMNS, columns), rng)]
         rng.shuffle(numbers)
         drawn = Sum(numbers[0], numbers[1], columns)
-        if ("train", *SPLITS)[zlib.crc32(drawn.prompt.encode()) % 4] == split:
+        if split_of(drawn.prompt) == split:
             yield drawn
 
 
@@ -83,19 +78,12 @@ def problems(split: Split, count: int, seed: int = 0) -> list[Problem]:
     Raises:
         DataError: an unknown split, or fewer than one problem asked for.
     """
-    if split not in SPLITS:
-        raise DataError(f"sums has no split {split!r}; use 'train', 'test' or 'final'")
-    if count < 1:
-        raise DataError(f"sums cannot give {count} problems; ask for at least 1")
-    distinct: dict[str, Sum] = {}
-    for drawn in sums(split, random.Random(f"sums {split} {seed}")):
-        distinct.setdefault(drawn.prompt, drawn)
-        if len(distinct) == count:
-            break
+    check("sums", split, count)
+    distinct = first_distinct(sums(split, random.Random(f"sums {split} {seed}")), count)
     name = f"sums-{split}" if seed == 0 else f"sums-{split}-seed{seed}"
     return [
         Problem(f"{name}-{index}", "sums", drawn.prompt, drawn.gold, "exact", str(drawn.columns))
-        for index, drawn in enumerate(distinct.values())
+        for index, drawn in enumerate(distinct)
     ]
 
 

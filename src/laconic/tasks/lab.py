@@ -10,6 +10,7 @@ from typing import Any
 from laconic.errors import DataError
 from laconic.groups import Problem
 from laconic.lab import arithmetic, ballots, sums
+from laconic.lab.splits import SPLITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ class LabTask:
 LAB = {
     "arithmetic": LabTask("arithmetic", arithmetic.problems, {"train": 4000, "test": 2000}),
     **{
-        poll.name: LabTask(poll.name, partial(ballots.problems, poll=poll), dict.fromkeys(ballots.SPLITS, 4000))
+        poll.name: LabTask(poll.name, partial(ballots.problems, poll=poll), dict.fromkeys(SPLITS, 4000))
         for poll in ballots.POLLS
     },
-    "sums": LabTask("sums", sums.problems, dict.fromkeys(sums.SPLITS, 4000)),
+    "sums": LabTask("sums", sums.problems, dict.fromkeys(SPLITS, 4000)),
 }
 """`final` is for the last figures of a study alone, after every choice was made on the others."""
