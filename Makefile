@@ -8,7 +8,7 @@ ARGS ?=
 .PHONY: demo test check format bench bench-full results site audit clean
 
 demo: $(VENV)/base
-	@$(BIN)/laconic demo $(ARGS)
+	@$(BIN)/suffice demo $(ARGS)
 
 test: check
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
@@ -24,19 +24,19 @@ format: $(VENV)/dev
 
 # Several methods with several seeds, compared; what is done stands, so that an interrupted one goes on.
 bench: $(VENV)/base
-	@$(BIN)/laconic bench quick $(ARGS)
+	@$(BIN)/suffice bench quick $(ARGS)
 
 bench-full: $(VENV)/base
-	@$(BIN)/laconic bench full $(ARGS)
+	@$(BIN)/suffice bench full $(ARGS)
 
 # The README's tables: two recipes with three seeds each (a quarter of an hour on one core), the base stopped early on
 # the same problems, and all of them compared.
 RECIPES := lab-s-grpo lab-grpo-lambda
 results: $(VENV)/base
-	for recipe in $(RECIPES); do $(BIN)/laconic lab bench --recipe $$recipe --seeds 0,1,2 --out runs/$$recipe || exit; done
-	$(BIN)/laconic eval lab/arithmetic --task arithmetic --problems 1000 --samples 4 --temperature 1 --top-p 1 \
+	for recipe in $(RECIPES); do $(BIN)/suffice lab bench --recipe $$recipe --seeds 0,1,2 --out runs/$$recipe || exit; done
+	$(BIN)/suffice eval lab/arithmetic --task arithmetic --problems 1000 --samples 4 --temperature 1 --top-p 1 \
 		--max-thought-tokens 256 --max-answer-tokens 8 --baselines --budgets 24,32,40,48,56,64,96,128 --out runs/lab-base
-	$(BIN)/laconic compare runs/lab-base $(RECIPES:%=runs/%/seed-*) --json \
+	$(BIN)/suffice compare runs/lab-base $(RECIPES:%=runs/%/seed-*) --json \
 		--out runs/comparison.html > runs/comparison.json
 	$(BIN)/python -m benchmarks.readme $(RECIPES:%=runs/%/bench.json) runs/comparison.json
 
@@ -52,7 +52,7 @@ clean:
 	rm -rf $(VENV)
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "laconic needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "suffice needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/audit/bin/pip-audit: $(VENV)/bin/python
@@ -60,7 +60,7 @@ $(VENV)/audit/bin/pip-audit: $(VENV)/bin/python
 	@$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 
 $(VENV)/base: $(VENV)/bin/python pyproject.toml constraints.txt
-	@echo "Installing laconic into $(VENV): a minute or two the first time"
+	@echo "Installing suffice into $(VENV): a minute or two the first time"
 	@$(PIP) --editable .
 	@touch $@
 

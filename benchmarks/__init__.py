@@ -1,1 +1,1 @@
-"""What laconic's exact shortcuts save, measured: each module is a command, `python -m benchmarks.<module>`."""
+"""What suffice's exact shortcuts save, measured: each module is a command, `python -m benchmarks.<module>`."""

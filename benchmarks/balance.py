@@ -2,7 +2,7 @@
 
     python -m benchmarks.balance [--json] [--record]      with --record also docs/pictures/balance.png
 
-Lengths are drawn, a server's decoding passes are timed by `laconic.estimate.pass_seconds`, the update by the operations
+Lengths are drawn, a server's decoding passes are timed by `suffice.estimate.pass_seconds`, the update by the operations
 of `benchmarks.flops`. Every other number stands in `Setting`.
 """
 
@@ -24,10 +24,10 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.flops import Work, causal_pairs
 from benchmarks.record import Json, Record, publish
-from laconic.config import load_recipe
-from laconic.estimate import DEVICES, ENGINES, GIB, memory_of, pass_seconds
-from laconic.estimate import Assumptions as Means
-from laconic.shapes import KNOWN
+from suffice.config import load_recipe
+from suffice.estimate import DEVICES, ENGINES, GIB, memory_of, pass_seconds
+from suffice.estimate import Assumptions as Means
+from suffice.shapes import KNOWN
 
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "balance.png"
 SHAPE, DEVICE, ENGINE = KNOWN["Qwen/Qwen3-8B"], DEVICES["H100"], ENGINES["verl"]

@@ -21,7 +21,7 @@ from torch import nn
 from benchmarks.flops import FORWARD_AND_BACKWARD, Work, spine_work
 from benchmarks.models import random_model, serial_group, spines, update
 from benchmarks.record import Json, Record, publish, timed
-from laconic.objective.head import LOGITS_PER_CHUNK, backbone_and_head
+from suffice.objective.head import LOGITS_PER_CHUNK, backbone_and_head
 
 THOUGHTS = (512, 1024, 2048, 4096)
 ROUNDS = 5

@@ -22,11 +22,11 @@ import typer
 
 from benchmarks.models import PROMPT, VOCABULARY, random_model
 from benchmarks.record import Json, Record, publish
-from laconic.engines.local.model import SHIPPED, load_chat, load_model
-from laconic.lab.tokenizer import INDUCER
-from laconic.rollout import Ask, Count, Decoder
-from laconic.rollout.streams import PromptStream
-from laconic.tasks import load_task
+from suffice.engines.local.model import SHIPPED, load_chat, load_model
+from suffice.lab.tokenizer import INDUCER
+from suffice.rollout import Ask, Count, Decoder
+from suffice.rollout.streams import PromptStream
+from suffice.tasks import load_task
 
 REPEATS = 5
 

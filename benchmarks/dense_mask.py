@@ -19,9 +19,9 @@ from torch import Tensor
 
 from benchmarks.models import random_model, serial_group, spines, update
 from benchmarks.record import Json, Record, publish, timed
-from laconic.groups import Group
-from laconic.objective import SpineBatch
-from laconic.objective.head import backbone_and_head, head_logprobs
+from suffice.groups import Group
+from suffice.objective import SpineBatch
+from suffice.objective.head import backbone_and_head, head_logprobs
 
 THOUGHTS = (512, 1024, 2048, 4096)
 ROUNDS = 3

@@ -3,7 +3,7 @@
     python -m benchmarks.faults [--times 20] [--json] [--record]
 
 What is asked each time: the command ends with one line and the exit code that is meant, what was saved before is as it
-was, and once the fault is mended `laconic train --resume` ends, file for file, as a run that met no fault. Disks that
+was, and once the fault is mended `suffice train --resume` ends, file for file, as a run that met no fault. Disks that
 are full or read-only are small ones mounted for the purpose, which takes the right to mount.
 """
 
@@ -28,9 +28,9 @@ import typer
 from benchmarks.fuzz import Ended, within
 from benchmarks.kills import contents
 from benchmarks.record import Json, Record, publish
-from laconic.engines.local.checkpoint import damage
-from laconic.grading import Grader
-from laconic.runs import read_jsonl
+from suffice.engines.local.checkpoint import damage
+from suffice.grading import Grader
+from suffice.runs import read_jsonl
 
 SMALL = {
     "train.steps": 4,
@@ -126,7 +126,7 @@ def read_only(whole: Path) -> dict[str, Any]:
 
 def begin_until(folder: Path, number: signal.Signals, lines: int, delay: float = 0.0) -> Ended:
     """A run that gets a signal once its log has so many lines, and a little later."""
-    command = [sys.executable, "-m", "laconic", *BEGIN, "--out", "run"]
+    command = [sys.executable, "-m", "suffice", *BEGIN, "--out", "run"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         log = folder / "run" / "metrics.jsonl"
         while process.poll() is None and (not log.exists() or len(read_jsonl(log)) < lines):
@@ -145,7 +145,7 @@ def signalled(times: int, whole: Path, number: signal.Signals) -> dict[str, Any]
             ended = begin_until(folder, number, lines=draw.randrange(1, 4), delay=draw.uniform(0, 0.2))
             counts[0] += ended.code != 0
             said = ended.error.splitlines()[-1]
-            stopped = ended.code == 130 and "laconic train --resume run" in said
+            stopped = ended.code == 130 and "suffice train --resume run" in said
             counts[1] += (stopped or ended.code == 0) and "Traceback" not in ended.error
             counts[2] += intact(folder / "run")
             # a step that ended the run early was saved beside those that the recipe saves; it saves every one
@@ -157,7 +157,7 @@ def signalled(times: int, whole: Path, number: signal.Signals) -> dict[str, Any]
 def jumping(whole: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "sitecustomize.py").write_text(JUMPING)
-        command = [sys.executable, "-m", "laconic", *BEGIN, "--out", "run"]
+        command = [sys.executable, "-m", "suffice", *BEGIN, "--out", "run"]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([place, os.environ.get("PYTHONPATH", "")])}
         done = subprocess.run(command, cwd=place, env=environment, capture_output=True, check=False)
         run = Path(place) / "run"
@@ -169,7 +169,7 @@ def rivals(whole: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         begin_until(folder, signal.SIGKILL, lines=1)
-        command = [sys.executable, "-m", "laconic", *RESUME]
+        command = [sys.executable, "-m", "suffice", *RESUME]
         both = [subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) for _ in range(2)]
         ended = [Ended("train", process.returncode, said) for process in both for said in [process.communicate()[1]]]
         refused = [each for each in ended if each.refused and "another process works in run" in each.error]

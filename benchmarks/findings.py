@@ -1,4 +1,4 @@
-"""The tables of docs/findings.md, rendered from what `laconic bench` recorded.
+"""The tables of docs/findings.md, rendered from what `suffice bench` recorded.
 
     python -m benchmarks.findings                       render what benchmarks/results holds
     python -m benchmarks.findings NAME=DIRECTORY …      first keep these benches there, and their figures
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.readme import ROOT
-from laconic.bench.result import SPENT
-from laconic.bench.tables import short, signed
+from suffice.bench.result import SPENT
+from suffice.bench.tables import short, signed
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [ROOT / "docs" / "findings.md", ROOT / "docs" / "guard.md", ROOT / "README.md", ROOT / "README.zh-CN.md"]

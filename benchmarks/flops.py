@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import nn
 
-from laconic.objective import RowBatch, SpineBatch
-from laconic.objective.head import backbone_and_head
+from suffice.objective import RowBatch, SpineBatch
+from suffice.objective.head import backbone_and_head
 
 FORWARD_AND_BACKWARD = 3
 

@@ -36,12 +36,12 @@ import typer
 from pyarrow import parquet
 
 from benchmarks.record import Json, Record, publish
-from laconic import cli
-from laconic.config import Recipe, load_recipe
-from laconic.engines.local import train
-from laconic.evaluation import server
-from laconic.evaluation.server import ServerSource
-from laconic.lab import base_path
+from suffice import cli
+from suffice.config import Recipe, load_recipe
+from suffice.engines.local import train
+from suffice.evaluation import server
+from suffice.evaluation.server import ServerSource
+from suffice.lab import base_path
 
 PATIENCE = 60  # seconds
 OWN_PROCESS = 25  # one case in so many
@@ -334,7 +334,7 @@ def give_up(*_: object) -> None:
 def within(folder: Path, arguments: list[str]) -> Ended:
     """The command line, called in this process."""
     out, error = io.StringIO(), io.StringIO()
-    before, sys.argv = sys.argv, ["laconic", *arguments]
+    before, sys.argv = sys.argv, ["suffice", *arguments]
     signal.signal(signal.SIGALRM, give_up)
     signal.alarm(PATIENCE)
     try:
@@ -352,7 +352,7 @@ def within(folder: Path, arguments: list[str]) -> Ended:
 
 def apart(folder: Path, arguments: list[str]) -> Ended:
     """The command line in a process of its own."""
-    command = [sys.executable, "-m", "laconic", *arguments]
+    command = [sys.executable, "-m", "suffice", *arguments]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, timeout=5 * PATIENCE, check=False)
     except subprocess.TimeoutExpired as error:

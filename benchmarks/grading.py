@@ -2,7 +2,7 @@
 
 Each of thirteen kinds of gold answer comes with three answers: itself, an equal one in another form, and a wrong one
 of the same form. No pair comes twice, every round has fresh workers, and pairs of other numbers warm them up, so that
-no verdict is remembered from an earlier round. Where LACONIC_BENCHMARKS names a folder, the gold answers of its
+no verdict is remembered from an earlier round. Where SUFFICE_BENCHMARKS names a folder, the gold answers of its
 MATH-500 follow, each against itself and against another problem's.
 
     python -m benchmarks.grading [--json] [--record]
@@ -22,8 +22,8 @@ from typing import Any
 import typer
 
 from benchmarks.record import Json, Record, publish
-from laconic.grading import Grader, Verdict
-from laconic.grading.pool import Job, without_algebra
+from suffice.grading import Grader, Verdict
+from suffice.grading.pool import Job, without_algebra
 
 WORKERS = 2
 ROUNDS = 3
@@ -65,7 +65,7 @@ def mixed(parts: dict[str, list[Job]]) -> list[Job]:
 
 def published() -> list[Job]:
     """MATH-500's gold answers, each boxed against itself and against the one before."""
-    with (Path(os.environ["LACONIC_BENCHMARKS"]) / "math500.jsonl").open(encoding="utf-8") as lines:
+    with (Path(os.environ["SUFFICE_BENCHMARKS"]) / "math500.jsonl").open(encoding="utf-8") as lines:
         golds = [json.loads(line)["answer"] for line in lines]
     return [(rf"\boxed{{{golds[i - j]}}}", gold, "math") for i, gold in enumerate(golds) for j in (0, 1)]
 
@@ -87,7 +87,7 @@ def measure() -> Iterator[dict[str, Any]]:
     """
     parts = thirds(NUMBERS)
     cases = {**parts, "the mix": mixed(parts)}
-    if "LACONIC_BENCHMARKS" in os.environ:
+    if "SUFFICE_BENCHMARKS" in os.environ:
         cases["MATH-500"] = published()
     warm_up = mixed(thirds(WARM_UP))
     for name, jobs in cases.items():

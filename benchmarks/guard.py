@@ -1,7 +1,7 @@
 """What the guard's foresight is worth, on recorded runs: its coefficients, its alarms, and what acting on them saves.
 
 python -m benchmarks.guard --collect RUNS     keep the metrics of all runs below a folder in results/guard-runs.jsonl
-python -m benchmarks.guard --fit              the coefficients of laconic.foresight, by the runs of even seeds
+python -m benchmarks.guard --fit              the coefficients of suffice.foresight, by the runs of even seeds
 python -m benchmarks.guard --record           alarms on the runs of odd seeds, in results/guard.json
 python -m benchmarks.guard --outcomes RUNS    train what collapses, with and without the guard, and evaluate it
 python -m benchmarks.guard --render           the tables of docs/guard.md
@@ -23,10 +23,10 @@ from scipy.optimize import minimize
 
 from benchmarks import guard_outcomes
 from benchmarks.record import RESULTS, Json, publish, round_to
-from laconic.bench.result import collapse as onset
-from laconic.config import GuardSection
-from laconic.foresight import COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
-from laconic.runs import read_jsonl, write_jsonl
+from suffice.bench.result import collapse as onset
+from suffice.config import GuardSection
+from suffice.foresight import COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
+from suffice.runs import read_jsonl, write_jsonl
 
 PAGE = Path(__file__).parent.parent / "docs" / "guard.md"
 CORPUS = RESULTS / "guard-runs.jsonl"

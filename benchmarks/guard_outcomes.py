@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 from benchmarks.performance import table
 from benchmarks.record import RESULTS
-from laconic.bench.tables import signed
-from laconic.config import load_recipe
-from laconic.engines.local.checkpoint import latest_checkpoint
-from laconic.evaluation.compare import compare
-from laconic.evaluation.protocol import read_evaluation
-from laconic.guard import read_chosen
-from laconic.runs import read_jsonl
+from suffice.bench.tables import signed
+from suffice.config import load_recipe
+from suffice.engines.local.checkpoint import latest_checkpoint
+from suffice.evaluation.compare import compare
+from suffice.evaluation.protocol import read_evaluation
+from suffice.guard import read_chosen
+from suffice.runs import read_jsonl
 
 PLACE = re.compile(r"(?<=<!-- )(foresight|outcomes)( -->\n).*?(?=<!-- /\1 -->)", re.DOTALL)
 ACTIONS = ("off", "stop", "roll back")
@@ -82,10 +82,10 @@ def rows(folder: Path, seeds: Iterable[int]) -> Iterator[dict[str, Any]]:
 def trained(cell: Cell, action: str, seed: int, run: Path) -> Path:
     """The run of a cell, gone on with if it was cut short."""
     if (run / "recipe.toml").exists():
-        laconic("train", "--resume", str(run))
+        suffice("train", "--resume", str(run))
     else:
         settings = (*cell.settings, f"run.seed={seed}", f'guard.action="{action}"', "train.eval_every=0")
-        laconic("train", cell.recipe, *(part for each in settings for part in ("--set", each)), "--out", str(run))
+        suffice("train", cell.recipe, *(part for each in settings for part in ("--set", each)), "--out", str(run))
     return run
 
 
@@ -106,12 +106,12 @@ def evaluated(cell: Cell, model: str, folder: Path) -> Any:
         }
         resumes = (folder / "request.json").exists()
         options = ["--resume", str(folder)] if resumes else [model, "--out", str(folder)]
-        laconic("eval", *options, *([] if resumes else [str(each) for pair in asked.items() for each in pair]))
+        suffice("eval", *options, *([] if resumes else [str(each) for pair in asked.items() for each in pair]))
     return read_evaluation(folder / "evaluations" / label)
 
 
-def laconic(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "laconic", *arguments], check=True)
+def suffice(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "suffice", *arguments], check=True)
 
 
 # ---------------------------------------------------------------------------------------------------- docs/guard.md

@@ -28,9 +28,9 @@ import typer
 
 from benchmarks.record import Json, Record, publish
 from benchmarks.serving import MODEL, forwarding, proxied, transformers_serve
-from laconic.engines.local.checkpoint import damage
-from laconic.lab import base_path
-from laconic.runs import read_jsonl
+from suffice.engines.local.checkpoint import damage
+from suffice.lab import base_path
+from suffice.runs import read_jsonl
 
 BUDGETS = ["--max-thought-tokens", "256", "--max-answer-tokens", "8"]
 LOCAL = ["eval", "lab/arithmetic", "--task", "arithmetic", "--problems", "300", "--baselines", *BUDGETS]
@@ -176,7 +176,7 @@ def contents(run: Path) -> dict[str, Any]:
 
 
 def start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "laconic", *arguments]
+    command = [sys.executable, "-m", "suffice", *arguments]
     with (folder / "log").open("ab") as log:  # to be read where one fails
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from laconic.groups import Branch, Group, Problem, Spine
-from laconic.objective import Objective, RowBatch, SpineBatch, policy_loss, row_batches, spine_batches
+from suffice.groups import Branch, Group, Problem, Spine
+from suffice.objective import Objective, RowBatch, SpineBatch, policy_loss, row_batches, spine_batches
 
 VOCABULARY = 8192
 PROMPT, ANSWER, BRANCH, INDUCER = 128, 32, 32, 8  # tokens; a branch's own are the inducer and its answer

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.record import RESULTS
-from laconic.config import load_recipe
-from laconic.estimate import DEVICES, estimate
-from laconic.shapes import shape_of
+from suffice.config import load_recipe
+from suffice.estimate import DEVICES, estimate
+from suffice.shapes import shape_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 SCALE = PAGE.with_name("scale.md")
@@ -109,13 +109,13 @@ def step() -> str:
 
 def trl_step() -> str:
     found = result("trl_step")
-    sides = {"TRL": "trl", "laconic": "laconic"}
+    sides = {"TRL": "trl", "suffice": "suffice"}
     return against(found, sides) + f"\nTRL's step takes {found['rows'][0]['ratio']:.1f} times ours.\n" + source(found)
 
 
 def decode() -> str:
     found = result("decode")
-    heads = ["model and batch", "laconic, tokens/s", "generate, tokens/s", "times faster"]
+    heads = ["model and batch", "suffice, tokens/s", "generate, tokens/s", "times faster"]
     rows = [
         [
             row["case"],
@@ -129,7 +129,7 @@ def decode() -> str:
 
 
 def estimates() -> str:
-    """What `laconic doctor` says of the recipes for 8 GPUs: nothing is recorded, it is arithmetic."""
+    """What `suffice doctor` says of the recipes for 8 GPUs: nothing is recorded, it is arithmetic."""
     names = [
         f"{model}-{method}" for model in ("qwen3-8b", "r1-distill-qwen-7b") for method in ("s-grpo", "grpo-lambda")
     ]

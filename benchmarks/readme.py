@@ -1,4 +1,4 @@
-"""The tables of results in the READMEs, rendered from what `laconic lab bench` and `laconic compare` recorded.
+"""The tables of results in the READMEs, rendered from what `suffice lab bench` and `suffice compare` recorded.
 
 python -m benchmarks.readme                                    render what benchmarks/results holds into the READMEs
 python -m benchmarks.readme RUN/bench.json … COMPARISON.json   first record these there: a bench a recipe, and their

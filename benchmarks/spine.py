@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks.flops import rows_work, spine_work
 from benchmarks.models import random_model, rows, serial_group, spines, update
 from benchmarks.record import Json, Record, publish, timed
-from laconic.groups import Group
+from suffice.groups import Group
 
 THREADS, THOUGHTS = [1, 2], [512, 1024, 2048, 4096]
 ROUNDS = 5

@@ -16,9 +16,9 @@ from typing import Any
 import typer
 
 from benchmarks.record import Json, Record, publish
-from laconic.config import load_recipe
-from laconic.engines.local.build import build_engine
-from laconic.grading import Grader
+from suffice.config import load_recipe
+from suffice.engines.local.build import build_engine
+from suffice.grading import Grader
 
 MEMBERS = 9
 ROUNDS = 9

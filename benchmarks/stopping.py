@@ -16,8 +16,8 @@ import numpy as np
 import typer
 
 from benchmarks.record import Json, Record, publish
-from laconic.engines.local.model import load_tokenizer
-from laconic.lab.ballots import BALLOTS, NAMES, problems
+from suffice.engines.local.model import load_tokenizer
+from suffice.lab.ballots import BALLOTS, NAMES, problems
 
 PROBLEMS = 4000
 THRESHOLDS = (0.6, 0.8, 0.9, 0.95, 0.99)

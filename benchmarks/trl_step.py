@@ -21,13 +21,13 @@ from transformers import PrinterCallback, TrainerCallback
 
 from benchmarks.record import Json, Record, publish
 from benchmarks.step import FIXED
-from laconic.config import load_recipe
-from laconic.engines.local.build import build_engine
-from laconic.engines.local.engine import Engine
-from laconic.errors import LaconicError
-from laconic.grading import Grader
-from laconic.groups import Branch, Group, Problem
-from laconic.rollout import grade_groups, random_exits
+from suffice.config import load_recipe
+from suffice.engines.local.build import build_engine
+from suffice.engines.local.engine import Engine
+from suffice.errors import SufficeError
+from suffice.grading import Grader
+from suffice.groups import Branch, Group, Problem
+from suffice.rollout import grade_groups, random_exits
 
 EXITS, ROUNDS = 8, 9
 
@@ -44,7 +44,7 @@ class Turns(TrainerCallback):
 
     def __init__(self, ours: Engine, rollout: Rollout) -> None:
         self.ours, self.rollout = ours, rollout
-        self.found: dict[str, list[dict[str, float]]] = {"trl": [], "laconic": []}
+        self.found: dict[str, list[dict[str, float]]] = {"trl": [], "suffice": []}
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         self.started = time.perf_counter()
@@ -59,9 +59,9 @@ class Turns(TrainerCallback):
         )
         self.ours.problems.drawn = 0
         metrics, groups = self.ours.step(self.rollout.step)
-        self.found["laconic"].append(metrics)
+        self.found["suffice"].append(metrics)
         if members(groups) != members(self.rollout.groups):
-            raise LaconicError("the two sides sampled different tokens; run both from one version of the model")
+            raise SufficeError("the two sides sampled different tokens; run both from one version of the model")
 
 
 class Rollout:
@@ -123,7 +123,7 @@ def cases(ours: Engine, theirs: Engine) -> Iterator[dict[str, Any]]:
     try:
         from trl import GRPOConfig, GRPOTrainer
     except ImportError as error:
-        raise LaconicError("trl is missing; in another environment: pip install -e . 'trl==1.16.*'") from error
+        raise SufficeError("trl is missing; in another environment: pip install -e . 'trl==1.16.*'") from error
     problems = ours.problems.draw(ours.recipe.train.problems_per_step)
     rollout = Rollout(theirs, problems)
     turns = Turns(ours, rollout)
@@ -162,7 +162,7 @@ def cases(ours: Engine, theirs: Engine) -> Iterator[dict[str, Any]]:
         side: {key: median(metrics[key] for metrics in steps[1:]) for key in steps[0]}
         for side, steps in turns.found.items()
     }
-    yield {"case": "lab-base", "ratio": middle["trl"]["seconds"] / middle["laconic"]["seconds"]} | {
+    yield {"case": "lab-base", "ratio": middle["trl"]["seconds"] / middle["suffice"]["seconds"]} | {
         f"{part}_{side}": middle[side][part]
         for part in ("seconds", "seconds_rollout", "seconds_update", "tokens_decode", "tokens_train")
         for side in middle

@@ -74,8 +74,8 @@ def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def benchmarks() -> Path:
-    """Folder of the benchmark files that LACONIC_BENCHMARKS names."""
-    folder = os.environ.get("LACONIC_BENCHMARKS")
+    """Folder of the benchmark files that SUFFICE_BENCHMARKS names."""
+    folder = os.environ.get("SUFFICE_BENCHMARKS")
     if folder is None:
-        pytest.skip("LACONIC_BENCHMARKS is not set to a folder of benchmark files")
+        pytest.skip("SUFFICE_BENCHMARKS is not set to a folder of benchmark files")
     return Path(folder)

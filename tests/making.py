@@ -16,7 +16,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from laconic.groups import Branch, Group, Problem, Spine, Verdict
+from suffice.groups import Branch, Group, Problem, Spine, Verdict
 
 VOCABULARY, PAD, END, CLOSE, OPEN = 32, 0, 1, 2, 3
 INDUCER = [5, 6, CLOSE, 7]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from laconic import GroupBatch
+from suffice import GroupBatch
 
 R, W = True, False  # right, wrong
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from laconic.evaluation.protocol import Evaluation, summarise, write_evaluation
+from suffice.evaluation.protocol import Evaluation, summarise, write_evaluation
 
 PROTOCOL = {"samples": 2, "temperature": 0.6, "top_p": 0.95, "max_thought_tokens": 8192, "max_answer_tokens": 1024}
 BUDGETS = (256, 512, 1024, 2048)
@@ -59,7 +59,7 @@ def write_eval(
     questions: int = 60,
     text: str = "",
 ) -> Path:
-    """What `laconic eval` writes: thoughts know after some hundred tokens and go on for `rechecks` times as many."""
+    """What `suffice eval` writes: thoughts know after some hundred tokens and go on for `rechecks` times as many."""
     for task in tasks:
         folder = directory / "evaluations" / task
         thoughts = []

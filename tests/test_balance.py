@@ -12,8 +12,8 @@ from benchmarks.flops import rows_work, spine_work
 from benchmarks.models import ANSWER, PROMPT, rows, serial_group, spines
 from benchmarks.performance import SCALE, rendered
 
-from laconic.config import load_recipe
-from laconic.estimate import estimate, pass_seconds
+from suffice.config import load_recipe
+from suffice.estimate import estimate, pass_seconds
 
 
 def pass_of(rows: int, context: float) -> float:

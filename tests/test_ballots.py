@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from laconic.config import load_recipe, recipe_names
-from laconic.engines.local.model import load_model, load_tokenizer
-from laconic.errors import DataError
-from laconic.grading import Grader
-from laconic.groups import Verdict
-from laconic.lab import base_path, build, training
-from laconic.lab.ballots import (
+from suffice.config import load_recipe, recipe_names
+from suffice.engines.local.model import load_model, load_tokenizer
+from suffice.errors import DataError
+from suffice.grading import Grader
+from suffice.groups import Verdict
+from suffice.lab import base_path, build, training
+from suffice.lab.ballots import (
     BALLOTS,
     NAMES,
     POLLS,
@@ -28,9 +28,9 @@ from laconic.lab.ballots import (
     problems,
     write,
 )
-from laconic.lab.splits import SPLITS
-from laconic.lab.tokenizer import INDUCER, build_tokenizer
-from laconic.tasks import load_task, locate
+from suffice.lab.splits import SPLITS
+from suffice.lab.tokenizer import INDUCER, build_tokenizer
+from suffice.tasks import load_task, locate
 
 # votes of a … o: class 9 five times, 3 four times, 0 three times, 1, 2 and 4 once
 VOTES = (9, 3, 9, 0, 9, 3, 1, 9, 0, 3, 2, 9, 0, 3, 4)

@@ -7,16 +7,16 @@ from itertools import pairwise
 
 import pytest
 
-from laconic.config import DEFAULT_INDUCER
-from laconic.engines.local.model import load_chat, load_model
-from laconic.evaluation.baselines import at_budget, baselines, default_budgets, stops, when_sure, with_inducer
-from laconic.evaluation.collect import collect, grade
-from laconic.evaluation.local import LocalSource
-from laconic.evaluation.protocol import Protocol, evaluate, evaluation_of, owned
-from laconic.evaluation.source import Forced, Trace, switches
-from laconic.grading import Grader
-from laconic.groups import Verdict
-from laconic.tasks import load_task
+from suffice.config import DEFAULT_INDUCER
+from suffice.engines.local.model import load_chat, load_model
+from suffice.evaluation.baselines import at_budget, baselines, default_budgets, stops, when_sure, with_inducer
+from suffice.evaluation.collect import collect, grade
+from suffice.evaluation.local import LocalSource
+from suffice.evaluation.protocol import Protocol, evaluate, evaluation_of, owned
+from suffice.evaluation.source import Forced, Trace, switches
+from suffice.grading import Grader
+from suffice.groups import Verdict
+from suffice.tasks import load_task
 
 RIGHT, WRONG = Verdict.CORRECT, Verdict.WRONG
 

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from laconic.bench import record
-from laconic.bench.figures import spread
-from laconic.bench.plan import (
+from suffice.bench import record
+from suffice.bench.figures import spread
+from suffice.bench.plan import (
     Plan,
     digest,
     make_plan,
@@ -31,12 +31,12 @@ from laconic.bench.plan import (
     with_overrides,
     with_seeds,
 )
-from laconic.bench.result import collapse, spending, widened, within
-from laconic.bench.run import run_bench
-from laconic.bench.tables import blocks, markdown, notes, signed
-from laconic.cli import main
-from laconic.errors import RecipeError
-from laconic.evaluation.statistics import Interval, over_seeds
+from suffice.bench.result import collapse, spending, widened, within
+from suffice.bench.run import run_bench
+from suffice.bench.tables import blocks, markdown, notes, signed
+from suffice.cli import main
+from suffice.errors import RecipeError
+from suffice.evaluation.statistics import Interval, over_seeds
 
 TINY: dict[str, Any] = {
     "recipe": "lab-ballots-grpo",
@@ -285,7 +285,7 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         '[[arm]]\nname = "GRPO"\nmethod = "grpo"\n[[arm]]\nname = "cut"\nmethod = "s-grpo"\n'
     )
     out = folder / "out"
-    command = [sys.executable, "-m", "laconic", "bench", "plan.toml", "--out", "out", "--jobs", "2"]
+    command = [sys.executable, "-m", "suffice", "bench", "plan.toml", "--out", "out", "--jobs", "2"]
     with subprocess.Popen(command, cwd=folder) as process:
         while not list(out.glob("runs/*/checkpoints/step-000001")):
             assert process.poll() is None
@@ -379,7 +379,7 @@ def test_the_command_line_writes_tables_and_figures(
     killed_and_resumed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     plan = killed_and_resumed.parent / "plan.toml"
-    monkeypatch.setattr(sys, "argv", ["laconic", "bench", str(plan), "--out", str(killed_and_resumed), "--json"])
+    monkeypatch.setattr(sys, "argv", ["suffice", "bench", str(plan), "--out", str(killed_and_resumed), "--json"])
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 0
@@ -393,7 +393,7 @@ def test_a_dry_run_lists_the_cells_of_methods_on_a_recipe(
 ):
     monkeypatch.chdir(tmp_path)
     asked = ["bench", "lab-grpo", "--methods", "grpo,s-grpo", "--seeds", "0,1", "--dry-run"]
-    monkeypatch.setattr(sys, "argv", ["laconic", *asked])
+    monkeypatch.setattr(sys, "argv", ["suffice", *asked])
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 0

@@ -1,9 +1,9 @@
-"""The benchmarks themselves, from the folder that LACONIC_BENCHMARKS names."""
+"""The benchmarks themselves, from the folder that SUFFICE_BENCHMARKS names."""
 
 import pytest
 
-from laconic.grading.pool import read_gold
-from laconic.tasks import load_task, locate, overlap
+from suffice.grading.pool import read_gold
+from suffice.tasks import load_task, locate, overlap
 
 COUNTS = {
     ("math500", "test"): 500,

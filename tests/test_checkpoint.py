@@ -13,12 +13,12 @@ import pytest
 import torch
 from benchmarks.kills import contents
 
-from laconic.config import Recipe, load_recipe
-from laconic.engines.local import train
-from laconic.engines.local.checkpoint import damage, latest_checkpoint, restore, seal, step_folder
-from laconic.engines.local.loop import forget_after
-from laconic.errors import RunError
-from laconic.runs import locked, write_json, write_jsonl
+from suffice.config import Recipe, load_recipe
+from suffice.engines.local import train
+from suffice.engines.local.checkpoint import damage, latest_checkpoint, restore, seal, step_folder
+from suffice.engines.local.loop import forget_after
+from suffice.errors import RunError
+from suffice.runs import locked, write_json, write_jsonl
 from test_cli import snapshot
 
 SMALL = {
@@ -245,11 +245,11 @@ def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypat
 
 # -- what the source never does
 
-SOURCE = Path(__file__).parent.parent / "src" / "laconic"
+SOURCE = Path(__file__).parent.parent / "src" / "suffice"
 
 
 def test_the_wall_clock_decides_nothing():
-    """It names directories and is noted in manifests (runs.py), and `laconic watch` tells the age of a log by it."""
+    """It names directories and is noted in manifests (runs.py), and `suffice watch` tells the age of a log by it."""
     wall = re.compile(r"\btime\.(time|localtime|gmtime|ctime)\b|\bdatetime\b")
     files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
     assert {name for name, text in files.items() if wall.search(text)} <= {"runs.py", "watch.py"}

@@ -18,10 +18,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from laconic import cli
-from laconic.config import load_recipe
-from laconic.lab import base_path
-from laconic.methods import list_methods
+from suffice import cli
+from suffice.config import load_recipe
+from suffice.lab import base_path
+from suffice.methods import list_methods
 from test_runs import files_of_at_most, names
 
 SHORT = ["--max-thought-tokens", "20", "--max-answer-tokens", "4"]
@@ -56,13 +56,13 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.fixture
-def laconic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def suffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     """Runs the command line in an empty working folder."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> Said:
         capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["laconic", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["suffice", *map(str, arguments)])
         try:
             cli.main()
             code: object = 0
@@ -74,12 +74,12 @@ def laconic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 
 @pytest.fixture
-def refused(laconic: Callable[..., Said], tmp_path: Path) -> Callable[..., str]:
+def refused(suffice: Callable[..., Said], tmp_path: Path) -> Callable[..., str]:
     """Runs a wrong use and returns its one line: exit code 2, nothing on standard output, no file made or changed."""
 
     def run(*arguments: object) -> str:
         before = snapshot(tmp_path), sorted(tmp_path.rglob("*"))
-        said = laconic(*arguments)
+        said = suffice(*arguments)
         assert said.code == 2, said
         assert said.out == ""
         assert said.err.startswith("error: ")
@@ -133,7 +133,7 @@ def in_a_process(folder: Path, *arguments: str, **environment: str) -> subproces
 
 def test_help_loads_neither_torch_nor_transformers(tmp_path: Path):
     script = (
-        "import sys\nsys.argv = ['laconic', '--help']\nfrom laconic.cli import main\n"
+        "import sys\nsys.argv = ['suffice', '--help']\nfrom suffice.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
         "print(sorted({'torch', 'transformers', 'numpy', 'pydantic'} & set(sys.modules)))"
     )
@@ -144,7 +144,7 @@ def test_help_loads_neither_torch_nor_transformers(tmp_path: Path):
 
 
 def test_the_package_runs_as_a_module(tmp_path: Path):
-    found = in_a_process(tmp_path, "-m", "laconic", "train", "--help")
+    found = in_a_process(tmp_path, "-m", "suffice", "train", "--help")
     assert found.returncode == 0, found.stderr
     assert "--resume" in found.stdout
 
@@ -153,27 +153,27 @@ def test_the_package_runs_as_a_module(tmp_path: Path):
     "verb",
     ["demo", "doctor", "methods", "diagnose", "train", "eval", "compare", "report", "bench", "lab build", "lab bench"],
 )
-def test_every_verb_has_help(laconic: Callable[..., Said], verb: str):
-    said = laconic(*verb.split(), "--help")
+def test_every_verb_has_help(suffice: Callable[..., Said], verb: str):
+    said = suffice(*verb.split(), "--help")
     assert said.code == 0
     assert "Usage" in said.out
 
 
-def test_methods_lists_them_all_as_text_and_as_json(laconic: Callable[..., Said]):
-    assert all(name in laconic("methods").out for name in list_methods())
-    assert list(json.loads(laconic("methods", "--json").out)) == list_methods()
+def test_methods_lists_them_all_as_text_and_as_json(suffice: Callable[..., Said]):
+    assert all(name in suffice("methods").out for name in list_methods())
+    assert list(json.loads(suffice("methods", "--json").out)) == list_methods()
 
 
-def test_doctor_finds_the_shipped_model_and_the_grader_at_work(laconic: Callable[..., Said]):
-    said = laconic("doctor", "--json")
+def test_doctor_finds_the_shipped_model_and_the_grader_at_work(suffice: Callable[..., Said]):
+    said = suffice("doctor", "--json")
     findings = {finding["what"]: finding for finding in json.loads(said.out)}
     assert said.code == 0
     assert findings["grader"]["found"] == "2/4 against 1/2 is CORRECT"
     assert "loads" in findings["shipped model"]["found"]
 
 
-def test_a_dry_run_prints_a_recipe_that_loads_and_makes_nothing(laconic: Callable[..., Said], tmp_path: Path):
-    said = laconic("train", "lab-s-grpo", "--dry-run", "--set", "train.steps=7")
+def test_a_dry_run_prints_a_recipe_that_loads_and_makes_nothing(suffice: Callable[..., Said], tmp_path: Path):
+    said = suffice("train", "lab-s-grpo", "--dry-run", "--set", "train.steps=7")
     assert said.code == 0
     assert names(tmp_path) == []
     assert tomllib.loads(said.out)["train"]["steps"] == 7
@@ -181,24 +181,24 @@ def test_a_dry_run_prints_a_recipe_that_loads_and_makes_nothing(laconic: Callabl
     assert load_recipe("printed.toml") == load_recipe("lab-s-grpo", ["train.steps=7"])
 
 
-def test_evaluations_are_compared_and_reported(laconic: Callable[..., Said], tmp_path: Path, tiny_qwen3: Path):
-    first = laconic(*EVAL, "--out", "first", "--json")
+def test_evaluations_are_compared_and_reported(suffice: Callable[..., Said], tmp_path: Path, tiny_qwen3: Path):
+    first = suffice(*EVAL, "--out", "first", "--json")
     assert first.code == 0, first.err
     assert json.loads(first.out)["protocol"]["problems"] == 2
-    assert laconic("eval", tiny_qwen3, *EVAL[2:], "--out", "second").code == 0
-    said = laconic("compare", "first", "second", "--json")
+    assert suffice("eval", tiny_qwen3, *EVAL[2:], "--out", "second").code == 0
+    said = suffice("compare", "first", "second", "--json")
     assert said.code == 0, said.err
     assert list(json.loads(said.out)["tasks"]) == ["arithmetic"]
-    assert laconic("report", "first").code == 0
+    assert suffice("report", "first").code == 0
     assert (tmp_path / "first" / "report.html").stat().st_size > 1000
 
 
 def test_an_evaluation_of_a_single_problem_has_no_interval(
-    laconic: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
+    suffice: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
 ):
     path = problem_file(tmp_path, '{"prompt": "a = 1 , b = a + 1 , a b ?", "gold": "1 2", "kind": "exact"}')
     arguments = ["lab/arithmetic", "--task", "jsonl", "--path", path, *SHORT]
-    assert laconic("eval", *arguments, "--out", "found").code == 0
+    assert suffice("eval", *arguments, "--out", "found").code == 0
     summary = json.loads((tmp_path / "found/evaluations/jsonl/summary.json").read_text())
     assert summary["metrics"]["accuracy"]["low"] is None
     too_few = "an interval needs at least 2"
@@ -207,20 +207,20 @@ def test_an_evaluation_of_a_single_problem_has_no_interval(
     assert too_few in refused(*training(train__eval_every=1, eval__task="jsonl", eval__path=path))
 
 
-def test_a_diagnosis_writes_records_and_a_picture(laconic: Callable[..., Said], tmp_path: Path):
-    said = laconic("diagnose", *EVAL[1:], "--out", "found")
+def test_a_diagnosis_writes_records_and_a_picture(suffice: Callable[..., Said], tmp_path: Path):
+    said = suffice("diagnose", *EVAL[1:], "--out", "found")
     assert said.code == 0, said.err
     assert names(tmp_path / "found" / "diagnosis" / "arithmetic") == ["records.jsonl", "summary.json"]
 
 
-def test_a_training_with_evaluations_leaves_all_that_a_report_needs(laconic: Callable[..., Said], tmp_path: Path):
-    said = laconic(*training(train__eval_every=1, eval__problems=2, eval__samples=1, train__steps=2))
+def test_a_training_with_evaluations_leaves_all_that_a_report_needs(suffice: Callable[..., Said], tmp_path: Path):
+    said = suffice(*training(train__eval_every=1, eval__problems=2, eval__samples=1, train__steps=2))
     assert said.code == 0, said.err
     assert names(tmp_path / "run" / "checkpoints") == ["step-000002"]
     assert {"before", "after", "before-greedy", "after-greedy"} <= set(names(tmp_path / "run" / "evaluations"))
     assert (tmp_path / "run" / "comparison.json").exists()
-    assert laconic("report", "run").code == 0
-    assert laconic("eval", "run", *EVAL[2:], "--out", "again").code == 0
+    assert suffice("report", "run").code == 0
+    assert suffice("eval", "run", *EVAL[2:], "--out", "again").code == 0
 
 
 # -- a model that cannot be used
@@ -244,7 +244,7 @@ def test_a_run_without_checkpoints_is_no_model(refused: Callable[..., str], tmp_
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path: Path):
-    found = in_a_process(tmp_path, "-m", "laconic", *training(model__path="someone/some-model"), HF_HUB_OFFLINE="1")
+    found = in_a_process(tmp_path, "-m", "suffice", *training(model__path="someone/some-model"), HF_HUB_OFFLINE="1")
     assert found.returncode == 2
     assert found.stderr.startswith("error: cannot load the tokenizer of someone/some-model")
     assert found.stderr.count("\n") == 1
@@ -459,27 +459,27 @@ def test_a_bench_needs_different_seeds_and_an_evaluation(refused: Callable[..., 
     assert "no model at nothing" in refused("lab", "bench", "--set", "model.path=nothing", "--out", "bench")
 
 
-def test_a_bench_records_every_seed(laconic: Callable[..., Said], tmp_path: Path):
+def test_a_bench_records_every_seed(suffice: Callable[..., Said], tmp_path: Path):
     small = settings(train__eval_every=1, eval__problems=2, eval__samples=1)
-    said = laconic("lab", "bench", "--seeds", "0,1", "--out", "bench", "--json", *small)
+    said = suffice("lab", "bench", "--seeds", "0,1", "--out", "bench", "--json", *small)
     assert said.code == 0, said.err
     assert [row["seed"] for row in json.loads(said.out)["seeds"]] == [0, 1]
     assert names(tmp_path / "bench") == ["bench.json", "seed-0", "seed-1"]
 
 
 def test_a_bench_goes_on_where_it_was_left_and_refuses_another_recipes_runs(
-    laconic: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
+    suffice: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
 ):
     small = settings(train__eval_every=1, eval__problems=2, eval__samples=1)
-    first = json.loads(laconic("lab", "bench", "--seeds", "0", "--out", "bench", "--json", *small).out)
-    both = json.loads(laconic("lab", "bench", "--seeds", "0,1", "--out", "bench", "--json", *small).out)
+    first = json.loads(suffice("lab", "bench", "--seeds", "0", "--out", "bench", "--json", *small).out)
+    both = json.loads(suffice("lab", "bench", "--seeds", "0,1", "--out", "bench", "--json", *small).out)
     assert both["seeds"][0] == first["seeds"][0]  # seconds too: it was not run again
     assert "another recipe" in refused("lab", "bench", "--out", "bench", *small, "--set", "train.learning_rate=1e-5")
 
 
-def test_evaluations_of_different_questions_are_not_compared(laconic: Callable[..., Said], refused: Callable[..., str]):
-    assert laconic(*EVAL, "--out", "first").code == 0
-    assert laconic(*EVAL, "--seed", "1", "--out", "second").code == 0
+def test_evaluations_of_different_questions_are_not_compared(suffice: Callable[..., Said], refused: Callable[..., str]):
+    assert suffice(*EVAL, "--out", "first").code == 0
+    assert suffice(*EVAL, "--seed", "1", "--out", "second").code == 0
     text = refused("compare", "first", "second")
     assert "differ in 4 questions" in text
     assert "evaluate both on the same task" in text
@@ -491,9 +491,9 @@ def test_what_is_no_evaluation_cannot_be_compared(refused: Callable[..., str], t
 
 
 def test_a_damaged_evaluation_is_named_by_file_and_line(
-    laconic: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
+    suffice: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
 ):
-    assert laconic(*EVAL, "--out", "first").code == 0
+    assert suffice(*EVAL, "--out", "first").code == 0
     records = tmp_path / "first/evaluations/arithmetic/records.jsonl"
     records.write_text("{broken\n" + records.read_text())
     assert "records.jsonl:1 is not valid JSON" in refused("compare", "first", "first")
@@ -520,8 +520,8 @@ def test_a_run_with_nothing_to_report_is_refused(refused: Callable[..., str], tm
         ["--samples", "many"],
     ],
 )
-def test_an_option_out_of_range_is_a_usage_error(laconic: Callable[..., Said], tmp_path: Path, options: list[str]):
-    said = laconic(*EVAL, *options)
+def test_an_option_out_of_range_is_a_usage_error(suffice: Callable[..., Said], tmp_path: Path, options: list[str]):
+    said = suffice(*EVAL, *options)
     assert said.code == 2
     assert options[0] in said.err
     assert "Traceback" not in said.err
@@ -532,13 +532,13 @@ def test_an_option_out_of_range_is_a_usage_error(laconic: Callable[..., Said], t
 
 
 @pytest.fixture
-def half_done(laconic: Callable[..., Said], tmp_path: Path) -> Path:
+def half_done(suffice: Callable[..., Said], tmp_path: Path) -> Path:
     """A run of four steps as a process killed after the third leaves it: its last checkpoint is that of step two.
 
     Beside it lies `straight`, the same run undisturbed.
     """
     arguments = training(train__steps=4, train__checkpoint_every=2)
-    assert laconic(*arguments).code == 0
+    assert suffice(*arguments).code == 0
     run = tmp_path / "run"
     shutil.copytree(run, tmp_path / "straight")
     shutil.rmtree(run / "checkpoints" / "step-000004")
@@ -548,9 +548,9 @@ def half_done(laconic: Callable[..., Said], tmp_path: Path) -> Path:
 
 
 def test_a_resumed_run_ends_in_the_very_weights_of_an_undisturbed_one(
-    laconic: Callable[..., Said], half_done: Path, tmp_path: Path
+    suffice: Callable[..., Said], half_done: Path, tmp_path: Path
 ):
-    assert laconic("train", "--resume", "run").code == 0
+    assert suffice("train", "--resume", "run").code == 0
     assert steps_of(half_done) == [1, 2, 3, 4]
     for file in ("model.safetensors", "trainer.safetensors"):
         resumed, straight = (path / "checkpoints/step-000004" / file for path in (half_done, tmp_path / "straight"))
@@ -566,34 +566,34 @@ def test_a_resumed_run_ends_in_the_very_weights_of_an_undisturbed_one(
 
 
 def test_a_full_disk_while_saving_keeps_the_former_checkpoint_and_the_run_can_go_on(
-    laconic: Callable[..., Said], half_done: Path
+    suffice: Callable[..., Said], half_done: Path
 ):
     former = snapshot(half_done / "checkpoints")
     with files_of_at_most(200_000):
-        said = laconic("train", "--resume", "run")
+        said = suffice("train", "--resume", "run")
     assert said.code == 2
     mistakes = [line for line in said.err.splitlines() if not line.startswith("train ")]  # progress is shown as well
     assert len(mistakes) == 1
     assert "step-000004: File too large; nothing was half-written: free space" in mistakes[0]
     assert snapshot(half_done / "checkpoints") == former
     assert names(half_done / "checkpoints") == ["step-000002"]
-    assert laconic("train", "--resume", "run").code == 0
+    assert suffice("train", "--resume", "run").code == 0
     assert steps_of(half_done) == [1, 2, 3, 4]
 
 
 def test_a_full_disk_while_saving_the_first_checkpoint_leaves_no_half_of_it(
-    laconic: Callable[..., Said], tmp_path: Path
+    suffice: Callable[..., Said], tmp_path: Path
 ):
     with files_of_at_most(200_000):
-        said = laconic(*training())
+        said = suffice(*training())
     assert said.code == 2
     assert said.err.splitlines()[-1].startswith("error: cannot write run/checkpoints/step-000001")
     assert names(tmp_path / "run" / "checkpoints") == []
 
 
-def test_ctrl_c_saves_the_step_and_the_run_can_be_finished(laconic: Callable[..., Said], tmp_path: Path):
+def test_ctrl_c_saves_the_step_and_the_run_can_be_finished(suffice: Callable[..., Said], tmp_path: Path):
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "laconic", *training(train__steps=20)]
+    command = [sys.executable, "-m", "suffice", *training(train__steps=20)]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         while not (run / "metrics.jsonl").exists():
             assert process.poll() is None
@@ -602,17 +602,17 @@ def test_ctrl_c_saves_the_step_and_the_run_can_be_finished(laconic: Callable[...
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     done = steps_of(run)
-    assert said.splitlines()[-1] == f"stopped after step {done[-1]}; continue with: laconic train --resume run"
+    assert said.splitlines()[-1] == f"stopped after step {done[-1]}; continue with: suffice train --resume run"
     assert 1 <= len(done) < 20
     assert names(run / "checkpoints") == [f"step-{done[-1]:06d}"]
-    assert laconic("train", "--resume", "run").code == 0
+    assert suffice("train", "--resume", "run").code == 0
     assert steps_of(run) == list(range(1, 21))
 
 
 def test_ctrl_c_and_sigterm_do_not_reach_the_grading_workers(tmp_path: Path):
     script = (
         "import os, signal\n"
-        "from laconic.grading import Grader\n"
+        "from suffice.grading import Grader\n"
         "for number in (signal.SIGINT, signal.SIGTERM):\n"
         "    signal.signal(number, lambda *_: None)\n"
         "job = (r'\\boxed{x^2 + x}', 'x(x + 1)', 'math')\n"

@@ -6,16 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from laconic.config import DEFAULT_INDUCER
-from laconic.engines.local.model import load_chat, load_model
-from laconic.errors import RunError
-from laconic.evaluation.collect import answer, collect
-from laconic.evaluation.local import LocalSource
-from laconic.evaluation.protocol import Protocol, owned
-from laconic.evaluation.request import Request, TaskPart, perform, prepare, read_request
-from laconic.lab import base_path
-from laconic.runs import Journal, create_run
-from laconic.tasks import load_task
+from suffice.config import DEFAULT_INDUCER
+from suffice.engines.local.model import load_chat, load_model
+from suffice.errors import RunError
+from suffice.evaluation.collect import answer, collect
+from suffice.evaluation.local import LocalSource
+from suffice.evaluation.protocol import Protocol, owned
+from suffice.evaluation.request import Request, TaskPart, perform, prepare, read_request
+from suffice.lab import base_path
+from suffice.runs import Journal, create_run
+from suffice.tasks import load_task
 
 PROTOCOL = Protocol(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
 

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from browser import measured
-from laconic import cli
-from laconic.errors import DataError, RunError
-from laconic.evaluation.compare import compare_all, mean_of, on_front
-from laconic.evaluation.sides import Side, read_side, read_sides, short
-from laconic.evaluation.statistics import Interval
-from laconic.evaluation.stops import Point, Rival, along, beside, sentence, verdict
-from laconic.report import write_comparison
-from laconic.report.source import Sample
-from laconic.report.traces import CLASSES, clip, compared_traces
+from suffice import cli
+from suffice.errors import DataError, RunError
+from suffice.evaluation.compare import compare_all, mean_of, on_front
+from suffice.evaluation.sides import Side, read_side, read_sides, short
+from suffice.evaluation.statistics import Interval
+from suffice.evaluation.stops import Point, Rival, along, beside, sentence, verdict
+from suffice.report import write_comparison
+from suffice.report.source import Sample
+from suffice.report.traces import CLASSES, clip, compared_traces
 from sides import BUDGETS, PROTOCOL, evaluation, sample, write, write_eval
 
 RIGHT, WRONG = "CORRECT", "WRONG"
@@ -149,9 +149,9 @@ def other_json(run: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda run: run.rmdir(), "is missing; give what laconic eval or laconic train wrote"),
-        (lambda run: None, r"a finished evaluation is missing in .*continue it: laconic eval --resume .*/run$"),
-        (only_before, "after training is missing in .*laconic train --resume"),
+        (lambda run: run.rmdir(), "is missing; give what suffice eval or suffice train wrote"),
+        (lambda run: None, r"a finished evaluation is missing in .*continue it: suffice eval --resume .*/run$"),
+        (only_before, "after training is missing in .*suffice train --resume"),
         (spoil_record, "records.jsonl:1 lacks sample"),
         (spoil_type, "records.jsonl:1 has a bad thought_tokens"),
         (spoil_line, "records.jsonl:1 is not valid JSON"),
@@ -642,7 +642,7 @@ def in_browser(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def test_hostile_text_runs_nothing_in_a_browser(in_browser: dict[str, Any]) -> None:
-    assert in_browser["title"].endswith("· laconic")
+    assert in_browser["title"].endswith("· suffice")
     assert in_browser["planted"] == 0
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laconic.config import Recipe, load_recipe, make_recipe, recipe_names
-from laconic.errors import RecipeError
-from laconic.methods import list_methods, registry
+from suffice.config import Recipe, load_recipe, make_recipe, recipe_names
+from suffice.errors import RecipeError
+from suffice.methods import list_methods, registry
 
 LAB = "lab-s-grpo"
 

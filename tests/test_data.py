@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from laconic.config import Recipe, make_recipe
-from laconic.engines.local import train
-from laconic.engines.local.data import check_unchanged, locate_data, shared
-from laconic.errors import RunError
-from laconic.groups import Problem
-from laconic.runs import read_json, write_json
-from laconic.tasks import load_task
+from suffice.config import Recipe, make_recipe
+from suffice.engines.local import train
+from suffice.engines.local.data import check_unchanged, locate_data, shared
+from suffice.errors import RunError
+from suffice.groups import Problem
+from suffice.runs import read_json, write_json
+from suffice.tasks import load_task
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 METHOD = {"method": {"name": "grpo"}, "group": {"spines": 2, "exits": 0}}

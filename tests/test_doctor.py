@@ -10,15 +10,15 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 
-from laconic import cli, doctor
-from laconic.config import load_recipe, recipe_names
-from laconic.doctor import Finding, Gpu, device_for, examine_recipe, said_of
-from laconic.errors import RecipeError
-from laconic.estimate import DEVICES
-from laconic.lab import base_path
-from laconic.methods import list_methods
-from laconic.shapes import KNOWN, shape_of
-from laconic.tasks import list_tasks
+from suffice import cli, doctor
+from suffice.config import load_recipe, recipe_names
+from suffice.doctor import Finding, Gpu, device_for, examine_recipe, said_of
+from suffice.errors import RecipeError
+from suffice.estimate import DEVICES
+from suffice.lab import base_path
+from suffice.methods import list_methods
+from suffice.shapes import KNOWN, shape_of
+from suffice.tasks import list_tasks
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", 79.1)
 GPU_RECIPE = "qwen3-8b-s-grpo"
@@ -223,8 +223,8 @@ def test_pass_rates_of_an_unknown_number_of_problems_are_not_passed_over(no_hub:
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
-    """Runs `laconic doctor` as from a shell; its exit code."""
-    monkeypatch.setattr(sys, "argv", ["laconic", "doctor", *arguments])
+    """Runs `suffice doctor` as from a shell; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["suffice", "doctor", *arguments])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     return stop.value.code

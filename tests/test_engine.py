@@ -14,18 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cosine_similarity
 
-from laconic.config import Recipe, load_recipe, recipe_names
-from laconic.engines.local import train
-from laconic.engines.local.build import build_engine
-from laconic.engines.local.checkpoint import save_checkpoint
-from laconic.engines.local.engine import Engine, Problems
-from laconic.engines.local.loop import take_step
-from laconic.engines.local.model import load_model
-from laconic.errors import LaconicError, ModelError, NonFiniteError
-from laconic.grading import Grader
-from laconic.groups import Group, Problem, Verdict
-from laconic.report import write_report
-from laconic.runs import read_json, read_jsonl
+from suffice.config import Recipe, load_recipe, recipe_names
+from suffice.engines.local import train
+from suffice.engines.local.build import build_engine
+from suffice.engines.local.checkpoint import save_checkpoint
+from suffice.engines.local.engine import Engine, Problems
+from suffice.engines.local.loop import take_step
+from suffice.engines.local.model import load_model
+from suffice.errors import SufficeError, ModelError, NonFiniteError
+from suffice.grading import Grader
+from suffice.groups import Group, Problem, Verdict
+from suffice.report import write_report
+from suffice.runs import read_json, read_jsonl
 
 TINY = {
     "train.problems_per_step": 4,
@@ -338,7 +338,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(build: Build):
     with torch.no_grad():
         broken[7, 0] = math.nan
     before = {n: p.detach().clone() for n, p in engine.model.named_parameters()}
-    with pytest.raises(LaconicError, match=r"no update was made.*train\.learning_rate") as caught:
+    with pytest.raises(SufficeError, match=r"no update was made.*train\.learning_rate") as caught:
         engine.update(groups, scores.advantage, 1)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(p, before[n]) for n, p in engine.model.named_parameters() if n != name)
@@ -349,7 +349,7 @@ def test_weights_that_are_not_finite_stop_the_rollout(build: Build, value: float
     engine = build()
     with torch.no_grad():
         next(engine.model.parameters())[7, 0] = value
-    with pytest.raises(LaconicError, match="not finite") as caught:
+    with pytest.raises(SufficeError, match="not finite") as caught:
         engine.step(1)
     assert "\n" not in str(caught.value)
 

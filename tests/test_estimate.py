@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from laconic.config import load_recipe, recipe_names
-from laconic.errors import ModelError
-from laconic.estimate import (
+from suffice.config import load_recipe, recipe_names
+from suffice.errors import ModelError
+from suffice.estimate import (
     DEVICES,
     ENGINES,
     GIB,
@@ -30,8 +30,8 @@ from laconic.estimate import (
     tokens_of,
     waves_seconds,
 )
-from laconic.lab import base_path
-from laconic.shapes import KNOWN, read_shape, shape_of
+from suffice.lab import base_path
+from suffice.shapes import KNOWN, read_shape, shape_of
 
 QWEN3_8B = KNOWN["Qwen/Qwen3-8B"]
 REAL = [name for name in recipe_names() if not name.startswith("lab-")]

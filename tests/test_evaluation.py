@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from laconic.errors import DataError
-from laconic.evaluation.compare import compare
-from laconic.evaluation.diagnose import diagnose, exits, record, safe_fraction, sentence, summarise
-from laconic.evaluation.local import LocalSource
-from laconic.evaluation.protocol import Evaluation, Protocol, evaluate, read_evaluation, write_evaluation
-from laconic.evaluation.protocol import summarise as summarise_evaluation
-from laconic.evaluation.source import Forced, Trace
-from laconic.groups import Problem, Verdict
+from suffice.errors import DataError
+from suffice.evaluation.compare import compare
+from suffice.evaluation.diagnose import diagnose, exits, record, safe_fraction, sentence, summarise
+from suffice.evaluation.local import LocalSource
+from suffice.evaluation.protocol import Evaluation, Protocol, evaluate, read_evaluation, write_evaluation
+from suffice.evaluation.protocol import summarise as summarise_evaluation
+from suffice.evaluation.source import Forced, Trace
+from suffice.groups import Problem, Verdict
 
 RIGHT, WRONG = "CORRECT", "WRONG"
 
@@ -193,9 +193,9 @@ def test_the_verdict_follows_the_interval():
 
 @pytest.fixture(scope="module")
 def lab():
-    from laconic.config import DEFAULT_INDUCER
-    from laconic.engines.local.model import load_chat, load_model
-    from laconic.tasks import load_task
+    from suffice.config import DEFAULT_INDUCER
+    from suffice.engines.local.model import load_chat, load_model
+    from suffice.tasks import load_task
 
     model, chat = load_model("lab/arithmetic", device="cpu"), load_chat("lab/arithmetic", DEFAULT_INDUCER)
     return LocalSource("base", model, chat), load_task("arithmetic", split="test", limit=40)
@@ -205,7 +205,7 @@ PROTOCOL = Protocol(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=25
 
 
 def test_the_shipped_base_is_evaluated_and_the_records_give_the_summary_again(lab, tmp_path):
-    from laconic.grading import Grader
+    from suffice.grading import Grader
 
     source, problems = lab
     with Grader() as grader:
@@ -220,7 +220,7 @@ def test_the_shipped_base_is_evaluated_and_the_records_give_the_summary_again(la
 
 
 def test_the_shipped_base_overthinks(lab):
-    from laconic.grading import Grader
+    from suffice.grading import Grader
 
     source, problems = lab
     with Grader() as grader:

@@ -16,17 +16,17 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from laconic import cli
-from laconic.config import Recipe, load_recipe
-from laconic.engines.local import train
-from laconic.engines.local.build import build_engine
-from laconic.engines.local.checkpoint import step_folder
-from laconic.engines.local.model import load_model
-from laconic.errors import RunError
-from laconic.export import export, hub_id, serve_command
-from laconic.grading import Grader
-from laconic.lab import base_path
-from laconic.runs import read_json, write_json
+from suffice import cli
+from suffice.config import Recipe, load_recipe
+from suffice.engines.local import train
+from suffice.engines.local.build import build_engine
+from suffice.engines.local.checkpoint import step_folder
+from suffice.engines.local.model import load_model
+from suffice.errors import RunError
+from suffice.export import export, hub_id, serve_command
+from suffice.grading import Grader
+from suffice.lab import base_path
+from suffice.runs import read_json, write_json
 from test_runs import files_of_at_most, names
 
 IDS = torch.arange(3, 19)[None]
@@ -189,7 +189,7 @@ def test_the_front_matter_is_valid_and_names_a_base_only_where_the_hub_has_it(ru
     matter = yaml.safe_load(front)
     assert matter["library_name"] == "transformers"
     assert matter["pipeline_tag"] == "text-generation"
-    assert {"laconic", "s-grpo"} <= set(matter["tags"])
+    assert {"suffice", "s-grpo"} <= set(matter["tags"])
     assert "base_model" not in matter
     assert "# lab/arithmetic, trained with s-grpo" in body
 
@@ -302,7 +302,7 @@ def test_a_full_disk_leaves_nothing_behind(run: Path):
 def test_the_command_line_says_where_the_model_is_and_how_to_serve_it(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(sys, "argv", ["laconic", "export", str(run), "--out", str(run / "x"), "--json"])
+    monkeypatch.setattr(sys, "argv", ["suffice", "export", str(run), "--out", str(run / "x"), "--json"])
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert not stop.value.code

@@ -14,11 +14,11 @@ import torch
 from benchmarks import fuzz
 from pyarrow import parquet
 
-from laconic.engines.local import train
-from laconic.errors import DataError, LaconicError, one_line
-from laconic.evaluation.server import LONGEST_REPLY
-from laconic.lab import base_path
-from laconic.tasks.records import LONGEST, read_records, to_problems
+from suffice.engines.local import train
+from suffice.errors import DataError, SufficeError, one_line
+from suffice.evaluation.server import LONGEST_REPLY
+from suffice.lab import base_path
+from suffice.tasks.records import LONGEST, read_records, to_problems
 
 EVAL = ["eval", "model", "--task", "arithmetic", "--problems", "2", "--out", "new", *fuzz.SHORT]
 
@@ -79,7 +79,7 @@ def test_a_parquet_file_that_was_damaged_is_refused_in_one_line(tmp_path: Path):
     parquet.write_table(pa.table({"prompt": ["a", "b"], "gold": ["1", "2"]}), path)
     content = path.read_bytes()
     path.write_bytes(content[:4] + b"\0" * (len(content) - 200) + content[-196:])
-    with pytest.raises(LaconicError) as error:
+    with pytest.raises(SufficeError) as error:
         read_records(path)
     assert "\n" not in str(error.value)
 

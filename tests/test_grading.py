@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laconic.errors import GraderError, LaconicError
-from laconic.grading import Grader, Verdict, answer_part, grade, grade_answer
-from laconic.grading.exact import normalise, same
-from laconic.grading.extract import last_box
-from laconic.grading.pool import Job, without_algebra
+from suffice.errors import GraderError, SufficeError
+from suffice.grading import Grader, Verdict, answer_part, grade, grade_answer
+from suffice.grading.exact import normalise, same
+from suffice.grading.extract import last_box
+from suffice.grading.pool import Job, without_algebra
 
 CORRECT, WRONG, UNPARSED, TIMEOUT = Verdict.CORRECT, Verdict.WRONG, Verdict.UNPARSED, Verdict.TIMEOUT
 
@@ -308,7 +308,7 @@ def test_an_unusable_gold_answer_or_kind_is_refused_in_one_line(grader: Grader, 
     for use in (lambda: grader.grade("5", gold, kind), lambda: grade("never closed", gold, kind)):
         with pytest.raises(GraderError) as refused:
             use()
-        assert isinstance(refused.value, LaconicError)
+        assert isinstance(refused.value, SufficeError)
         assert "\n" not in str(refused.value)
 
 
@@ -388,7 +388,7 @@ def test_computer_algebra_evaluates_no_text_as_python():
     quick = [without_algebra(answer, gold, "math") for answer, gold, _ in MATH]
     script = (
         "import builtins, sympy.physics.units\n"  # whose tables evaluate their own names when they are loaded
-        "from laconic.grading.algebra import equal\n"
+        "from suffice.grading.algebra import equal\n"
         "builtins.eval = lambda *_: print('evaluated')\n"
         f"for pair in {[pair for pair in quick if not isinstance(pair, Verdict)]!r}:\n"
         "    equal(*pair)\n"
@@ -516,7 +516,7 @@ def test_close_ends_the_workers_and_a_later_job_starts_new_ones(hasty: Grader):
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_worker_dies_with_its_parent(busy: bool):
     script = (
-        "from laconic.grading import Grader\n"
+        "from suffice.grading import Grader\n"
         "grader = Grader(deadline=60)\n"
         "grader.grade(r'\\boxed{\\sqrt{4}}', '2', 'math')\n"
         "print(grader._pool[0].process.pid, flush=True)\n"
@@ -532,13 +532,13 @@ def test_a_worker_dies_with_its_parent(busy: bool):
 
 
 def test_grading_loads_neither_torch_nor_sympy():
-    script = "import sys, laconic.grading; print(sorted({'torch', 'sympy', 'math_verify'} & set(sys.modules)))"
+    script = "import sys, suffice.grading; print(sorted({'torch', 'sympy', 'math_verify'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
 
 
 def test_a_file_in_the_current_folder_does_not_shadow_the_workers_modules(tmp_path: Path):
     (tmp_path / "sympy.py").write_text("raise SystemExit")
-    script = "from laconic.grading import grade_answer; print(grade_answer(r'\\boxed{\\sqrt{4}}', '2', 'math'))"
+    script = "from suffice.grading import grade_answer; print(grade_answer(r'\\boxed{\\sqrt{4}}', '2', 'math'))"
     (tmp_path / "script.py").write_text(script)
     command = [sys.executable, "-P", "script.py"]
     assert subprocess.check_output(command, text=True, cwd=tmp_path).strip() == "CORRECT"

@@ -1,6 +1,6 @@
 """The published benchmarks' gold answers, and the solutions that people (not models) wrote for two of them.
 
-LACONIC_BENCHMARKS names a folder with a file `NAME.jsonl` for each, its lines holding `answer` and, for GSM8K and
+SUFFICE_BENCHMARKS names a folder with a file `NAME.jsonl` for each, its lines holding `answer` and, for GSM8K and
 MATH-500, `solution`.
 """
 
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from laconic.grading import Grader, Verdict
-from laconic.grading.pool import Job
+from suffice.grading import Grader, Verdict
+from suffice.grading.pool import Job
 
-pytestmark = pytest.mark.skipif("LACONIC_BENCHMARKS" not in os.environ, reason="LACONIC_BENCHMARKS names no folder")
+pytestmark = pytest.mark.skipif("SUFFICE_BENCHMARKS" not in os.environ, reason="SUFFICE_BENCHMARKS names no folder")
 
 CORRECT, WRONG = Verdict.CORRECT, Verdict.WRONG
 
@@ -39,7 +39,7 @@ def grader() -> Iterator[Grader]:
 
 
 def records(name: str) -> list[dict[str, str]]:
-    lines = (Path(os.environ["LACONIC_BENCHMARKS"]) / f"{name}.jsonl").open(encoding="utf-8")
+    lines = (Path(os.environ["SUFFICE_BENCHMARKS"]) / f"{name}.jsonl").open(encoding="utf-8")
     with lines:
         return [{key: str(value) for key, value in json.loads(line).items()} for line in lines]
 

@@ -18,12 +18,12 @@ from torch.nn.functional import cross_entropy
 from typer.testing import CliRunner
 
 from conftest import make_qwen3
-from laconic.cli import app
-from laconic.config import DEFAULT_INDUCER
-from laconic.engines.local.model import load_chat, load_model
-from laconic.groups import Problem, Verdict
-from laconic.runs import read_jsonl
-from laconic.tasks import load_task
+from suffice.cli import app
+from suffice.config import DEFAULT_INDUCER
+from suffice.engines.local.model import load_chat, load_model
+from suffice.groups import Problem, Verdict
+from suffice.runs import read_jsonl
+from suffice.tasks import load_task
 
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 HUB_FORMAT = {
@@ -40,7 +40,7 @@ BUDGETS = ["--max-thought-tokens", "48", "--max-answer-tokens", "12"]
 
 
 class Source(NamedTuple):
-    """A model that knows some answers, the data's folder, and every question's gold answer, read without laconic."""
+    """A model that knows some answers, the data's folder, and every question's gold answer, read without suffice."""
 
     model: Path
     data: Path
@@ -91,7 +91,7 @@ def learn_by_heart(blank: Path, problems: Sequence[Problem], target: Path) -> Pa
     return target
 
 
-def laconic(*arguments: object) -> str:
+def suffice(*arguments: object) -> str:
     """Standard output of a command that must succeed."""
     found = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
     assert found.exit_code == 0, found.output
@@ -126,7 +126,7 @@ def test_training_on_gsm8k_updates_the_model(source: Source, recipe: str, tmp_pa
         "eval.samples": 2,
     }
     run = tmp_path / "run"
-    laconic("train", recipe, "--out", run, *(word for k, v in chosen.items() for word in ("--set", f"{k}={v}")))
+    suffice("train", recipe, "--out", run, *(word for k, v in chosen.items() for word in ("--set", f"{k}={v}")))
     metrics = read_jsonl(run / "metrics.jsonl")
     assert [line["step"] for line in metrics] == [1, 2]
     for line in metrics:
@@ -142,7 +142,7 @@ def test_training_on_gsm8k_updates_the_model(source: Source, recipe: str, tmp_pa
 
 def test_evaluating_on_gsm8k_records_a_verdict_of_every_sample(source: Source, tmp_path: Path):
     arguments = ["--task", "gsm8k", "--path", source.data, "--split", "train", "--problems", 4, "--samples", 3]
-    said = laconic("eval", source.model, *arguments, *BUDGETS, "--out", tmp_path / "run", "--json")
+    said = suffice("eval", source.model, *arguments, *BUDGETS, "--out", tmp_path / "run", "--json")
     records = read_jsonl(tmp_path / "run" / "evaluations" / "gsm8k" / "records.jsonl")
     check(records, source)
     verdicts = [Verdict(record["verdict"]) for record in records]
@@ -155,7 +155,7 @@ def test_evaluating_on_gsm8k_records_a_verdict_of_every_sample(source: Source, t
 
 def test_diagnosing_on_gsm8k_answers_at_every_fraction_of_every_thought(source: Source, tmp_path: Path):
     arguments = ["--task", "gsm8k", "--path", source.data, "--split", "train", "--problems", 4, *BUDGETS]
-    said = json.loads(laconic("diagnose", source.model, *arguments, "--out", tmp_path / "run", "--json"))
+    said = json.loads(suffice("diagnose", source.model, *arguments, "--out", tmp_path / "run", "--json"))
     records = read_jsonl(next((tmp_path / "run" / "diagnosis").glob("*/records.jsonl")))
     check(records, source)
     assert len(records) == 4

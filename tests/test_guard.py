@@ -16,23 +16,23 @@ from benchmarks import guard_outcomes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laconic import foresight
-from laconic.config import GuardSection, Recipe, load_recipe
-from laconic.engines.local import train
-from laconic.engines.local.build import build_engine
-from laconic.engines.local.guard import Keeper, set_aside
-from laconic.engines.local.loop import save
-from laconic.engines.local.model import resolve_path
-from laconic.errors import RecipeError, RunError
-from laconic.export import export
-from laconic.foresight import Trail, foresee
-from laconic.grading import Grader
-from laconic.guard import Candidate, Guard, Probe, choose, read_chosen
-from laconic.methods import get_method, registry
-from laconic.methods.adaptive import FIRST
-from laconic.report import write_report
-from laconic.runs import read_jsonl, write_json
-from laconic.watch import read_recipe, read_state
+from suffice import foresight
+from suffice.config import GuardSection, Recipe, load_recipe
+from suffice.engines.local import train
+from suffice.engines.local.build import build_engine
+from suffice.engines.local.guard import Keeper, set_aside
+from suffice.engines.local.loop import save
+from suffice.engines.local.model import resolve_path
+from suffice.errors import RecipeError, RunError
+from suffice.export import export
+from suffice.foresight import Trail, foresee
+from suffice.grading import Grader
+from suffice.guard import Candidate, Guard, Probe, choose, read_chosen
+from suffice.methods import get_method, registry
+from suffice.methods.adaptive import FIRST
+from suffice.report import write_report
+from suffice.runs import read_jsonl, write_json
+from suffice.watch import read_recipe, read_state
 
 STEADY = {"thought_tokens": 100, "entropy": 0.5, "grad_norm": 0.1, "repetition": 0.0, "groups": 16, "dropped": 0}
 HEALTHY = STEADY | {"unclosed": 0.0, "unparsed": 0.0, "truncated": 0.0}
@@ -580,8 +580,8 @@ def test_a_probe_is_the_same_whenever_it_is_taken(grader: Grader, tmp_path: Path
 
 def test_verl_is_guarded_by_its_metrics_alone():
     pytest.importorskip("verl")
-    from laconic.engines.verl.launch import as_rows
-    from laconic.engines.verl.translate import translate
+    from suffice.engines.verl.launch import as_rows
+    from suffice.engines.verl.translate import translate
 
     assert not as_rows(tiny(guard__action="stop")).guard.probes
     with pytest.raises(RecipeError, match=r"guard\.action to warn or stop"):

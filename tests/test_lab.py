@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from laconic.errors import DataError, RunError
-from laconic.lab import base_path, build, problems, training
-from laconic.lab.arithmetic import Chain, Step, chains
-from laconic.lab.tokenizer import INDUCER, build_tokenizer
-from laconic.lab.traces import VOCABULARY, Habits, lesson, write
+from suffice.errors import DataError, RunError
+from suffice.lab import base_path, build, problems, training
+from suffice.lab.arithmetic import Chain, Step, chains
+from suffice.lab.tokenizer import INDUCER, build_tokenizer
+from suffice.lab.traces import VOCABULARY, Habits, lesson, write
 
 CHAIN = Chain(6, (Step("-", 1), Step("*", 8)))
 
@@ -86,7 +86,7 @@ def test_an_unknown_split_or_an_empty_order_is_refused(split, count):
 
 
 def test_problems_do_not_load_torch():
-    code = "import sys; from laconic.lab import problems; problems('test', 3); assert 'torch' not in sys.modules"
+    code = "import sys; from suffice.lab import problems; problems('test', 3); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

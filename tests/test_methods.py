@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from laconic import GroupBatch, Scores, get_method, list_methods
+from suffice import GroupBatch, Scores, get_method, list_methods
 from scoring import R, W, batch, claim, group_batches, near, pick
 
 ALL = ["grpo", "length-penalty", "grpo-lambda", "s-grpo"]

@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from laconic import get_method, list_methods
-from laconic.cli import app, main
-from laconic.config import load_recipe
-from laconic.engines.local.build import build_engine
-from laconic.errors import PluginError
-from laconic.grading import Grader
-from laconic.methods import OURS, registry
+from suffice import get_method, list_methods
+from suffice.cli import app, main
+from suffice.config import load_recipe
+from suffice.engines.local.build import build_engine
+from suffice.errors import PluginError
+from suffice.grading import Grader
+from suffice.methods import OURS, registry
 from scoring import R, W, batch, near
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-method.md"
 GOOD = """
-from laconic.methods import Method
+from suffice.methods import Method
 class M(Method):
     name, paper, formula = "mine", "none", "r = 0"
 """
@@ -41,7 +41,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         (site / f"{package}.py").write_text(source)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         lines = [f"{name.replace('_', '-')} = {value}" for name, value in entries.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[laconic.methods]", *lines, ""]))
+        (info / "entry_points.txt").write_text("\n".join(["[suffice.methods]", *lines, ""]))
         monkeypatch.syspath_prepend(site)
         monkeypatch.delitem(sys.modules, package, raising=False)
         registry.cache_clear()
@@ -54,7 +54,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 def test_the_example_of_the_page_is_listed_scored_and_trained(install: Install) -> None:
     page = PAGE.read_text()
     source, project = (re.search(rf"```{kind}\n(.*?)```", page, re.S)[1] for kind in ("python", "toml"))
-    install("brevity", source, **tomllib.loads(project)["project"]["entry-points"]["laconic.methods"])
+    install("brevity", source, **tomllib.loads(project)["project"]["entry-points"]["suffice.methods"])
 
     assert list_methods() == [*(method.name for method in OURS), "brevity"]
     assert "brevity" in CliRunner().invoke(app, ["methods", "--json"]).stdout
@@ -86,8 +86,8 @@ def test_a_package_is_imported_once_and_only_when_methods_are_asked_for(install:
         ("1 / 0", "bad:M", r"cannot be loaded \(ZeroDivisionError: division by zero\)"),
         ("def (", "bad:M", r"cannot be loaded \(SyntaxError"),
         ("", "bad:M", r"cannot be loaded \(AttributeError"),
-        ("M = 3", "bad:M", "is 3 and not a subclass of laconic.methods.Method"),
-        ("class M: name = 'mine'", "bad:M", "is <class .bad.M.> and not a subclass of laconic.methods.Method"),
+        ("M = 3", "bad:M", "is 3 and not a subclass of suffice.methods.Method"),
+        ("class M: name = 'mine'", "bad:M", "is <class .bad.M.> and not a subclass of suffice.methods.Method"),
         (GOOD.replace('"mine"', '"yours"'), "bad:M", "calls itself 'yours'; give class and entry point one name"),
         (GOOD.replace(", formula", "").replace(', "r = 0"', ""), "bad:M", "does not say its formula; set formula"),
     ],
@@ -117,7 +117,7 @@ def test_the_command_line_says_it_in_one_line_and_exits_with_two(
     install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install("bad", "1 / 0", mine="bad:M")
-    monkeypatch.setattr("sys.argv", ["laconic", "train", "lab-grpo", "--dry-run"])
+    monkeypatch.setattr("sys.argv", ["suffice", "train", "lab-grpo", "--dry-run"])
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 2

@@ -14,12 +14,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from laconic import GroupBatch, get_method, list_methods
-from laconic.config import load_recipe
-from laconic.engines.local.build import build_engine
-from laconic.grading import Grader
-from laconic.methods import OURS, Method, registry
-from laconic.methods.base import EQUAL
+from suffice import GroupBatch, get_method, list_methods
+from suffice.config import load_recipe
+from suffice.engines.local.build import build_engine
+from suffice.grading import Grader
+from suffice.methods import OURS, Method, registry
+from suffice.methods.base import EQUAL
 from scoring import R, W, batch, claim, group_batches, lists, near, pick
 
 PARALLEL = [name for name in list_methods() if not registry()[name].serial]
@@ -554,7 +554,7 @@ def test_a_methods_page_says_what_its_class_says(method: type[Method]) -> None:
 @OF_OURS
 def test_the_command_on_a_methods_page_resolves_to_that_method(method: type[Method]) -> None:
     page = (PAGES / f"{method.name}.md").read_text()
-    command = re.search(r"^laconic train (\S+)((?: --set \S+)*)$", page, re.M)
+    command = re.search(r"^suffice train (\S+)((?: --set \S+)*)$", page, re.M)
     assert command
     assert load_recipe(command[1], command[2].split(" --set ")[1:]).method.name == method.name
 

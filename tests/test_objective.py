@@ -7,10 +7,10 @@ import random
 import pytest
 import torch
 
-from laconic import get_method
-from laconic.groups import Branch, Group, Problem, Spine, Verdict
-from laconic.objective import Objective, clipped, importance, policy_loss, row_batches, to_batch
-from laconic.objective.head import head_logprobs
+from suffice import get_method
+from suffice.groups import Branch, Group, Problem, Spine, Verdict
+from suffice.objective import Objective, clipped, importance, policy_loss, row_batches, to_batch
+from suffice.objective.head import head_logprobs
 from making import CLOSE, END, INDUCER, OPEN, random_group, tiny_model
 
 TEMPERATURE = 0.7
@@ -204,7 +204,7 @@ def test_a_chunked_head_gives_the_same_log_probs_and_gradients(monkeypatch):
     head, target = torch.nn.Linear(8, 50, bias=False), torch.randint(50, (33,))
     results = []
     for limit in (10**9, 100):
-        monkeypatch.setattr("laconic.objective.head.LOGITS_PER_CHUNK", limit)
+        monkeypatch.setattr("suffice.objective.head.LOGITS_PER_CHUNK", limit)
         hidden = torch.linspace(-1, 1, 33 * 8).reshape(33, 8).requires_grad_()
         logprobs, entropy = head_logprobs(head, hidden, target, 0.9)
         (logprobs * torch.arange(33)).sum().backward()

@@ -10,23 +10,23 @@ import huggingface_hub
 import pytest
 import torch
 
-from laconic.config import Recipe, load_recipe
-from laconic.engines.local import passrate, train
-from laconic.engines.local.build import build_engine
-from laconic.engines.local.model import load_chat
-from laconic.engines.local.passrate import cache_file, keep_solved, model_identity, pass_rates
-from laconic.errors import Interrupted, RecipeError, RunError
-from laconic.grading import Grader
-from laconic.groups import Problem
-from laconic.lab import base_path
-from laconic.rollout import Chat
-from laconic.runs import read_json, read_jsonl, write_jsonl
-from laconic.tasks import load_task
+from suffice.config import Recipe, load_recipe
+from suffice.engines.local import passrate, train
+from suffice.engines.local.build import build_engine
+from suffice.engines.local.model import load_chat
+from suffice.engines.local.passrate import cache_file, keep_solved, model_identity, pass_rates
+from suffice.errors import Interrupted, RecipeError, RunError
+from suffice.grading import Grader
+from suffice.groups import Problem
+from suffice.lab import base_path
+from suffice.rollout import Chat
+from suffice.runs import read_json, read_jsonl, write_jsonl
+from suffice.tasks import load_task
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LACONIC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SUFFICE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(passrate, "LOT", 4)
     torch.set_num_threads(1)
     return tmp_path / "cache"
@@ -46,7 +46,7 @@ def problems() -> list[Problem]:
 def solved(problems: list[Problem], chat: Chat, tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     """How often the lab's base solves each of four times, sampled once for all tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LACONIC_CACHE", str(tmp_path_factory.mktemp("solved")))
+        patch.setenv("SUFFICE_CACHE", str(tmp_path_factory.mktemp("solved")))
         return sampled(problems, chat)
 
 

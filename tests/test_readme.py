@@ -11,7 +11,7 @@ from benchmarks import findings
 from benchmarks.readme import READMES, RECORD, ROOT, STOPS, rendered
 from typer.testing import CliRunner
 
-from laconic.cli import app
+from suffice.cli import app
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -37,7 +37,7 @@ def test_every_seed_shortens_by_at_least_35_percent_and_surely_loses_less_than_2
 
 
 def test_every_verb_that_the_readme_names_exists():
-    verbs = set(re.findall(r"^laconic ([a-z]+)", README, re.MULTILINE))
+    verbs = set(re.findall(r"^suffice ([a-z]+)", README, re.MULTILINE))
     assert verbs >= {"doctor", "diagnose", "train", "eval", "compare", "report"}
     for verb in verbs:
         assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0

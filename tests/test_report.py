@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from browser import measured
-from laconic.errors import RunError
-from laconic.report import findings, plots, save_diagnosis_picture, write_report
-from laconic.report.source import Comparison, CutSample, Interval, Sample, read_run
-from laconic.report.traces import cut_traces, sample_traces
+from suffice.errors import RunError
+from suffice.report import findings, plots, save_diagnosis_picture, write_report
+from suffice.report.source import Comparison, CutSample, Interval, Sample, read_run
+from suffice.report.traces import cut_traces, sample_traces
 
 SCRIPT = '<script>document.title="owned"</script>'
 IMAGE = '"><img src=x onerror=\'document.title="owned"\'>'
@@ -149,8 +149,8 @@ def write_training(run: Path, steps: int = 100) -> None:
     dump(
         run / "manifest.json",
         {
-            "laconic": "0.1.0", "torch": "2.13.0", "transformers": "5.10.0", "python": "3.11.7", "git": "abc123",
-            "command": ["laconic", "train", "lab-s-grpo", "--set", "run.seed=7"],
+            "suffice": "0.1.0", "torch": "2.13.0", "transformers": "5.10.0", "python": "3.11.7", "git": "abc123",
+            "command": ["suffice", "train", "lab-s-grpo", "--set", "run.seed=7"],
             "created": "2026-01-02T03:04:05+00:00",
         },
     )  # fmt: skip
@@ -245,7 +245,7 @@ def test_every_part_of_a_full_run_is_there(page: str) -> None:
     for title in [*parts, "Thoughts, and where they sufficed", "Samples", "Protocol and provenance"]:
         assert section(page, title), title
     assert "s-grpo on arithmetic" in page
-    assert "laconic train lab-s-grpo --set run.seed=7" in page
+    assert "suffice train lab-s-grpo --set run.seed=7" in page
     assert "abc123" in section(page, "Protocol and provenance")
 
 
@@ -588,7 +588,7 @@ def in_browser(hostile_page: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 def test_hostile_text_runs_nothing_in_a_browser(in_browser: dict[str, Any]) -> None:
     assert in_browser["control"] == "owned"  # the same script, unprotected, does run here
-    assert in_browser["title"] == "hostile · laconic"
+    assert in_browser["title"] == "hostile · suffice"
     assert in_browser["planted"] == 0
 
 

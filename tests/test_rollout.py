@@ -12,14 +12,14 @@ import torch
 from scipy import stats
 from transformers import AutoTokenizer, Qwen3Config
 
-from laconic.config import DEFAULT_INDUCER
-from laconic.errors import ModelError
-from laconic.grading import Grader
-from laconic.groups import Branch, Group, Problem, Spine, Verdict
-from laconic.lab import base_path
-from laconic.rollout import Ask, Chat, Count, Decoder, Sampler, grade_groups, random_exits
-from laconic.rollout.decode import inverse_transform
-from laconic.rollout.streams import PromptStream, cache_bytes_per_token
+from suffice.config import DEFAULT_INDUCER
+from suffice.errors import ModelError
+from suffice.grading import Grader
+from suffice.groups import Branch, Group, Problem, Spine, Verdict
+from suffice.lab import base_path
+from suffice.rollout import Ask, Chat, Count, Decoder, Sampler, grade_groups, random_exits
+from suffice.rollout.decode import inverse_transform
+from suffice.rollout.streams import PromptStream, cache_bytes_per_token
 from making import CLOSE, END, INDUCER, OPEN, PAD, random_tokens, tiny_model
 
 
@@ -246,7 +246,7 @@ def test_an_empty_thought_has_no_exits():
 
 
 def lab_sampler(chat, **changes):
-    from laconic.engines.local.model import load_model
+    from suffice.engines.local.model import load_model
 
     model = load_model(str(base_path()), device="cpu")
     budgets = {"max_thought_tokens": 256, "max_answer_tokens": 8, "cache_gb": 1.0}
@@ -254,7 +254,7 @@ def lab_sampler(chat, **changes):
 
 
 def lab_problems(count):
-    from laconic.tasks import load_task
+    from suffice.tasks import load_task
 
     return load_task("arithmetic", split="test", limit=count)
 

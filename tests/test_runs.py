@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from laconic.errors import RunError
-from laconic.runs import (
+from suffice.errors import RunError
+from suffice.runs import (
     append_jsonl,
     create_run,
     free_run,
@@ -176,7 +176,7 @@ def test_a_full_disk_under_safetensors_is_the_same_one_line(tmp_path: Path):
 
 
 def test_a_full_disk_under_a_tokenizer_is_the_same_one_line(tmp_path: Path):
-    from laconic.engines.local.model import SHIPPED, load_tokenizer
+    from suffice.engines.local.model import SHIPPED, load_tokenizer
 
     tokenizer = load_tokenizer(SHIPPED)
     with files_of_at_most(1000), pytest.raises(RunError) as error, whole_directory(tmp_path / "folder") as aside:
@@ -242,11 +242,11 @@ def test_a_malformed_json_file_is_named(tmp_path: Path, content: bytes):
 
 
 def test_a_run_starts_with_its_recipe_and_where_it_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/laconic", "train", "mine"])
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/suffice", "train", "mine"])
     run = start_run(tmp_path / "runs" / "mine", "[train]\nsteps = 1\n")
     assert names(run) == ["manifest.json", "recipe.toml"]
     manifest = json.loads((run / "manifest.json").read_text())
-    assert manifest["command"] == ["laconic", "train", "mine"]
+    assert manifest["command"] == ["suffice", "train", "mine"]
     assert manifest["torch"] == torch.__version__
     assert manifest["created"].endswith("+00:00")
 
@@ -334,7 +334,7 @@ def test_a_run_directory_is_held_by_one_process_and_given_back(tmp_path):
 HOLDS = """
 import subprocess, sys
 from pathlib import Path
-from laconic.runs import locked
+from suffice.runs import locked
 with locked(Path(sys.argv[1])) as lock:
     child = subprocess.Popen(["sleep", "60"], pass_fds=[lock] * (sys.argv[2] == "passed on"), stdout=subprocess.DEVNULL)
     print(child.pid, flush=True)

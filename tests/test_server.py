@@ -22,15 +22,15 @@ from benchmarks.serving import (
     wait_until,
 )
 
-from laconic.engines.local.model import load_chat, load_model
-from laconic.errors import ServerError
-from laconic.evaluation.local import LocalSource
-from laconic.evaluation.protocol import Protocol
-from laconic.evaluation.replies import Message, blank_of, separated
-from laconic.evaluation.server import ServerSource, seed_of
-from laconic.evaluation.source import Trace
-from laconic.lab import base_path, problems
-from laconic.lab.tokenizer import INDUCER
+from suffice.engines.local.model import load_chat, load_model
+from suffice.errors import ServerError
+from suffice.evaluation.local import LocalSource
+from suffice.evaluation.protocol import Protocol
+from suffice.evaluation.replies import Message, blank_of, separated
+from suffice.evaluation.server import ServerSource, seed_of
+from suffice.evaluation.source import Trace
+from suffice.lab import base_path, problems
+from suffice.lab.tokenizer import INDUCER
 
 CHAT, RAW = "/v1/chat/completions", "/v1/completions"
 PROBLEMS = problems("test", 6)

@@ -17,11 +17,11 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from laconic import get_method
-from laconic.attention import use_layouts
-from laconic.groups import Branch, Group, Problem, Spine
-from laconic.objective import Objective, policy_loss, row_batches, spine_batches, to_batch
-from laconic.objective.spine import check_model
+from suffice import get_method
+from suffice.attention import use_layouts
+from suffice.groups import Branch, Group, Problem, Spine
+from suffice.objective import Objective, policy_loss, row_batches, spine_batches, to_batch
+from suffice.objective.spine import check_model
 from making import CLOSE, INDUCER, SHAPE, exact_norms, random_group, tiny_model
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.28}
@@ -115,7 +115,7 @@ def test_first_last_and_repeated_exits_and_empty_answers(train_on):
 
 
 def test_a_long_spine_takes_its_branches_in_several_calls(monkeypatch):
-    monkeypatch.setattr("laconic.objective.spine.CALL_KEYS", 40)
+    monkeypatch.setattr("suffice.objective.spine.CALL_KEYS", 40)
     group = serial_group(20, [2, 4, 9, 15, 20], [[21, 1]] * 5)
     batch = spine_batches([group], torch.randn(1, 6), Objective("token", "all", CLOSE, 5), 999)[0]
     assert len(batch.layout.strands[0].calls) > 2

@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from laconic.config import load_recipe, recipe_names
-from laconic.engines.local.model import load_model, load_tokenizer
-from laconic.errors import DataError
-from laconic.grading import Grader
-from laconic.groups import Verdict
-from laconic.lab import base_path, build, training
-from laconic.lab.splits import SPLITS
-from laconic.lab.sums import NAMES, VOCABULARY, Sum, problems, sums, write
-from laconic.lab.tokenizer import INDUCER, build_tokenizer
-from laconic.lab.traces import Habits, teach
-from laconic.tasks import load_task, locate
+from suffice.config import load_recipe, recipe_names
+from suffice.engines.local.model import load_model, load_tokenizer
+from suffice.errors import DataError
+from suffice.grading import Grader
+from suffice.groups import Verdict
+from suffice.lab import base_path, build, training
+from suffice.lab.splits import SPLITS
+from suffice.lab.sums import NAMES, VOCABULARY, Sum, problems, sums, write
+from suffice.lab.tokenizer import INDUCER, build_tokenizer
+from suffice.lab.traces import Habits, teach
+from suffice.tasks import load_task, locate
 
 CASE = Sum(482, 917, 3)
 COLUMN = re.compile(r"([a-e]) (\d) \+ (\d) \+ (\d) = (\d) (\d) ;")

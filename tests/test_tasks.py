@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from laconic.errors import DataError
-from laconic.groups import Problem
-from laconic.tasks import PROMPTS, list_tasks, load_task, locate, overlap
-from laconic.tasks.prompts import CHOICE_PROMPTS, question
+from suffice.errors import DataError
+from suffice.groups import Problem
+from suffice.tasks import PROMPTS, list_tasks, load_task, locate, overlap
+from suffice.tasks.prompts import CHOICE_PROMPTS, question
 
 # the hub's format, with a worked solution and its calculator marks
 HENS = {
@@ -64,7 +64,7 @@ def test_an_unknown_task_is_answered_with_the_nearest_and_all_known():
 
 def test_the_command_line_pays_for_no_library_it_does_not_use():
     code = (
-        "import sys; from laconic.tasks import load_task; load_task('arithmetic', limit=1); "
+        "import sys; from suffice.tasks import load_task; load_task('arithmetic', limit=1); "
         "print([name for name in ('torch', 'transformers', 'datasets', 'pyarrow') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -147,8 +147,8 @@ def test_gsm8k_takes_no_fields(tmp_path):
 
 def test_a_hub_out_of_reach_asks_for_a_local_copy(tmp_path):
     code = """
-from laconic.errors import DataError
-from laconic.tasks import load_task
+from suffice.errors import DataError
+from suffice.tasks import load_task
 try:
     load_task("gsm8k", split="test")
 except DataError as error:
@@ -365,7 +365,7 @@ def ask(tmp_path):
 
     def run(expression):
         code = (
-            "from laconic.errors import DataError\nfrom laconic.tasks import load_task, locate\n"
+            "from suffice.errors import DataError\nfrom suffice.tasks import load_task, locate\n"
             f"try:\n    print({expression})\nexcept DataError as error:\n    print(error)\n"
         )
         command = [sys.executable, "-c", code]
@@ -410,7 +410,7 @@ def test_a_local_file_is_located_by_its_sha256(tmp_path):
     assert locate("jsonl", path=path) == {"task": "jsonl", "split": None, "path": path, "sha256": digest}
 
 
-def test_the_labs_problems_come_from_laconic_itself():
+def test_the_labs_problems_come_from_suffice_itself():
     assert locate("arithmetic", split="test") == {"task": "arithmetic", "split": "test"}
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from laconic import cli
-from laconic.config import Recipe, load_recipe
-from laconic.engines.local import train
-from laconic.engines.local.trackers import KNOWN, Trackers
-from laconic.errors import RecipeError
-from laconic.runs import read_json, read_jsonl, start_run
+from suffice import cli
+from suffice.config import Recipe, load_recipe
+from suffice.engines.local import train
+from suffice.engines.local.trackers import KNOWN, Trackers
+from suffice.errors import RecipeError
+from suffice.extras import install_command
+from suffice.runs import read_json, read_jsonl, start_run
 from test_export import small
 
 Points = dict[str, list[tuple[int, float]]]
@@ -113,14 +114,14 @@ def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_made(
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()  # as the tool itself leaves behind: not to be taken for a package
     monkeypatch.setattr(
-        sys, "argv", ["laconic", "train", "lab-s-grpo", "--out", "run", "--set", f'run.track=["{name}"]']
+        sys, "argv", ["suffice", "train", "lab-s-grpo", "--out", "run", "--set", f'run.track=["{name}"]']
     )
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 2
     complaint = capsys.readouterr().err
     assert complaint.count("\n") == 1
-    assert f"pip install 'laconic[{name}]'" in complaint
+    assert install_command(name) in complaint
     assert not (tmp_path / "run").exists()
 
 

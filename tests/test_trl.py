@@ -19,21 +19,21 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import TrainerCallback
 
-pytest.importorskip("trl", reason="trl is not installed: pip install 'laconic[trl]'")
+pytest.importorskip("trl", reason="trl is not installed: pip install '.[trl]'")
 
 import trl
 
-from laconic.config import Recipe
-from laconic.engines import trl as engine
-from laconic.engines.local.metrics import rollout_metrics
-from laconic.engines.local.model import load_chat, load_model
-from laconic.engines.local.update import Updater
-from laconic.errors import DataError, LaconicError, ModelError, RecipeError
-from laconic.grading import Grader
-from laconic.groups import Group, GroupBatch, Problem, Spine
-from laconic.methods import get_method, registry
-from laconic.methods.grpo import GRPO
-from laconic.objective import importance, to_batch
+from suffice.config import Recipe
+from suffice.engines import trl as engine
+from suffice.engines.local.metrics import rollout_metrics
+from suffice.engines.local.model import load_chat, load_model
+from suffice.engines.local.update import Updater
+from suffice.errors import DataError, SufficeError, ModelError, RecipeError
+from suffice.grading import Grader
+from suffice.groups import Group, GroupBatch, Problem, Spine
+from suffice.methods import get_method, registry
+from suffice.methods.grpo import GRPO
+from suffice.objective import importance, to_batch
 from trl_run import METHODS as LAB
 from trl_run import Run, flat, small
 
@@ -203,8 +203,8 @@ def test_two_updates_on_one_batch_of_ragged_groups_are_the_local_engines(
     within = torch.tensor(list(run.trainer._logs["advantages"])).view_as(said)  # after TRL took the means off
     torch.testing.assert_close(within, said, atol=1e-6, rtol=0)
     logged = run.trainer.state.log_history[0]
-    assert logged["laconic/reward"] == pytest.approx(float(scores.reward[batch.valid].mean()))
-    assert logged["laconic/accuracy"] == pytest.approx(rollout_metrics(groups, run.chat)["accuracy"])
+    assert logged["suffice/reward"] == pytest.approx(float(scores.reward[batch.valid].mean()))
+    assert logged["suffice/accuracy"] == pytest.approx(rollout_metrics(groups, run.chat)["accuracy"])
 
     after, ratio, weight = local_updates(run, groups, scores.advantage)
     assert ((ratio > 3) & (weight > 0)).any()
@@ -304,8 +304,8 @@ def test_a_parallel_method_scores_what_trl_itself_sampled(grader: Grader, tmp_pa
     assert max(len(tokens) for tokens in responses) <= 128 + 4 + 3
     ended = [tokens[-1] in run.chat.end_ids for tokens in responses]
     logged = run.trainer.state.log_history[0]
-    assert logged["laconic/truncated"] == pytest.approx(1 - sum(ended) / 16)
-    assert logged["laconic/accuracy"] > 0
+    assert logged["suffice/truncated"] == pytest.approx(1 - sum(ended) / 16)
+    assert logged["suffice/accuracy"] > 0
     assert torch.tensor(said).view(4, 4).sum(-1).abs().max() < 1e-5
 
 
@@ -339,7 +339,7 @@ def test_a_method_whose_advantages_do_not_sum_to_zero_is_refused(
     recipe = small("grpo-lambda", "train.steps=1")
     recipe.method.name, recipe.method.__pydantic_extra__ = "raised", {}
     run = Run(recipe, tmp_path, grader)
-    with pytest.raises(LaconicError, match="those of raised sum to 4 in a group, not to 0; train it with the local"):
+    with pytest.raises(SufficeError, match="those of raised sum to 4 in a group, not to 0; train it with the local"):
         run.trainer.train()
 
 
@@ -403,16 +403,16 @@ def reward(recipe: Recipe, grader: Grader, tmp_path: Path) -> engine.RewardFunct
 
 @pytest.mark.parametrize("sets", [("s-grpo", "method.name=exit-baseline"), ("grpo-lambda", "method.lam=adaptive")])
 def test_a_method_that_learns_from_step_to_step_is_refused(sets: tuple[str, str], grader: Grader, tmp_path: Path):
-    with pytest.raises(LaconicError, match=r"learns from step to step, which TRL does not keep; use another engine$"):
+    with pytest.raises(SufficeError, match=r"learns from step to step, which TRL does not keep; use another engine$"):
         reward(small(*sets), grader, tmp_path)
 
 
 def test_a_split_group_is_refused(grader: Grader, tmp_path: Path):
     ask = reward(small("grpo-lambda"), grader, tmp_path)
     columns = {"completion_ids": [[1]] * 6, "gold": ["1"] * 6, "kind": ["math"] * 6}
-    with pytest.raises(LaconicError, match="groups of 4 are split among processes"):
+    with pytest.raises(SufficeError, match="groups of 4 are split among processes"):
         ask(prompts=[conversation("a")] * 4 + [conversation("b")] * 2, **columns)
-    with pytest.raises(LaconicError, match="groups of 4 are split among processes"):
+    with pytest.raises(SufficeError, match="groups of 4 are split among processes"):
         ask(prompts=[conversation("a")] * 3 + [conversation("b")] * 5, **columns)
 
 
@@ -429,14 +429,14 @@ def test_prompts_and_columns_of_another_form_are_refused(grader: Grader, tmp_pat
 def test_serial_groups_need_our_rollouts(grader: Grader, tmp_path: Path):
     ask = reward(small("s-grpo"), grader, tmp_path)
     columns = {"completion_ids": [[1]] * 4, "gold": ["1"] * 4, "kind": ["math"] * 4}
-    with pytest.raises(LaconicError, match="pass rollout_func=GroupRollout"):
+    with pytest.raises(SufficeError, match="pass rollout_func=GroupRollout"):
         ask(prompts=[conversation("a")] * 4, **columns)
 
 
 def test_a_model_that_is_split_among_processes_is_not_sampled_from(grader: Grader, tmp_path: Path):
     run = Run(small("s-grpo"), tmp_path, grader)
     run.trainer.is_fsdp_enabled = True
-    with pytest.raises(LaconicError, match="needs a whole model in each process"):
+    with pytest.raises(SufficeError, match="needs a whole model in each process"):
         run.trainer.rollout_func([conversation("a")] * 4, run.trainer)
 
 

@@ -1,7 +1,7 @@
 """verl as an engine: the translation, the estimators and the loss equal the local engine's; failures end in one line.
 
 What needs verl itself is skipped where it is not installed. Of the runs of a whole verl (a minute each, more on a busy
-machine) one is in every suite, the others happen with LACONIC_VERL_RUN=1.
+machine) one is in every suite, the others happen with SUFFICE_VERL_RUN=1.
 """
 
 import asyncio
@@ -24,26 +24,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from laconic.cli import app
-from laconic.config import load_recipe, make_recipe
-from laconic.engines.verl import launch
-from laconic.engines.verl.estimators import estimate, observe, recall, score, share
-from laconic.engines.verl.main import reason
-from laconic.engines.verl.members import Member, gather
-from laconic.engines.verl.tokens import sampled, weigh_alone, within
-from laconic.engines.verl.translate import check, memory_share, translate
-from laconic.errors import LaconicError
-from laconic.groups import Spine
-from laconic.methods import get_method, list_methods
-from laconic.objective import Objective, policy_loss, to_batch
-from laconic.objective.weights import weigh
-from laconic.runs import read_json, read_jsonl, write_jsonl
+from suffice.cli import app
+from suffice.config import load_recipe, make_recipe
+from suffice.engines.verl import launch
+from suffice.engines.verl.estimators import estimate, observe, recall, score, share
+from suffice.engines.verl.main import reason
+from suffice.engines.verl.members import Member, gather
+from suffice.engines.verl.tokens import sampled, weigh_alone, within
+from suffice.engines.verl.translate import check, memory_share, translate
+from suffice.errors import SufficeError
+from suffice.groups import Spine
+from suffice.methods import get_method, list_methods
+from suffice.objective import Objective, policy_loss, to_batch
+from suffice.objective.weights import weigh
+from suffice.runs import read_json, read_jsonl, write_jsonl
 from making import CLOSE, INDUCER, random_group
 
-needs_verl = pytest.mark.skipif(not find_spec("verl"), reason="verl is not installed: pip install 'laconic[verl]'")
+needs_verl = pytest.mark.skipif(not find_spec("verl"), reason="verl is not installed: pip install '.[verl]'")
 runs_verl = pytest.mark.skipif(
-    not find_spec("verl") or not os.environ.get("LACONIC_VERL_RUN"),
-    reason="a whole verl run takes a minute or more: LACONIC_VERL_RUN=1 and verl installed",
+    not find_spec("verl") or not os.environ.get("SUFFICE_VERL_RUN"),
+    reason="a whole verl run takes a minute or more: SUFFICE_VERL_RUN=1 and verl installed",
 )
 END = frozenset({1})
 
@@ -62,7 +62,7 @@ def test_s_grpo_becomes_nine_sessions_and_a_constant_divisor():
         "data.max_prompt_length": 20,
         "data.max_response_length": 256 + 10 + 8 + 3,
         "actor_rollout_ref.rollout.n": 9,
-        "actor_rollout_ref.rollout.name": "laconic-cpu",
+        "actor_rollout_ref.rollout.name": "suffice-cpu",
         "actor_rollout_ref.rollout.temperature": 1.0,
         "actor_rollout_ref.actor.ppo_mini_batch_size": 32,
         "actor_rollout_ref.actor.ppo_epochs": 1,
@@ -80,9 +80,9 @@ def test_s_grpo_becomes_nine_sessions_and_a_constant_divisor():
             "reduce_dtype": "fp32",
             "buffer_dtype": "fp32",
         },
-        "algorithm.adv_estimator": "laconic-s-grpo",
+        "algorithm.adv_estimator": "suffice-s-grpo",
         "algorithm.norm_adv_by_std_in_grpo": False,
-        "trainer.v1.trainer_mode": "laconic",
+        "trainer.v1.trainer_mode": "suffice",
         "trainer.total_training_steps": 100,
         "trainer.save_freq": 25,
         "trainer.n_gpus_per_node": 2,
@@ -106,7 +106,7 @@ def test_grpo_lambda_becomes_eight_plain_sessions_and_a_mean_per_sequence():
         "actor_rollout_ref.rollout.name": "vllm",
         "actor_rollout_ref.actor.loss_agg_mode": "seq-mean-token-mean",
         "actor_rollout_ref.actor.loss_scale_factor": None,
-        "algorithm.adv_estimator": "laconic-grpo-lambda",
+        "algorithm.adv_estimator": "suffice-grpo-lambda",
         "trainer.n_gpus_per_node": 8,
         "trainer.device": "cuda",
     }
@@ -120,7 +120,7 @@ def test_a_recipe_says_how_many_nodes_and_gpus():
 
 
 def test_lora_is_refused_before_anything_starts():
-    with pytest.raises(LaconicError, match=r"model.lora = 0"):
+    with pytest.raises(SufficeError, match=r"model.lora = 0"):
         translated("lab-s-grpo", "model.lora=8")
 
 
@@ -128,7 +128,7 @@ def configured(**changes):
     """What `check` reads of verl's configuration for lab-s-grpo, nested by dotted name."""
     found = {
         "trainer.use_v1": True,
-        "trainer.v1.laconic": {},
+        "trainer.v1.suffice": {},
         "algorithm.filter_groups.enable": False,
         "actor_rollout_ref.actor.policy_loss.loss_mode": "vanilla",
         **translated("lab-s-grpo"),
@@ -153,7 +153,7 @@ def test_what_a_recipe_becomes_passes_the_check():
 @pytest.mark.parametrize(
     "change",
     [
-        {"trainer.v1.laconic": {"parameter_sync_step": 4}},
+        {"trainer.v1.suffice": {"parameter_sync_step": 4}},
         {"trainer.v1.trainer_mode": "separate_async"},
         {"actor_rollout_ref.actor.ppo_mini_batch_size": 16},
         {"actor_rollout_ref.rollout.n": 8},
@@ -164,7 +164,7 @@ def test_what_a_recipe_becomes_passes_the_check():
 )
 def test_settings_that_would_split_the_batch_or_change_the_loss_are_refused_in_one_line(change):
     (name,) = change
-    with pytest.raises(LaconicError, match=rf"verl\.{name}.* must be .*leave it out") as error:
+    with pytest.raises(SufficeError, match=rf"verl\.{name}.* must be .*leave it out") as error:
         check(configured(**change), load_recipe("lab-s-grpo"))
     assert "\n" not in str(error.value)
 
@@ -252,7 +252,7 @@ def test_two_rows_for_one_member_are_refused():
 
 
 def test_verls_own_trainer_cannot_use_an_estimator():
-    with pytest.raises(LaconicError, match=r"trainer\.v1\.trainer_mode=laconic"):
+    with pytest.raises(SufficeError, match=r"trainer\.v1\.trainer_mode=suffice"):
         estimate("grpo", token_level_rewards=torch.ones(1, 1), response_mask=torch.ones(1, 1), index=["a"])
 
 
@@ -358,10 +358,10 @@ class Scripted:
 def group_of_sessions(monkeypatch):
     """Runs all sessions of one problem against a scripted server: (results, server, chat)."""
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
-    pytest.importorskip("verl", reason="verl is not installed: pip install 'laconic[verl]'")
-    import laconic.engines.verl.plugin  # noqa: F401
-    from laconic.engines.local.model import load_chat, resolve_path
-    from laconic.engines.verl.agents import PENDING, MemberLoop
+    pytest.importorskip("verl", reason="verl is not installed: pip install '.[verl]'")
+    import suffice.engines.verl.plugin  # noqa: F401
+    from suffice.engines.local.model import load_chat, resolve_path
+    from suffice.engines.verl.agents import PENDING, MemberLoop
 
     path = resolve_path("lab/arithmetic")
 
@@ -381,7 +381,7 @@ def group_of_sessions(monkeypatch):
         async def session(number):
             loop = MemberLoop.__new__(MemberLoop)  # verl makes one a session, from what a worker holds
             loop.config = SimpleNamespace(
-                laconic=SimpleNamespace(recipe=recipe.dump()),
+                suffice=SimpleNamespace(recipe=recipe.dump()),
                 actor_rollout_ref=SimpleNamespace(model=SimpleNamespace(path=path)),
             )
             loop.rollout_config, loop.tokenizer, loop.server_manager = SimpleNamespace(name="x"), chat.tokenizer, server
@@ -444,13 +444,13 @@ def test_a_parallel_group_is_sessions_that_do_not_wait(group_of_sessions):
 @pytest.mark.parametrize(
     ("needed", "says"),
     [
-        ({"no-such-engine": ("1", "2")}, r"not installed: pip install 'laconic\[verl\]'"),
+        ({"no-such-engine": ("1", "2")}, r"not installed: pip install 'suffice\[verl\]'"),
         ({"pytest": ("999", "1000")}, r"pip install 'pytest>=999,<1000'"),
     ],
 )
 def test_a_missing_or_unfit_verl_is_one_line_with_the_way_out(monkeypatch, needed, says):
     monkeypatch.setattr(launch, "NEEDED", needed)
-    with pytest.raises(LaconicError, match=says) as error:
+    with pytest.raises(SufficeError, match=says) as error:
         launch.check_installed()
     assert "\n" not in str(error.value)
 
@@ -459,7 +459,7 @@ def test_a_ray_address_where_nothing_answers_is_refused_at_once(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free.getsockname()[1]}")
-    with pytest.raises(LaconicError, match="unset RAY_ADDRESS"):
+    with pytest.raises(SufficeError, match="unset RAY_ADDRESS"):
         launch.check_ray(nodes=1)
 
 
@@ -474,7 +474,7 @@ def test_a_node_without_a_gpu_does_not_take_a_clusters_work_upon_itself(monkeypa
 def test_several_nodes_need_a_cluster(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     launch.check_ray(nodes=1)
-    with pytest.raises(LaconicError, match="ray start --head"):
+    with pytest.raises(SufficeError, match="ray start --head"):
         launch.check_ray(nodes=2)
 
 
@@ -490,19 +490,19 @@ def test_a_run_is_continued_by_the_engine_that_began_it(tmp_path, engine, other)
     if engine == "verl":
         (tmp_path / "verl.yaml").touch()
     found = CliRunner().invoke(app, ["train", "--resume", str(tmp_path), "--engine", other])
-    assert isinstance(found.exception, LaconicError)
+    assert isinstance(found.exception, SufficeError)
     assert f"was trained with --engine {engine}" in str(found.exception)
 
 
 def test_settings_of_verls_own_are_read_as_toml():
     found = launch.own_settings(["verl.trainer.nnodes=2", "verl.a.b=[1, 2]", "verl.c.d=word"])
     assert found == {"trainer.nnodes": 2, "a.b": [1, 2], "c.d": "word"}
-    with pytest.raises(LaconicError, match=r"verl\.key=value"):
+    with pytest.raises(SufficeError, match=r"verl\.key=value"):
         launch.own_settings(["verl.trainer.nnodes"])
 
 
-def laconic(*arguments):
-    command = [Path(sys.executable).with_name("laconic"), *arguments]
+def suffice(*arguments):
+    command = [Path(sys.executable).with_name("suffice"), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -522,7 +522,7 @@ def test_the_first_steps_of_verl_are_those_of_the_local_engine(tmp_path, updates
     wanted = [*QUICK, f"train.updates_per_batch={updates}", rate, "train.steps=2", "train.checkpoint_every=1"]
     for engine in ("local", "verl"):
         sets = [part for pair in wanted for part in ("--set", pair)]
-        done = laconic("train", "lab-s-grpo", "--engine", engine, "--out", str(tmp_path / engine), *sets)
+        done = suffice("train", "lab-s-grpo", "--engine", engine, "--out", str(tmp_path / engine), *sets)
         _, said = done.communicate()
         assert done.returncode == 0, said
     ours, theirs = (read_jsonl(tmp_path / engine / "metrics.jsonl") for engine in ("local", "verl"))
@@ -544,7 +544,7 @@ def test_the_first_steps_of_verl_are_those_of_the_local_engine(tmp_path, updates
 def test_a_killed_worker_ends_the_run_in_one_line_and_resume_goes_on(tmp_path):
     run = tmp_path / "run"
     sets = [part for pair in [*QUICK, "train.steps=4", "train.checkpoint_every=1"] for part in ("--set", pair)]
-    started = laconic("train", "lab-s-grpo", "--engine", "verl", "--out", str(run), *sets)
+    started = suffice("train", "lab-s-grpo", "--engine", "verl", "--out", str(run), *sets)
     while not (run / "metrics.jsonl").exists():
         assert started.poll() is None, started.communicate()
         time.sleep(0.5)
@@ -557,8 +557,8 @@ def test_a_killed_worker_ends_the_run_in_one_line_and_resume_goes_on(tmp_path):
     assert started.returncode == 2
     assert line.startswith("error: verl failed after step")
     assert "one of its processes died" in line
-    assert f"laconic train --resume {run}" in line
-    resumed = laconic("train", "--resume", str(run))
+    assert f"suffice train --resume {run}" in line
+    resumed = suffice("train", "--resume", str(run))
     _, said = resumed.communicate()
     assert resumed.returncode == 0, said
     assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == [1, 2, 3, 4]

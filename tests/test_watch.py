@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from laconic import watch as watching
-from laconic.config import load_recipe
-from laconic.errors import LaconicError
-from laconic.watch import HEIGHT, WIDTH, plot, read_recipe, read_state, watch
+from suffice import watch as watching
+from suffice.config import load_recipe
+from suffice.errors import SufficeError
+from suffice.watch import HEIGHT, WIDTH, plot, read_recipe, read_state, watch
 
 STEPS = 4
 
@@ -177,7 +177,7 @@ def test_a_run_is_complete_with_its_last_checkpoint_and_if_it_evaluates_its_comp
 
 def test_ctrl_c_ends_the_watching_in_good_order(run: Path):
     log(run, row(1))
-    command = [sys.executable, "-u", "-m", "laconic", "watch", str(run)]
+    command = [sys.executable, "-u", "-m", "suffice", "watch", str(run)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("step 1/4")
@@ -188,7 +188,7 @@ def test_ctrl_c_ends_the_watching_in_good_order(run: Path):
 
 def test_watching_does_not_load_torch(run: Path):
     log(run, row(1))
-    script = "import sys; from laconic.cli import app; app(standalone_mode=False); print('torch' in sys.modules)"
+    script = "import sys; from suffice.cli import app; app(standalone_mode=False); print('torch' in sys.modules)"
     said = subprocess.run(
         [sys.executable, "-c", script, "watch", str(run), "--once"], capture_output=True, text=True, check=True
     )
@@ -246,7 +246,7 @@ def evaluation_without_metrics(run: Path) -> None:
 )
 def test_what_cannot_be_read_is_said_in_one_line(run: Path, spoil: Callable[[Path], None], terminal: bool):
     spoil(run)
-    with pytest.raises(LaconicError) as caught:
+    with pytest.raises(SufficeError) as caught:
         shown(run, once=False, terminal=terminal)
     assert "\n" not in str(caught.value)
     assert str(run) in str(caught.value)

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from transformers import PrinterCallback
 
-from laconic.config import Recipe, load_recipe
-from laconic.engines import trl as engine
-from laconic.engines.local.model import load_chat, load_model
-from laconic.grading import Grader
-from laconic.tasks import load_task
+from suffice.config import Recipe, load_recipe
+from suffice.engines import trl as engine
+from suffice.engines.local.model import load_chat, load_model
+from suffice.grading import Grader
+from suffice.tasks import load_task
 
 SMALL = (
     *("train.refill_cap=0", "train.problems_per_step=4", "train.steps=2", "train.learning_rate=1e-3"),

@@ -1,5 +1,0 @@
-"""The local engine: one process, a CPU or one GPU, no set-up."""
-
-from laconic.engines.local.loop import train
-
-__all__ = ["train"]

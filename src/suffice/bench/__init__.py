@@ -1,0 +1,27 @@
+"""The bench: several ways to train one base, each with several seeds, evaluated alike and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from suffice.bench.plan import Bench
+
+
+def record(bench: Bench, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
+    """Write what the finished cells in OUT say: `bench.json`, which is returned, `table.md` and the figures.
+
+    Args:
+        failed: why cells failed, by folder, as `run_bench` returns it.
+    """
+    from suffice.bench.figures import write_figures
+    from suffice.bench.result import write_result
+    from suffice.bench.tables import markdown
+    from suffice.runs import write_text
+
+    result = write_result(bench, out, failed)
+    write_text(out / "table.md", markdown(result))
+    write_figures(result, out)
+    return result

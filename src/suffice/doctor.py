@@ -1,0 +1,325 @@
+"""What this machine offers, and whether a recipe can run on it: each finding with what was looked at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from suffice.config import Recipe
+from suffice.extras import install_command
+from suffice.errors import SufficeError, ModelError, RecipeError
+from suffice.estimate import DEVICES, GIB, Device, Estimate, engine_of, estimate
+from suffice.shapes import KNOWN, Shape, shape_of
+
+if TYPE_CHECKING:
+    from suffice.rollout.chat import Chat
+
+NEEDS_GPU = 500_000_000  # parameters from which training on a CPU is out of the question
+ASSUMED_GPU = "H100"  # for the estimate, where no GPU is here and none was named
+
+
+class Finding(NamedTuple):
+    what: str
+    found: str
+    ok: bool = True
+
+
+class Gpu(NamedTuple):
+    name: str
+    gib: float
+
+
+def examine() -> list[Finding]:
+    """Versions, devices, memory, disk, and whether the shipped model and the grader work."""
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    findings = [
+        Finding("python", platform.python_version()),
+        *(Finding(package, version(package)) for package in ("suffice", "torch", "transformers")),
+        Finding("cores", f"{len(os.sched_getaffinity(0))}, torch threads {torch.get_num_threads()}"),
+        Finding("memory", f"{_memory():.0f} GiB"),
+        Finding("disk here", f"{shutil.disk_usage(Path.cwd()).free / GIB:.0f} GiB free"),
+        Finding("device", _device()),
+        Finding("LoRA (peft)", _installed("peft", "lora")),
+    ]
+    return [*findings, _shipped_model(), _grader()]
+
+
+def examine_recipe(
+    recipe: Recipe,
+    *,
+    gpu: str | None = None,
+    mean_thought: float | None = None,
+    tokens_per_second: float | None = None,
+) -> tuple[list[Finding], Estimate | None]:
+    """Whether a recipe can run here, and what it will take: nothing is loaded whole, and the hub is asked only for what
+    the recipe names there. The estimate is None for a model whose shape is not known.
+
+    Args:
+        gpu: kind of GPU to estimate for, a name of `DEVICES`; default: the one that is here.
+        mean_thought, tokens_per_second: as `suffice.estimate.estimate` takes them.
+
+    Raises:
+        RecipeError: there is no such kind of GPU.
+        DataError: local problems are malformed.
+    """
+    if gpu is not None and gpu not in DEVICES:
+        raise RecipeError(f"unknown --gpu {gpu!r}; known: {', '.join(DEVICES)}")
+    gpus = gpus_here()
+    if recipe.cluster.nodes > 1 and not recipe.cluster.gpus:  # what is there
+        recipe = recipe.model_copy(deep=True)
+        recipe.cluster.gpus = max(1, len(gpus))
+    shape, chat, model = _model(recipe)
+    here, data = _data(recipe)
+    findings = [*_versions(recipe), *model, *data]
+    if shape is None:
+        return findings, None
+    prompt = _longest_prompt(recipe, chat) if chat and here else None
+    found = estimate(
+        recipe,
+        shape,
+        DEVICES[gpu] if gpu else device_for(gpus, shape),
+        mean_thought=mean_thought,
+        prompt=prompt,
+        tokens_per_second=tokens_per_second,
+    )
+    findings += [_positions(recipe, shape, found), _gpus(recipe, shape, gpus), _fits(recipe, gpus, found)]
+    return [*findings, _disk(recipe, found)], found
+
+
+def gpus_here() -> list[Gpu]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    each = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [Gpu(one.name, one.total_memory / GIB) for one in each]
+
+
+def device_for(here: list[Gpu], shape: Shape) -> Device:
+    """The kind of GPU that is here; where none is, the CPU for a model that can do with it, else what is assumed."""
+    for device in DEVICES.values():
+        if here and device.name in here[0].name:
+            return device
+    return DEVICES["cpu" if not here and shape.parameters < NEEDS_GPU else ASSUMED_GPU]
+
+
+def _versions(recipe: Recipe) -> Iterator[Finding]:
+    from importlib.metadata import version
+    from importlib.util import find_spec
+
+    yield from (Finding(package, version(package)) for package in ("torch", "transformers"))
+    if recipe.model.lora:
+        there = find_spec("peft") is not None
+        yield Finding("peft", version("peft") if there else f"not installed: {install_command('lora')}", ok=there)
+    if engine_of(recipe) == "verl":
+        from suffice.engines.verl.launch import check_installed
+
+        try:
+            check_installed()
+            yield Finding("verl", version("verl"))
+        except SufficeError as error:
+            yield Finding("verl", str(error), ok=False)
+
+
+def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
+    """The model's shape, if it is known, its chat, if it lies here, and what was found of both; of a hub id only that
+    it can be had."""
+    from suffice.engines.local.model import load_chat, resolve_path
+
+    section = recipe.model
+    shape = KNOWN.get(section.path)
+    try:
+        resolved = resolve_path(section.path)
+        if not Path(resolved).exists():
+            commit = _hub_commit(section.path, section.revision)
+            size = _count(shape.parameters) if shape else "size unknown: no estimate without a local folder;"
+            return shape, None, [Finding("model", f"{section.path}, {size} parameters, commit {commit}")]
+        shape = shape_of(resolved)
+        chat = load_chat(section.path, recipe.rollout.inducer)
+    except SufficeError as error:
+        return shape, None, [Finding("model", str(error), ok=False)]
+    marks = f"<think> is token {chat.open_id}, </think> {chat.close_id}; the inducer has {len(chat.inducer)} tokens"
+    model = Finding("model", f"{section.path}, {_count(shape.parameters)} parameters")
+    return shape, chat, [model, Finding("chat", marks)]
+
+
+def _hub_commit(path: str, revision: str | None) -> str:
+    """
+    Raises:
+        ModelError: the hub is out of reach, or has no such model or revision.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().model_info(path, revision=revision).sha)
+    except Exception as error:  # of the hub, of HTTP, of the network: each layer has kinds of its own
+        cause = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(f"{path} cannot be had from the hub ({cause:.120}); give a local checkpoint folder") from error
+
+
+def _data(recipe: Recipe) -> tuple[bool, list[Finding]]:
+    """Whether the training problems are here, without the hub, and what was found of them and of the evaluation's."""
+    from suffice.tasks import locate
+
+    task, held_out = recipe.task, recipe.eval
+    sides = {"data": (task.name, task.path, task.split, task.revision)}
+    if recipe.train.eval_every:
+        sides["eval data"] = (held_out.task or task.name, held_out.path, held_out.split, held_out.revision)
+    here, findings = False, []
+    for what, (name, path, split, revision) in sides.items():
+        try:
+            where = locate(name, path=path, split=split, revision=revision)
+        except SufficeError as error:
+            findings.append(Finding(what, str(error), ok=False))
+            continue
+        here |= what == "data" and "hub" not in where
+        findings.append(Finding(what, ", ".join(f"{key} {value}" for key, value in where.items())))
+    return here, findings
+
+
+def _longest_prompt(recipe: Recipe, chat: Chat) -> int:
+    """Of problems that are here, in tokens.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    from suffice.engines.local.data import training_problems
+    from suffice.engines.local.model import longest_prompt
+
+    return longest_prompt(chat, training_problems(recipe))
+
+
+def _positions(recipe: Recipe, shape: Shape, found: Estimate) -> Finding:
+    a, rollout = found.assumptions, recipe.rollout
+    needed = a.prompt + rollout.max_thought_tokens + a.inducer + rollout.max_answer_tokens
+    text = f"{needed:,} needed with a prompt of {a.prompt} tokens, the model has {shape.positions:,}"
+    if needed <= shape.positions:
+        return Finding("positions", text)
+    return Finding("positions", f"{text}; lower rollout.max_thought_tokens or max_answer_tokens", ok=False)
+
+
+def _gpus(recipe: Recipe, shape: Shape, here: list[Gpu]) -> Finding:
+    wanted = recipe.cluster.gpus or int(recipe.model.device == "cuda" or shape.parameters >= NEEDS_GPU)
+    nodes = f" on each of {recipe.cluster.nodes} nodes; this one" if recipe.cluster.nodes > 1 else "; this machine"
+    what = f"{len(here)} × {here[0].name}, {here[0].gib:.0f} GiB" if here else "none"
+    return Finding("GPUs", f"{wanted} wanted{nodes} has {what}", ok=len(here) >= wanted)
+
+
+def _fits(recipe: Recipe, here: list[Gpu], found: Estimate) -> Finding:
+    """The estimate against this machine's GPU, or, where it has none, against the kind that was estimated for."""
+    if found.device == "cpu":
+        room, where = _memory(), "this machine"
+    elif here:
+        room, where = here[0].gib, here[0].name
+    else:
+        room, where = DEVICES[found.device].memory, f"one {found.device}"
+    needed = found.memory.needed
+    text = f"about {needed:.1f} GiB needed, {where} has {room:.0f}"
+    if needed <= room:
+        return Finding("memory", text)
+    remedy = "lower rollout.cache_gb or train.micro_batch_tokens"
+    if not recipe.model.gradient_checkpointing:
+        remedy += ", set model.gradient_checkpointing = true"
+    if not recipe.model.lora and found.engine == "local":
+        remedy += ", train adapters with model.lora = 32"
+    return Finding("memory", f"{text}; {remedy}", ok=False)
+
+
+def _disk(recipe: Recipe, found: Estimate) -> Finding:
+    folder = Path(recipe.run.dir or "runs").absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / GIB
+    text = f"checkpoints of the whole run take {found.checkpoints_gib:.1f} GiB, {free:.0f} free"
+    if found.checkpoints_gib <= free:
+        return Finding("disk", text)
+    return Finding("disk", f"{text}; raise train.checkpoint_every or set run.dir to a larger disk", ok=False)
+
+
+def _memory() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+
+
+def _device() -> str:
+    import torch
+
+    here = gpus_here()
+    if not here:
+        return "cpu; a GPU is not needed for the lab, but is for real models"
+    return f"cuda: {here[0].name}, {here[0].gib:.0f} GiB, bfloat16 {torch.cuda.is_bf16_supported()}"
+
+
+def _installed(package: str, extra: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return f"not installed; {install_command(extra)} if you want it"
+
+
+def _shipped_model() -> Finding:
+    from suffice.config import DEFAULT_INDUCER
+    from suffice.engines.local.model import SHIPPED, load_chat, load_model
+
+    load_chat(SHIPPED, DEFAULT_INDUCER)
+    parameters = load_model(SHIPPED, device="cpu").num_parameters()
+    return Finding("shipped model", f"{SHIPPED} loads, {parameters:,} parameters")
+
+
+def _grader() -> Finding:
+    from suffice.grading import Grader
+    from suffice.groups import Verdict
+
+    with Grader() as grader:
+        verdict = grader.grade_many([(r"\boxed{\frac{2}{4}}", r"\frac{1}{2}", "math")])[0]
+    return Finding("grader", f"2/4 against 1/2 is {verdict}", verdict is Verdict.CORRECT)
+
+
+def said_of(found: Estimate) -> Iterator[tuple[str, str]]:
+    """An estimate as lines: what, and how much of it."""
+    a, t, m = found.assumptions, found.tokens, found.memory
+    yield "a step samples", f"{_count(t.sampled)} tokens, and pushes {_count(t.pushed)} through the update"
+    sampler = f"{m.sampler:.1f} sampler's weights and " if m.sampler else ""
+    yield (
+        "a GPU holds" if found.device != "cpu" else "memory holds",
+        f"{m.weights + m.gradients + m.optimizer:.1f} GiB weights, gradients and moments; in turns {sampler}"
+        f"{m.cache:.1f} keys and values, or {m.activations:.1f} activations and {m.logits:.1f} logits; "
+        f"{m.headroom:.0f} headroom",
+    )
+    yield "a step takes", f"{found.seconds_rollout:,.1f} s rollout and {found.seconds_update:,.1f} s update"
+    parts = {"steps": found.hours_steps, "evaluations": found.hours_evaluation}
+    took = " and ".join(f"{_time(value)} of {name}" for name, value in parts.items() if value)
+    yield "the run takes", f"{took}: {found.gpu_hours:,.1f} GPU-hours" if found.device != "cpu" else took
+    if found.hours_pass_rates is None:
+        yield "before it", "pass rates of all problems, not counted here: task.limit would say of how many"
+    elif found.hours_pass_rates:
+        yield (
+            "before it",
+            f"{_time(found.hours_pass_rates)} for pass rates, sampled by the local engine on one GPU and kept for "
+            "later runs; a lower task.limit makes that less, and task.solved_from counts in what a server sampled",
+        )
+    yield (
+        "assumed",
+        f"{found.gpus} × {found.device}; thoughts of {a.thought:,.0f} tokens, answers of {a.answer:.0f}, prompts of "
+        f"{a.prompt}; no group replaced; speeds from data sheets, not measured. --gpu, --mean-thought and "
+        "--tokens-per-second say otherwise",
+    )
+
+
+def _count(number: float) -> str:
+    for unit, size in (("B", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.2f}{unit}"
+    return f"{number:,.0f}"
+
+
+def _time(hours: float) -> str:
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"

@@ -1,0 +1,220 @@
+"""Agent loops: one verl session is one member of a group.
+
+Of a spine's sessions the last samples the full rollout; those of its exits wait for it, cut the thought, inject the
+inducer and sample the answer. A parallel group is the same without exits. Every session names its problem's uid as
+request id, so that a branch meets the server which still holds the keys and values of its spine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from transformers import GenerationConfig
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
+
+from suffice.config import Recipe, make_recipe
+from suffice.engines.verl.members import Member
+from suffice.engines.verl.tokens import weigh_alone, within
+from suffice.engines.verl.translate import CPU_ROLLOUT
+from suffice.grading import Grader
+from suffice.groups import Branch, Group, Problem, Spine, Verdict
+from suffice.objective import Objective
+from suffice.rollout import Chat, random_exits
+
+
+@dataclass
+class Kit:
+    """What all sessions of a process share."""
+
+    recipe: Recipe
+    chat: Chat
+    grader: Grader
+
+    @property
+    def objective(self) -> Objective:
+        """Only its `train_on` matters here."""
+        return Objective("sequence", self.recipe.objective.train_on, self.chat.close_id, exits=1)
+
+
+@cache
+def kit(recipe_toml: str, tokenizer: Any, ends: frozenset[int]) -> Kit:
+    recipe = make_recipe(tomllib.loads(recipe_toml))
+    return Kit(recipe, Chat.of(tokenizer, recipe.rollout.inducer, ends), Grader())
+
+
+@cache
+def end_ids(path: str) -> frozenset[int]:
+    """End-of-turn ids of a checkpoint's generation config, if it has one."""
+    try:
+        ends = GenerationConfig.from_pretrained(path).eos_token_id
+    except OSError:
+        return frozenset()
+    return frozenset([ends] if isinstance(ends, int) else ends or [])
+
+
+@dataclass
+class Shared:
+    """A spine that one session samples and others wait for, with the exits drawn in its thought."""
+
+    waiting: int
+    ready: asyncio.Future[tuple[Spine, list[int]]] = field(default_factory=asyncio.Future)
+
+
+class Pending:
+    """Spines in the making, by place; forgotten when all their sessions are through."""
+
+    def __init__(self) -> None:
+        self.spines: dict[str, Shared] = {}
+
+    def enter(self, place: str, sessions: int) -> Shared:
+        return self.spines.setdefault(place, Shared(sessions))
+
+    def leave(self, place: str) -> None:
+        shared = self.spines[place]
+        shared.waiting -= 1
+        if not shared.waiting:
+            del self.spines[place]
+            if shared.ready.done() and not shared.ready.cancelled():
+                shared.ready.exception()  # seen, also where there was no exit to tell
+
+
+PENDING = Pending()
+
+
+@register("suffice")
+class MemberLoop(AgentLoopBase):  # type: ignore[misc]
+    """Training: session `s` of a problem is column `s` of its group."""
+
+    async def run(self, sampling_params: dict[str, Any], **row: Any) -> AgentLoopOutput | list[AgentLoopOutput]:
+        """One member; none where the thought is too short for another exit."""
+        kit = self.kit()
+        problem, session, exits = problem_of(row), int(row["session_id"]), kit.recipe.group.exits
+        k, column = divmod(session, exits + 1)
+        key = f"{kit.recipe.run.seed}/{int(row['global_steps'])}/0/{problem.id}/0/{k}"
+        group = Group(problem, kit.chat.render(problem.prompt), kit.chat.inducer, [], key)
+        place = f"{row['uid']}/{k}"
+        shared = PENDING.enter(place, exits + 1)
+        try:
+            if column == exits:
+                spine, steps = await self.lead(shared, group, sampling_params, row)
+                return await self.output(group, spine, spine, row, steps)
+            spine, drawn = await asyncio.shield(shared.ready)  # a sibling that is cancelled takes none along
+            if column >= len(drawn):
+                return []
+            branch, steps = await self.branch(group, spine, drawn[column], sampling_params, row)
+            return await self.output(group, spine, branch, row, steps)
+        finally:
+            PENDING.leave(place)
+
+    def kit(self) -> Kit:
+        return kit(self.config.suffice.recipe, self.tokenizer, end_ids(self.config.actor_rollout_ref.model.path))
+
+    async def lead(self, shared: Shared, group: Group, sampling: dict[str, Any], row: Mapping[str, Any]) -> Any:
+        """Sample the spine and tell those who wait, of a failure too: a sibling must never hang."""
+        try:
+            spine, steps = await self.spine(group, sampling, row)
+            exits = self.kit().recipe.group.exits
+            shared.ready.set_result((spine, list(random_exits(exits)(spine, group.key)) if exits else []))
+        except BaseException as error:
+            shared.ready.set_exception(RuntimeError(f"the full rollout of problem {group.problem.id} failed: {error}"))
+            raise
+        return spine, steps
+
+    async def spine(self, group: Group, sampling: dict[str, Any], row: Mapping[str, Any]) -> tuple[Spine, Any]:
+        """Sample thought and answer in one request, and cut what is beyond either budget."""
+        kit = self.kit()
+        chat, budget = kit.chat, kit.recipe.rollout
+        room = budget.max_thought_tokens + budget.max_answer_tokens + 3  # the marks of the thought, an end of turn
+        tokens, logprobs, steps = await self.sample(group.prompt, room, sampling, row, group.key)
+        opened = int(not chat.opened(group.prompt) and tokens[:1] == [chat.open_id])
+        last = opened + budget.max_thought_tokens
+        if chat.close_id in tokens[: last + 1]:
+            last = tokens.index(chat.close_id) + 1 + budget.max_answer_tokens
+        tokens, truncated = within(tokens, last, chat.end_ids)
+        start, end, closed = chat.thought(group.prompt, tokens)
+        return Spine(tokens, logprobs[: len(tokens)], start, end, closed, truncated), steps
+
+    async def branch(
+        self, group: Group, spine: Spine, position: int, sampling: dict[str, Any], row: Mapping[str, Any]
+    ) -> tuple[Branch, Any]:
+        """Cut the thought after `position` tokens and sample an answer on a budget of its own."""
+        kit = self.kit()
+        budget = kit.recipe.rollout.max_answer_tokens
+        prefix = group.prompt + spine.tokens[: spine.thought_start + position] + kit.chat.inducer
+        tokens, logprobs, steps = await self.sample(prefix, budget + 1, sampling, row, f"{group.key}/{position}")
+        tokens, truncated = within(tokens, budget, kit.chat.end_ids)
+        return Branch(position, tokens, logprobs[: len(tokens)], truncated), steps
+
+    async def sample(
+        self, prefix: list[int], room: int, sampling: dict[str, Any], row: Mapping[str, Any], key: str
+    ) -> tuple[list[int], list[float], Any]:
+        """Tokens after `prefix`, their log-probs, and which steps' weights they came from."""
+        keyed = {"key": key} if self.rollout_config.name == CPU_ROLLOUT else {}
+        said = await self.server_manager.generate(
+            request_id=row["uid"], prompt_ids=prefix, sampling_params=sampling | {"max_tokens": room} | keyed
+        )
+        return list(said.token_ids), list(said.log_probs), said.extra_fields
+
+    async def output(
+        self, group: Group, spine: Spine, member: Spine | Branch, row: Mapping[str, Any], steps: Mapping[str, Any]
+    ) -> AgentLoopOutput:
+        """A graded member as verl takes it: tokens, what of them is trained, log-probs, and the facts."""
+        kit = self.kit()
+        chat = kit.chat
+        if member.truncated or not member.closed:
+            member.verdict = Verdict.WRONG
+        else:
+            answer = chat.answer_text(member.answer_tokens)
+            member.verdict = await asyncio.to_thread(kit.grader.grade, answer, group.problem.gold, group.problem.kind)
+        weighed = weigh_alone(group, spine, member, kit.objective)
+        injected = (weighed.kept, weighed.kept + (0 if isinstance(member, Spine) else len(group.inducer)))
+        facts = Member(
+            group=str(row["uid"]),
+            column=int(row["session_id"]),
+            order=int(row["index"]),
+            verdict=str(member.verdict),
+            thought_tokens=member.thought_length,
+            answer_tokens=sum(token not in chat.end_ids for token in member.answer_tokens),
+            closed=member.closed,
+            truncated=member.truncated,
+            exit=None if isinstance(member, Spine) else member.exit,
+            injected=injected,
+        )
+        return AgentLoopOutput(
+            prompt_ids=group.prompt,
+            response_ids=spine.tokens[: weighed.kept] + weighed.own,
+            response_mask=[1] * weighed.kept + [int(trained) for trained in weighed.own_trained],
+            response_logprobs=spine.logprobs[: weighed.kept] + weighed.own_logprobs,
+            reward_score=float(facts.correct),
+            num_turns=2,
+            metrics=AgentLoopMetrics(),
+            extra_fields={
+                **facts.as_fields(),
+                "reward_extra_info": {"acc": float(facts.correct)},
+                **{name: steps.get(name) for name in ("min_global_steps", "max_global_steps")},
+            },
+        )
+
+
+@register("suffice-plain")
+class PlainLoop(MemberLoop):
+    """Validation: every session is a full rollout by itself."""
+
+    async def run(self, sampling_params: dict[str, Any], **row: Any) -> AgentLoopOutput:
+        problem = problem_of(row)
+        key = f"validation/{int(row['global_steps'])}/{problem.id}/{int(row['session_id'])}"
+        group = Group(problem, self.kit().chat.render(problem.prompt), self.kit().chat.inducer, [], key)
+        spine, steps = await self.spine(group, sampling_params, row)
+        return await self.output(group, spine, spine, row, steps)
+
+
+def problem_of(row: Mapping[str, Any]) -> Problem:
+    """The problem of a row of the data set (`suffice.engines.verl.data`)."""
+    about = row["extra_info"]
+    prompt, gold = row["raw_prompt"][0]["content"], row["reward_model"]["ground_truth"]
+    return Problem(about["id"], row["data_source"], prompt, gold, about["kind"])

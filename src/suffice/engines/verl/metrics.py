@@ -1,0 +1,62 @@
+"""A step's figures by the names of metrics.jsonl, from the facts of its members and from verl's own metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from suffice.config import Recipe
+from suffice.engines.local.metrics import mean
+from suffice.engines.verl.estimators import Scored
+from suffice.groups import Verdict
+
+
+def member_metrics(scored: Scored, recipe: Recipe) -> dict[str, float]:
+    """Means over all full rollouts, those of dropped groups included; rewards over what is trained on.
+
+    `failed` counts members whose session raised: full rollouts, and exits of those that there are.
+    """
+    members = [member for member in scored.members.rows if member]
+    full = [member for member in members if member.exit is None]
+    branches = [member for member in members if member.exit is not None]
+    trained = scored.members.batch.valid & scored.kept[:, None]
+    wanted = recipe.train.problems_per_step * recipe.group.spines + sum(
+        min(recipe.group.exits, member.thought_tokens) for member in full
+    )
+    found: dict[str, float] = {
+        "failed": wanted - len(members),
+        "groups": int(scored.kept.sum()),
+        "dropped": int((~scored.kept).sum()),
+    }
+    if full:
+        found |= {
+            "accuracy": mean(member.correct for member in full),
+            "thought_tokens": mean(member.thought_tokens for member in full),
+            "answer_tokens": mean(member.answer_tokens for member in full),
+            "unclosed": mean(not member.closed for member in full),
+            "truncated": mean(member.truncated for member in full),
+            "unparsed": mean(member.verdict == Verdict.UNPARSED for member in full),
+        }
+    if branches:
+        found["exit_accuracy"] = mean(member.correct for member in branches)
+        found["exit_truncated"] = mean(member.truncated for member in branches)
+    found["reward"] = float(scored.scores.reward[trained].mean()) if trained.any() else 0.0
+    found["advantage"] = float(scored.scores.advantage[trained].abs().mean()) if trained.any() else 0.0
+    return found
+
+
+def update_metrics(metrics: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, float]:
+    """The update's figures out of verl's metrics, and where the time of the step went."""
+    names = {
+        "loss": "actor/pg_loss",
+        "grad_norm": "actor/grad_norm",
+        "clip_fraction": "actor/pg_clipfrac",
+        "learning_rate": "actor/lr",
+    }
+    found = {ours: float(metrics[theirs]) for ours, theirs in names.items() if theirs in metrics}
+    update = ("old_log_prob", "adv", "update_actor", "update_weights")
+    return found | {
+        "seconds_rollout": seconds["gen"],
+        "seconds_update": sum(seconds.get(name, 0.0) for name in update),
+        "seconds": seconds["step"],
+    }

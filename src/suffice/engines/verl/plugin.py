@@ -1,0 +1,24 @@
+"""What verl loads in every process (entry-point group `verl.plugins`): agent loops, estimators, trainer.
+
+On a machine without an accelerator, where `VERL_PLATFORM=cpu` says so, also the CPU backend; elsewhere nothing of it.
+"""
+
+from __future__ import annotations
+
+import os
+
+if os.environ.get("VERL_PLATFORM") == "cpu":
+    from suffice.engines.verl.cpu import install
+
+    install()
+
+from verl.models.transformers import monkey_patch
+from verl.trainer.ppo.core_algos import register_adv_est
+
+from suffice.engines.verl import agents, estimators, trainer
+
+estimators.register(register_adv_est)
+# where TRL is installed verl mends its value-head model, which TRL no longer has; only a critic would need it
+monkey_patch.is_trl_available = lambda: False
+
+__all__ = ["agents", "trainer"]

@@ -1,0 +1,198 @@
+"""verl's synchronous trainer with two things added: methods see whole groups, and a run is a suffice run.
+
+The actor's loss divides by the rows and tokens of verl's batch, padding rows and groups without signal included; ours
+divides by the members that are trained on. The loss is linear in the advantage, so the advantage carries the ratio.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+import transfer_queue as tq
+from omegaconf import open_dict
+from tensordict import TensorDict
+from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.workers.utils.padding import response_to_nested
+
+from suffice.config import Recipe, make_recipe
+from suffice.engines.local.checkpoint import seal, step_folder
+from suffice.engines.local.metrics import shown
+from suffice.engines.verl.agents import end_ids, problem_of
+from suffice.engines.verl.data import STOP
+from suffice.engines.verl.estimators import Scored, observe, recall, score, share
+from suffice.engines.verl.members import Member
+from suffice.engines.verl.metrics import member_metrics, update_metrics
+from suffice.engines.verl.tokens import sampled
+from suffice.engines.verl.translate import check
+from suffice.groups import Branch, Group, Spine, Verdict
+from suffice.methods import get_method
+from suffice.objective import importance
+from suffice.rollout import Chat
+from suffice.runs import append_jsonl, whole_directory
+
+SHOWN_GROUPS = 2  # groups a step that rollouts.jsonl keeps
+ALIVE = 10.0  # seconds between two looks at the processes that sample
+
+
+@register_trainer("suffice")
+class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
+    """`trainer.v1.trainer_mode=suffice`; the recipe stands in `suffice.recipe`, the run directory in `suffice.run`."""
+
+    total_training_steps: int
+
+    def __init__(self, config: Any) -> None:
+        self.recipe: Recipe = make_recipe(tomllib.loads(config.suffice.recipe))
+        check(config, self.recipe)
+        self.method = get_method(self.recipe.method.name, **self.recipe.method.parameters)
+        self.run = Path(config.suffice.run)
+        with open_dict(config):
+            config.trainer.v1.trainer_mode = "sync"  # which verl asks for by name in many places
+        super().__init__(config)
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        watch(agent_loop_manager.agent_loop_workers + self.llm_server_manager.server_handles)
+        super().fit(agent_loop_manager)
+
+    def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """Score the whole step, weigh off-policy tokens, and hand verl advantages that make its loss ours."""
+        fields = ["response_mask", "rm_scores", "rollout_log_probs", "old_log_probs", "entropy", "extra_fields"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+        extra = data.pop("extra_fields").tolist()
+        rows = [
+            None if tag.get("is_padding") else Member.of_fields(found)
+            for tag, found in zip(batch.tags, extra, strict=True)
+        ]
+        nested_mask = data["response_mask"]
+        data = data.to_padded_tensor()
+        mask_B_T = data["response_mask"].bool()
+        scored = score(rows, self.recipe, self.method)
+        advantage_B_T, _ = get_adv_estimator_fn(self.config.algorithm.adv_estimator)(
+            token_level_rewards=data["rm_scores"],
+            response_mask=mask_B_T,
+            config=self.config.algorithm,
+            scored=scored,
+        )
+        advantage_B_T = advantage_B_T * share(scored, mask_B_T, self.recipe)
+        sampled_B_T = sampled(rows, mask_B_T)
+        weight_B_T = importance(data["old_log_probs"], data["rollout_log_probs"], sampled_B_T)
+        reward_B_T = torch.zeros_like(data["rm_scores"])
+        last_B = nested_mask.offsets().diff() - 1
+        reward_B_T[torch.arange(len(rows)), last_B] = scored.members.spread(scored.scores.reward)
+        found = {
+            "advantages": advantage_B_T,
+            "returns": advantage_B_T,
+            "rollout_is_weights": weight_B_T,
+            "token_level_rewards": reward_B_T,
+        }
+        nested = {name: response_to_nested(value.float(), nested_mask) for name, value in found.items()}
+        batch = tq.kv_batch_put(
+            keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(nested, batch_size=len(batch))
+        )
+        drift = (data["old_log_probs"] - data["rollout_log_probs"]).abs()[sampled_B_T & mask_B_T]
+        self.said = member_metrics(scored, self.recipe) | {
+            "mismatch": float(drift.mean()) if len(drift) else 0.0,
+            "entropy": float(data["entropy"][mask_B_T].mean()),
+            "tokens_train": (1 + self.recipe.train.updates_per_batch)
+            * sum(tag["seq_len"] for tag, row in zip(batch.tags, rows, strict=True) if row),
+        }
+        self.said |= observe(self.method, self.said)
+        self.shown = self._shown(batch, scored)
+        return batch
+
+    def _shown(self, batch: Any, scored: Scored) -> list[dict[str, Any]]:
+        """The first groups of the step as lines of rollouts.jsonl."""
+        chat = Chat.of(self.tokenizer, self.recipe.rollout.inducer, end_ids(self.config.actor_rollout_ref.model.path))
+        picked = [i for i, at in enumerate(scored.members.place) if at is not None and at[0] < SHOWN_GROUPS]
+        fields = ["prompts", "responses", "raw_prompt", "reward_model", "extra_info", "data_source"]
+        data = tq.kv_batch_get(
+            keys=[batch.keys[i] for i in picked], partition_id=batch.partition_id, select_fields=fields
+        )
+        columns = {name: list(data[name].unbind() if name in fields[:2] else data[name]) for name in fields}
+        found: dict[int, list[tuple[Member, dict[str, Any]]]] = {}
+        for j, i in enumerate(picked):
+            member, at = scored.members.rows[i], scored.members.place[i]
+            assert member
+            assert at
+            found.setdefault(at[0], []).append((member, {name: column[j] for name, column in columns.items()}))
+        return [shown(self.global_steps, rebuild(found[p], chat, self.recipe.group.exits), chat) for p in sorted(found)]
+
+    def _compute_metrics(self, batch: Any, metrics: dict[str, Any], timing_raw: dict[str, float], **more: Any) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, **more)
+        line = {"step": self.global_steps, **self.said, **update_metrics(metrics, timing_raw)}
+        append_jsonl(self.run / "rollouts.jsonl", self.shown)
+        append_jsonl(self.run / "metrics.jsonl", [line])
+
+    def on_step_end(self) -> None:
+        super().on_step_end()
+        if (self.run / STOP).exists() and self.global_steps < self.total_training_steps:
+            if self.global_steps % self.config.trainer.save_freq:
+                self._save_checkpoint()
+            self.total_training_steps = self.global_steps  # the step is finished as any, and none follows
+
+    def _save_checkpoint(self) -> None:
+        super()._save_checkpoint()
+        self._publish()
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        if self.global_steps:
+            recall(self.method, self.run, self.global_steps)
+            self._publish()  # unless it was before the process died
+
+    def _publish(self) -> None:
+        """verl's Hugging Face folder as the run's `checkpoints/step-NNNNNN`."""
+        source = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}/actor/huggingface"
+        target = step_folder(self.run, self.global_steps)
+        if not target.exists():
+            with whole_directory(target) as folder:
+                shutil.copytree(source, folder, dirs_exist_ok=True)
+                seal(folder)
+
+
+def rebuild(members: Sequence[tuple[Member, dict[str, Any]]], chat: Chat, exits: int) -> Group:
+    """A group of `suffice.groups` from its rows, to be shown: log-probs and sampling are gone."""
+    _, row = members[0]
+    group = Group(problem_of(row), row["prompts"].tolist(), chat.inducer, [])
+    spines: dict[int, Spine] = {}
+    for member, row in members:
+        if member.exit is None:
+            tokens = row["responses"].tolist()
+            start, end, closed = chat.thought(group.prompt, tokens)
+            spine = Spine(tokens, [], start, end, closed, member.truncated, Verdict(member.verdict))
+            spines[member.column // (exits + 1)] = spine
+    for member, row in sorted(members, key=lambda found: found[0].column):
+        k = member.column // (exits + 1)
+        if member.exit is not None and k in spines:
+            answer = row["responses"].tolist()[member.injected[1] :]
+            spines[k].branches.append(Branch(member.exit, answer, [], member.truncated, Verdict(member.verdict)))
+    group.spines = [spines[k] for k in sorted(spines)]
+    return group
+
+
+def watch(actors: Sequence[Any]) -> None:
+    """End this process when one that samples has died: verl would wait for its rollouts for ever."""
+
+    def look() -> None:
+        while True:
+            for actor in actors:
+                try:
+                    ray.get(actor.__ray_ready__.remote(), timeout=ALIVE)
+                except ray.exceptions.GetTimeoutError:
+                    continue  # busy, not dead
+                except ray.exceptions.RayError as error:
+                    print(f"a process that samples has died: {type(error).__name__}", flush=True)
+                    os._exit(1)
+            time.sleep(ALIVE)
+
+    threading.Thread(target=look, daemon=True).start()

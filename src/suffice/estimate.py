@@ -1,0 +1,368 @@
+"""What a run will take, by arithmetic alone: tokens, memory of a GPU, hours. Nothing is loaded and nothing is measured.
+
+A recipe and a model's shape give the tokens; tokens give operations and bytes; a GPU's data sheet and the shares of it
+that software reaches give seconds. Every share is a field of `Assumptions` or `Engine` and is shown beside the result:
+read it as the order of a bill, not as the bill.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from suffice.config import Recipe
+from suffice.shapes import Shape
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Memory in GiB, its bandwidth in bytes a second, dense bfloat16 operations a second."""
+
+    name: str
+    memory: float
+    bandwidth: float
+    flops: float
+
+
+# the makers' data sheets, memory as drivers report it; the last is one CPU core in float32, as docs/performance.md
+DEVICES = {
+    device.name: device
+    for device in (
+        Device("H200", 139, 4.8e12, 989e12),
+        Device("H100", 79, 3.35e12, 989e12),
+        Device("A100", 79, 2.04e12, 312e12),
+        Device("L40S", 44, 0.864e12, 362e12),
+        Device("4090", 23.5, 1.008e12, 165e12),
+        Device("3090", 23.5, 0.936e12, 71e12),
+        Device("A10", 22, 0.6e12, 125e12),
+        Device("L4", 22, 0.3e12, 121e12),
+        Device("cpu", 16.0, 10e9, 70e9),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What software reaches of a device, and the seconds of a decoding pass that no device makes shorter.
+
+    None of it was measured on a GPU with suffice; `bandwidth` and `flops` are shares of the data sheet.
+    """
+
+    name: str
+    pass_seconds: float
+    bandwidth: float
+    flops: float
+
+
+ENGINES = {
+    "local": Engine("local", pass_seconds=0.04, bandwidth=0.5, flops=0.3),  # transformers, a kernel launch at a time
+    "verl": Engine("verl", pass_seconds=0.005, bandwidth=0.6, flops=0.35),  # vLLM with CUDA graphs; FSDP2
+    "cpu": Engine("local", pass_seconds=0.002, bandwidth=1.0, flops=1.0),  # the shares are in the device's figures
+}
+
+
+VARIATION = 0.25  # of lengths: variance / mean²
+
+
+@dataclass(frozen=True, slots=True)
+class Assumptions:
+    """Mean tokens of a problem's parts, and the headroom of memory (context, fragments) in GiB."""
+
+    thought: float
+    answer: float
+    prompt: int
+    inducer: int = 13
+    headroom: float = 3.0
+
+    @classmethod
+    def of(cls, recipe: Recipe, mean_thought: float | None = None, prompt: int | None = None) -> Assumptions:
+        """Thoughts of half their budget and prompts of 256 tokens, unless said; answers of 480, as in S-GRPO's Fig. 4,
+        or of half a budget below 960."""
+        most, answer = recipe.rollout.max_thought_tokens, recipe.rollout.max_answer_tokens
+        return cls(mean_thought or most / 2, 480.0 if answer >= 960 else answer / 2, prompt or 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Of one step, over all its problems; groups that a refill replaces are not counted.
+
+    `sampled` are decoded, `prefilled` pushed at rollout (prompts once a problem, inducers once a branch, since prefixes
+    are cached); `pushed`, `pairs` and `scored` are the update's, in the layout of its engine.
+    """
+
+    sampled: float
+    prefilled: float
+    pushed: float
+    pairs: float
+    scored: float
+
+
+def tokens_of(recipe: Recipe, a: Assumptions, layout: str) -> Tokens:
+    """As if every thought had the mean length n, and exits lay uniformly in it.
+
+    With P problems, K spines, m exits, s = prompt + n + answer and b = inducer + answer:
+
+        rows     pushed P·K·(s + m·(prompt + n/2 + b)),  pairs P·K·(s²/2 + m·(c² + c·n + n²/3)/2),  c = prompt + b
+        spine    pushed P·(prompt + K·(n + answer + m·b)),  pairs P·K·(s²/2 + m·(b·(prompt + n/2) + b²/2))
+    """
+    P, K, m = recipe.train.problems_per_step, recipe.group.spines, recipe.group.exits
+    n, spine, branch = a.thought, a.prompt + a.thought + a.answer, a.inducer + a.answer
+    inducers = a.inducer if recipe.objective.train_on == "all" else 0
+    if layout == "spine":
+        pushed = P * (a.prompt + K * (n + a.answer + m * branch))
+        pairs = P * K * (spine**2 / 2 + m * (branch * (a.prompt + n / 2) + branch**2 / 2))
+        scored = P * K * (n + a.answer + m * (a.answer + inducers))
+    else:
+        cut = a.prompt + branch
+        pushed = P * K * (spine + m * (cut + n / 2))
+        pairs = P * K * (spine**2 / 2 + m * (cut**2 + cut * n + n**2 / 3) / 2)
+        scored = P * K * (n + a.answer + m * (n / 2 + a.answer + inducers))
+    return Tokens(
+        sampled=P * K * (n + (m + 1) * a.answer),
+        prefilled=P * (a.prompt + K * m * a.inducer),
+        pushed=pushed,
+        pairs=pairs,
+        scored=scored,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Of one GPU, in GiB. The sampler's weights and cache and the update's activations and logits take turns."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    logits: float
+    sampler: float
+    cache: float
+    headroom: float
+
+    @property
+    def needed(self) -> float:
+        turns = max(self.activations + self.logits, self.sampler + self.cache)
+        return self.weights + self.gradients + self.optimizer + turns + self.headroom
+
+
+def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptions) -> Memory:
+    """Full training keeps float32 weights (4 bytes a parameter), gradients (4) and AdamW's moments (8), sharded over
+    the GPUs with verl; LoRA keeps the weights in bfloat16 and those three for the adapters. Locally, autocast adds a
+    bfloat16 copy of the weights. The micro-batch is as long as its budget or one group, whichever is longer.
+
+    Logits: locally chunks of 2²⁶ in four float32 copies; with verl the micro-batch's in 8 bytes each. Keys and values:
+    `rollout.cache_gb`; locally no more than all rows can fill, but twice that, since buffers grow by doubling.
+    """
+    rank, rollout = recipe.model.lora, recipe.rollout
+    trained = shape.adapters(rank) if rank else shape.parameters
+    shards = gpus if engine == "verl" else 1
+    if rank:
+        weights = 2 * shape.parameters + 4 * trained
+    elif engine == "local":
+        weights = 6 * trained if recipe.model.dtype != "float32" else 4 * trained
+    else:
+        weights = 4 * trained
+    group = longest = a.prompt + rollout.max_thought_tokens + rollout.max_answer_tokens
+    rows, kept = recipe.train.problems_per_step * recipe.group.spines, shape.cache_bytes
+    if recipe.objective.layout == "spine" and engine == "local":
+        own = recipe.group.exits * (a.inducer + rollout.max_answer_tokens)
+        group = a.prompt + recipe.group.spines * (longest - a.prompt + own)
+    micro_batch = max(recipe.train.micro_batch_tokens, group)
+    logits = 8 * micro_batch * shape.vocabulary if engine == "verl" else 16 * min(2**26, micro_batch * shape.vocabulary)
+    activations = shape.activation_bytes(micro_batch, checkpointing=recipe.model.gradient_checkpointing)
+    return Memory(
+        weights=weights / shards / GIB,
+        gradients=4 * trained / shards / GIB,
+        optimizer=8 * trained / shards / GIB,
+        activations=activations / GIB,
+        logits=logits / GIB,
+        sampler=(2 * shape.parameters / GIB) if engine == "verl" else 0.0,
+        cache=rollout.cache_gb if engine == "verl" else 2 * min(rollout.cache_gb, rows * longest * kept / GIB),
+        headroom=a.headroom,
+    )
+
+
+def pass_seconds(shape: Shape, device: Device, engine: Engine, rows: float, context: float) -> float:
+    """Of one decoding pass of `rows` rows with `context` tokens behind each: the longer of reading all weights and
+    every row's keys and values, and of the operations, plus what a pass costs anyway."""
+    read = 2 * (shape.linear + shape.head) + rows * context * shape.cache_bytes
+    work = shape.flops(rows, rows * context, rows)
+    return engine.pass_seconds + max(read / (device.bandwidth * engine.bandwidth), work / (device.flops * engine.flops))
+
+
+def served_seconds(
+    shape: Shape,
+    device: Device,
+    engine: Engine,
+    *,
+    rows: float,
+    mean: float,
+    longest: float,
+    prompt: float,
+    cache: float,
+    branched: float = 0.0,
+    kept: float = 0.0,
+) -> float:
+    """Of one GPU of a server with `cache` bytes of keys and values that samples `rows` rows of `mean` tokens, the
+    longest `longest`, and meanwhile `branched` tokens of branches that see `kept` tokens each.
+
+    A row that runs holds (1 + VARIATION)·mean/2 tokens on average. Passes number as many as the longest row has tokens,
+    or, with more rows than fit, rows·mean/slots and half of the longest for the end, when slots stand empty.
+    """
+    context = prompt + (1 + VARIATION) * mean / 2
+    slots = max(1.0, min(rows, cache / (context * shape.cache_bytes)))
+    passes = max(longest, rows * mean / slots + longest / 2)
+    tokens = rows * mean + branched
+    seen = (rows * mean * context + branched * kept) / tokens
+    return passes * pass_seconds(shape, device, engine, tokens / passes, seen)
+
+
+def waves_seconds(
+    shape: Shape,
+    device: Device,
+    engine: Engine,
+    *,
+    rows: float,
+    mean: float,
+    longest: float,
+    cache: float,
+    exits: int = 0,
+    answer: float = 0.0,
+    most: float = 0.0,
+) -> float:
+    """Of the local sampler: waves that have room should every row be as long as `longest`, each as many passes long as
+    that. Then the wave's branches, `exits` a row, answer with `answer` tokens and at most `most`; meanwhile their
+    spines' keys and values are held twice."""
+    held = longest * shape.cache_bytes * (2 if exits else 1)
+    wave = min(rows, max(1, cache // held))
+    seconds = longest * pass_seconds(shape, device, engine, wave * mean / longest, longest / 2)
+    if exits:
+        seconds += most * pass_seconds(shape, device, engine, wave * exits * answer / most, mean / 2)
+    return math.ceil(rows / wave) * seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Of a whole run. Tokens and seconds are of one step, hours of the run, GiB of one GPU; `checkpoints_gib` is what
+    the disk must hold at the end. Pass rates are None where `task.limit` does not say of how many problems. An
+    evaluation of all problems of its task counts as one of 500."""
+
+    engine: str
+    device: str
+    gpus: int
+    parameters: int
+    assumptions: Assumptions
+    tokens: Tokens
+    memory: Memory
+    seconds_rollout: float
+    seconds_update: float
+    hours_steps: float
+    hours_evaluation: float
+    hours_pass_rates: float | None
+    checkpoints_gib: float
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of the steps and the evaluations, which take one GPU while the others are held; pass rates come before."""
+        return (self.hours_steps + self.hours_evaluation) * self.gpus
+
+    def as_dict(self) -> dict[str, Any]:
+        found = asdict(self)
+        found["memory"]["needed"] = self.memory.needed
+        return found | {"gpu_hours": self.gpu_hours}
+
+
+def engine_of(recipe: Recipe) -> str:
+    """`verl` where a recipe asks for several GPUs, else `local`."""
+    return "verl" if recipe.cluster.nodes > 1 or recipe.cluster.gpus > 1 else "local"
+
+
+def estimate(
+    recipe: Recipe,
+    shape: Shape,
+    device: Device,
+    *,
+    mean_thought: float | None = None,
+    prompt: int | None = None,
+    tokens_per_second: float | None = None,
+) -> Estimate:
+    """What a recipe will take on devices of one kind.
+
+    Args:
+        mean_thought: tokens of a thought; default: half of its budget.
+        prompt: tokens of a prompt; default: 256.
+        tokens_per_second: sampled by one GPU, if known; else from its bandwidth (`pass_seconds`).
+    """
+    name, a = engine_of(recipe), Assumptions.of(recipe, mean_thought, prompt)
+    gpus = recipe.cluster.nodes * max(1, recipe.cluster.gpus) if name == "verl" else 1
+    tokens = tokens_of(recipe, a, "rows" if name == "verl" else recipe.objective.layout)
+    local = ENGINES["cpu"] if device.name == "cpu" else ENGINES["local"]
+    engine, cache = ENGINES["verl"] if name == "verl" else local, recipe.rollout.cache_gb * GIB
+    train, rollout, held_out = recipe.train, recipe.rollout, recipe.eval
+
+    def alone(rows: float, mean: float, longest: float, **branches: Any) -> float:
+        """Seconds of `rows` rows of `mean` tokens with the local sampler on one GPU."""
+        if tokens_per_second:
+            return rows * mean / tokens_per_second
+        return waves_seconds(shape, device, local, rows=rows, mean=mean, longest=longest, cache=cache, **branches)
+
+    spines, exits = train.problems_per_step * recipe.group.spines, recipe.group.exits
+    whole, answer = a.thought + a.answer, rollout.max_answer_tokens
+    longest = rollout.max_thought_tokens + answer
+    if tokens_per_second:
+        seconds_rollout = tokens.sampled / (tokens_per_second * gpus)
+    elif name == "local":
+        seconds_rollout = alone(spines, whole, a.prompt + longest, exits=exits, answer=a.answer, most=answer)
+    else:
+        share = max(1.0, spines / gpus)
+        seconds_rollout = served_seconds(
+            shape,
+            device,
+            engine,
+            rows=share,
+            mean=whole,
+            longest=longest,
+            prompt=a.prompt,
+            cache=cache,
+            branched=share * exits * a.answer,
+            kept=a.prompt + a.thought / 2,
+        )
+    passes = 3 + recipe.model.gradient_checkpointing  # forward, backward twice that; with checkpointing forward again
+    work = passes * shape.flops(tokens.pushed, tokens.pairs, tokens.scored)
+    seconds_update = train.updates_per_batch * work / (gpus * device.flops * engine.flops)
+
+    sampled_first = recipe.task.solved and not recipe.task.solved_from
+    evaluation, pass_rates = 0.0, None if sampled_first and recipe.task.limit is None else 0.0
+    if train.eval_every:
+        times = 1 + math.ceil(train.steps / train.eval_every)
+        rows = (held_out.problems or 500) * (held_out.samples + 1)  # sampled, and once greedy
+        most = (held_out.max_thought_tokens or 0) + (held_out.max_answer_tokens or 0)
+        evaluation = times * alone(rows, min(whole, most), a.prompt + most)
+    if sampled_first and recipe.task.limit:
+        pass_rates = alone(recipe.task.limit * recipe.task.solved_of, whole, a.prompt + longest)
+    return Estimate(
+        engine=name,
+        device=device.name,
+        gpus=gpus,
+        parameters=shape.parameters,
+        assumptions=a,
+        tokens=tokens,
+        memory=memory_of(recipe, shape, name, gpus, a),
+        seconds_rollout=seconds_rollout,
+        seconds_update=seconds_update,
+        hours_steps=train.steps * (seconds_rollout + seconds_update) / 3600,
+        hours_evaluation=evaluation / 3600,
+        hours_pass_rates=None if pass_rates is None else pass_rates / 3600,
+        checkpoints_gib=math.ceil(train.steps / train.checkpoint_every) * checkpoint_bytes(recipe, shape, name) / GIB,
+    )
+
+
+def checkpoint_bytes(recipe: Recipe, shape: Shape, engine: str) -> int:
+    """Weights and AdamW's moments in float32; of LoRA the merged weights in bfloat16 and the adapters; verl's own state
+    and the weights once more as a Hugging Face folder in bfloat16."""
+    if recipe.model.lora:
+        return 2 * shape.parameters + 12 * shape.adapters(recipe.model.lora)
+    return (14 if engine == "verl" else 12) * shape.parameters

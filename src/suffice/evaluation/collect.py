@@ -1,0 +1,91 @@
+"""From problems to graded traces: sampled lot by lot, every lot kept at once, and then graded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from suffice.evaluation.source import Ask, Exits, Forced, Source, Trace
+from suffice.grading import Grader
+from suffice.groups import Kind, Problem, Verdict
+from suffice.progress import progress
+from suffice.runs import Journal
+
+
+def collect(
+    source: Source,
+    problems: Sequence[Problem],
+    sampling: Any,
+    exits: Exits | None = None,
+    journal: Journal | None = None,
+) -> list[Trace]:
+    """All samples of a protocol, by problem, then sample. What the journal holds is not sampled again."""
+    k = sampling.samples
+    found = _kept(journal)
+    per_lot = max(1, source.lot // k) if source.lot else len(problems)
+    with progress(f"sample {source.name} on {problems[0].task}", len(problems) * k, done=len(found)) as advance:
+        for start in range(0, len(problems), per_lot):
+            lot: list[Ask] = [(problem, i) for problem in problems[start : start + per_lot] for i in range(k)]
+            missing = [(problem, i) for problem, i in lot if (problem.id, i) not in found]
+            if missing:
+                # a lot that was cut short is sampled whole: its samples come out as they would have
+                traces = source.sample(lot if source.lot else missing, sampling, exits, advance)
+                _keep(traces, found, journal)
+    return [found[problem.id, i] for problem in problems for i in range(k)]
+
+
+def answer(
+    source: Source,
+    recorded: Sequence[tuple[Problem, Trace]],
+    sampling: Any,
+    exits: Exits,
+    journal: Journal | None = None,
+) -> list[Trace]:
+    """Recorded traces with answers forced in them, in their order. What the journal holds is not answered again."""
+    found = _kept(journal)
+    per_lot = source.lot or len(recorded)
+    with progress(f"force answers of {source.name}", len(recorded), done=len(found)) as advance:
+        for start in range(0, len(recorded), per_lot):
+            lot = recorded[start : start + per_lot]
+            missing = [each for each in lot if (each[1].problem, each[1].sample) not in found]
+            if missing:
+                _keep(source.force(lot if source.lot else missing, sampling, exits, advance), found, journal)
+    return [found[trace.problem, trace.sample] for _, trace in recorded]
+
+
+Found = dict[tuple[str, int], Trace]
+
+
+def _kept(journal: Journal | None) -> Found:
+    found: Found = {}
+    for record in journal.records if journal else []:
+        trace = Trace(**record | {"forced": [Forced(**forced) for forced in record["forced"]]})
+        found[trace.problem, trace.sample] = trace
+    return found
+
+
+def _keep(lots: Iterable[list[Trace]], found: Found, journal: Journal | None) -> None:
+    for traces in lots:
+        fresh = [trace for trace in traces if (trace.problem, trace.sample) not in found]
+        if journal:
+            journal.append(map(asdict, fresh))
+        found |= {(trace.problem, trace.sample): trace for trace in fresh}
+
+
+def grade(traces: Sequence[Trace], problems: Iterable[Problem], grader: Grader) -> None:
+    """Give every trace and every forced answer its verdict, in place. What was cut or never closed is WRONG."""
+    by_id = {problem.id: problem for problem in problems}
+    jobs: list[tuple[str, str, Kind]] = []
+    owners: list[Trace | Forced] = []
+    for trace in traces:
+        problem = by_id[trace.problem]
+        answers: list[Trace | Forced] = [trace, *trace.forced]
+        for said in answers:
+            if said.truncated or not (isinstance(said, Forced) or said.closed):
+                said.verdict = Verdict.WRONG
+            else:
+                jobs.append((said.answer, problem.gold, problem.kind))
+                owners.append(said)
+    for owner, verdict in zip(owners, grader.grade_many(jobs), strict=True):
+        owner.verdict = verdict

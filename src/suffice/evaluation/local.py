@@ -1,0 +1,134 @@
+"""A local checkpoint as a source: thoughts are sampled in lots, forced answers decode from their thought's cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from suffice.evaluation.protocol import Protocol
+from suffice.evaluation.source import Advance, Ask, Exits, Forced, Trace, switches
+from suffice.groups import Branch, Group, Problem, Spine
+from suffice.objective.spine import check_model
+from suffice.rollout import Chat, Sampler
+
+
+@dataclass
+class LocalSource:
+    """A loaded model under the name that results show.
+
+    Samples are keyed on (seed, problem, sample) and lots are fixed by index, so that an evaluation that was interrupted
+    ends with the very samples of one that was not.
+    """
+
+    name: str
+    model: Any
+    chat: Chat
+    lot: int | None = field(default=256, init=False)
+    counts: Literal["tokenizer"] = field(default="tokenizer", init=False)
+
+    def sample(
+        self, asks: Sequence[Ask], sampling: Protocol, exits: Exits | None, advance: Advance
+    ) -> Iterator[list[Trace]]:
+        """All samples of the problems asked for, as one lot."""
+        problems = list({problem.id: problem for problem, _ in asks}.values())
+        groups = self.sampler(sampling).groups(
+            problems,
+            sampling.samples,
+            f"eval/{sampling.seed}",
+            exits and (lambda spine, key: exits(self.trace("", 0, spine, exits))),
+            advance,
+        )
+        yield [
+            self.trace(group.problem.id, k, spine, exits) for group in groups for k, spine in enumerate(group.spines)
+        ]
+
+    def force(
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Protocol, exits: Exits, advance: Advance
+    ) -> Iterator[list[Trace]]:
+        """The recorded thoughts, tokenized anew, with forced answers."""
+        groups = []
+        for problem, trace in recorded:
+            prompt = self.chat.render(problem.prompt)
+            thought = self.chat.tokenizer.encode(trace.thought, add_special_tokens=False)
+            opening = [] if self.chat.opened(prompt) else [self.chat.open_id]
+            end = len(opening) + len(thought)
+            spine = Spine(opening + thought, [], len(opening), end, trace.closed, trace.truncated)
+            groups.append(Group(problem, prompt, self.chat.inducer, [spine], f"force/{trace.problem}/{trace.sample}"))
+        self.sampler(sampling).answer_recorded(groups, lambda spine, key: exits(self.trace("", 0, spine, exits)))
+        advance(len(groups))
+        for (_, trace), group in zip(recorded, groups, strict=True):
+            found = self.trace(trace.problem, trace.sample, group.spines[0], exits)
+            yield [replace(found, answer=trace.answer, answer_tokens=trace.answer_tokens)]
+
+    def sampler(self, sampling: Protocol) -> Sampler:
+        """Forced answers are greedy: what the model would most likely say is what it knows, not one more draw."""
+        return Sampler(
+            self.model,
+            self.chat,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_thought_tokens=sampling.max_thought_tokens,
+            max_answer_tokens=sampling.max_answer_tokens,
+            cache_gb=sampling.cache_gb,
+            answer_temperature=0.0,
+            reuse=self.fits,
+        )
+
+    @cached_property
+    def fits(self) -> bool:
+        """Whether early answers may be decoded from their thought's keys and values; they are the same either way."""
+        try:
+            check_model(self.model)
+        except ValueError:
+            return False
+        return True
+
+    def trace(self, problem: str, sample: int, spine: Spine, exits: Exits | None) -> Trace:
+        """A spine as text; where its thought turns is looked for only if answers are forced."""
+        thought = spine.tokens[spine.thought_start : spine.thought_end]
+        text = self.chat.thought_text(thought)
+        return Trace(
+            problem,
+            sample,
+            text,
+            self.chat.answer_text(spine.answer_tokens),
+            spine.thought_length,
+            self.said(spine.answer_tokens),
+            spine.closed,
+            spine.truncated,
+            switches(text, Ends(self.chat, thought)) if exits else [],
+            [self.forced(branch, thought) for branch in spine.branches],
+        )
+
+    def forced(self, branch: Branch, thought: list[int]) -> Forced:
+        logprobs = [
+            p for token, p in zip(branch.answer, branch.logprobs, strict=True) if token not in self.chat.end_ids
+        ]
+        return Forced(
+            branch.exit,
+            len(self.chat.thought_text(thought[: branch.exit])),
+            self.chat.answer_text(branch.answer),
+            self.said(branch.answer),
+            branch.truncated,
+            math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0,
+        )
+
+    def said(self, tokens: Sequence[int]) -> int:
+        return sum(token not in self.chat.end_ids for token in tokens)
+
+
+@dataclass(frozen=True)
+class Ends(Sequence[int]):
+    """Where each token of a thought ends in its text; decoded only where looked at."""
+
+    chat: Chat
+    tokens: list[int]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: Any) -> Any:
+        return len(self.chat.thought_text(self.tokens[: index + 1]))

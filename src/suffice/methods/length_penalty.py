@@ -1,0 +1,24 @@
+"""The blanket length penalty (Arora and Zanette, arXiv 2502.04463): everywhere, shorter right answers earn more."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+
+from suffice.groups import GroupBatch
+from suffice.methods.base import shorter_is_better
+from suffice.methods.grpo import LengthReward
+
+
+class LengthPenalty(LengthReward):
+    """GRPO with a length penalty on every group. Shortens fast; on hard problems at the price of accuracy."""
+
+    name = "length-penalty"
+    paper = "Arora and Zanette 2025, arXiv 2502.04463, Eq. 3"
+    formula = "r = 1[correct]·(1 − α·sigmoid((L − mean L) / (std L + 1e-6)));  A as in grpo"
+    pressure = "alpha"
+
+    alpha: float = Field(0.2, ge=0, le=1, description="Strength α of the length penalty.")
+
+    def reward(self, batch: GroupBatch, spines: int) -> Tensor:
+        return shorter_is_better(batch.length, batch.correct, self.alpha)

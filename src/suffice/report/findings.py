@@ -1,0 +1,148 @@
+"""Numbers as people read them, and the sentences that the numbers allow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from suffice.evaluation.stops import HELD
+from suffice.report.source import Diagnosis, Evaluation, Interval, Run
+
+Unit = Literal["tokens", "count", "percent", "points", "relative"]
+
+NARROW = "\u202f"
+
+
+def number(value: float, unit: Unit) -> str:
+    """A value with its unit; points and relative changes carry a sign, a count is as precise as it needs to be."""
+    match unit:
+        case "tokens":
+            return _minus(f"{value:,.1f}")
+        case "count":
+            return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
+        case "percent":
+            return f"{100 * value:.1f}{NARROW}%"
+        case "points":
+            return _minus(f"{100 * value:+.1f}")
+        case "relative":
+            return _minus(f"{100 * value:+.0f}{NARROW}%")
+
+
+def shown(interval: Interval, unit: Unit, signed: bool = False) -> tuple[str, str]:
+    """Mean and range as text, such as ("61.2 %", "59.0–63.4"); a dash and nothing where there is no mean."""
+    if not interval.known:
+        return "–", ""
+    plus = "+" if signed and unit == "tokens" and interval.mean > 0 else ""
+    mean = plus + number(interval.mean, unit)
+    if not interval.bounded:
+        return mean, ""
+    low, high = (number(bound, unit).removesuffix(f"{NARROW}%") for bound in (interval.low, interval.high))
+    return mean, f"{low}–{high}" if unit in {"percent", "count"} or (
+        unit == "tokens" and not signed
+    ) else f"{low} to {high}"
+
+
+def headline(run: Run) -> str:
+    """The run in one line: only what its intervals support."""
+    before, after = run.evaluations.get("before"), run.evaluations.get("after")
+    if run.comparison is not None:
+        return movement(run.comparison.thought_tokens_change, run.comparison.accuracy)
+    if before is not None and after is not None:
+        was, now = (_standing(each) for each in (before, after))
+        return f"{was} before, {now} after"
+    if run.main:
+        return _standing(*run.main.values())
+    for diagnosis in run.diagnoses.values():
+        return diagnosis.verdict
+    if run.evaluations:
+        return _standing(list(run.evaluations.values())[-1])
+    return f"{len(run.steps)} steps of training"
+
+
+def movement(thought_tokens: Interval, accuracy: Interval) -> str:
+    """What became of thinking tokens (relative change) and accuracy (difference): only what the intervals support."""
+    return f"{_thought_change(thought_tokens)}, {_accuracy_change(accuracy)}"
+
+
+def training_title(name: str, smoothed: Sequence[float], percent: bool) -> str:
+    """Where a training curve began and ended, smoothed, such as "Reward in training rose from 0.31 to 0.52"."""
+    finite = [value for value in smoothed if np.isfinite(value)]
+    start, end = ((f"{100 * v:.0f}{NARROW}%" if percent else _short(v)) for v in (finite[0], finite[-1]))
+    if start == end:
+        return f"{name} in training stayed at {end}"
+    return f"{name} in training {'rose' if finite[-1] > finite[0] else 'fell'} from {start} to {end}"
+
+
+def difficulty_title(
+    name: str, levels: dict[str, dict[str, Interval]], unit: Unit, ends: tuple[str, str] = ("before", "after")
+) -> str:
+    """At how many difficulties a metric moved from one of the `ends` to the other, and where most.
+
+    A move counts where the two intervals lie apart.
+    """
+    first, last = ends
+    pairs = {level: (row[first], row[last]) for level, row in levels.items() if {first, last} <= row.keys()}
+    moved = {level: now.mean - was.mean for level, (was, now) in pairs.items() if _apart(was, now)}
+    if not pairs or first == last:
+        return f"{name} by difficulty"
+    if not moved:
+        return f"{name} changed clearly at no difficulty"
+    if unit == "relative":
+        moved = {level: change / pairs[level][0].mean for level, change in moved.items() if pairs[level][0].mean}
+    most = max(moved, key=lambda level: abs(moved[level]))
+    where = f"most at {most} ({number(moved[most], unit)}{' points' if unit == 'points' else ''})"
+    signs = {change > 0 for change in moved.values()}
+    verb = "changed clearly" if len(signs) > 1 else "rose" if True in signs else "fell"
+    many = "every difficulty" if len(moved) == len(pairs) else f"{len(moved)} of {len(pairs)} difficulties"
+    return f"{name} {verb} at {many}, {where}"
+
+
+def diagnosis_title(diagnoses: dict[str, Diagnosis]) -> str:
+    """How much of the thought could be saved, before and after."""
+    parts = [
+        f"{number(each.saveable_fraction.mean, 'percent')} {label}".replace(".0", "")
+        for label, each in diagnoses.items()
+        if each.saveable_fraction.known
+    ]
+    if not parts:
+        return "How much of the thought the answer needs"
+    if len(parts) == 1:
+        return f"{parts[0].rpartition(' ')[0]} of the thought could be saved"
+    return f"Thought that could be saved: {', '.join(parts)} training"
+
+
+def _apart(one: Interval, other: Interval) -> bool:
+    return one.bounded and other.bounded and (one.high < other.low or other.high < one.low)
+
+
+def _standing(*evaluations: Evaluation) -> str:
+    """How an evaluation went; of several benchmarks the mean, each counting the same."""
+    accuracy, tokens = (
+        float(np.mean([each.metric(name).mean for each in evaluations])) for name in ("accuracy", "thought_tokens")
+    )
+    mean = f" on average over {len(evaluations)} benchmarks" if len(evaluations) > 1 else ""
+    return f"{number(accuracy, 'percent')} correct{mean} with {number(tokens, 'tokens')} thinking tokens"
+
+
+def _thought_change(change: Interval) -> str:
+    if not change.sign:
+        return "Thinking tokens did not measurably change"
+    return f"Thinking tokens {'rose' if change.sign > 0 else 'fell'} by {100 * abs(change.mean):.0f}{NARROW}%"
+
+
+def _accuracy_change(change: Interval) -> str:
+    if change.sign:
+        return f"accuracy {'rose' if change.sign > 0 else 'fell'} by {100 * abs(change.mean):.1f} points"
+    if change.bounded and change.low >= -HELD:
+        return "accuracy held"
+    return "what happened to accuracy is unclear"
+
+
+def _short(value: float) -> str:
+    return _minus(f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}")
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")

@@ -1,0 +1,184 @@
+"""A lean batched decode loop on token ids: finished rows leave, buffers are reused, randomness is keyed per row.
+
+Each row draws from a stream of its own, named by a key such as (seed, problem, sample), by inverse transform. What a
+row samples therefore depends neither on its neighbours in the batch nor on any generator state, up to the rounding of
+its logits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from suffice.errors import ModelError
+
+COMPACT = 7 / 8  # finished rows leave when the batch shrinks to so much of its size
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One sequence to sample: a prefix of token ids, what may follow, and the key of its random stream.
+
+    `thought` and `answer` are budgets in tokens; `thought` is None where the prefix has closed its thought already.
+    `opens` says that the model writes the open of the thought itself, which is not counted.
+    """
+
+    prefix: list[int]
+    key: str
+    answer: int
+    thought: int | None = None
+    opens: bool = False
+
+    @property
+    def room(self) -> int:
+        """Tokens that may be generated before the budget decides: one more than it holds, to see whether it ends."""
+        return self.answer + 1 if self.thought is None else self.thought + 1 + self.opens
+
+    @property
+    def longest(self) -> int:
+        return self.room + (0 if self.thought is None else self.answer + 1)
+
+
+@dataclass(slots=True)
+class Sampled:
+    """What followed: token ids, their log-probs (at temperature, before top-p), and whether a budget cut them."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    truncated: bool
+
+
+@dataclass(slots=True)
+class Count:
+    """Tokens pushed through the model: of prompts and inducers (prefill) and of what is sampled (decode)."""
+
+    prefill: int = 0
+    decode: int = 0
+
+
+class Stream(Protocol):
+    """A batch of rows in the middle of being sampled: what the model has seen of them, and how it sees more."""
+
+    def start(self, count: Count) -> tuple[Tensor, Tensor]:
+        """Push the prefixes. Logits [B, V] of the first tokens, and which result each row writes (−1: none)."""
+
+    def step(self, token_B: Tensor) -> Tensor:
+        """Push one token a row; logits [B, V] of the next."""
+
+    def finish(self, row: int, result: int) -> None:
+        """A row (its place in the batch) stopped; its result is complete."""
+
+    def size(self, alive_B: Tensor) -> int:
+        """Places that the batch would take after `select`."""
+
+    def select(self, alive_B: Tensor) -> Tensor:
+        """Let rows leave. The new batch as places in the old one; −1 for places that only fill a shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """How tokens are chosen and where a response ends. `temperature` 0 is greedy."""
+
+    open_id: int
+    close_id: int
+    end_ids: frozenset[int]
+    temperature: float
+    top_p: float
+
+    @torch.inference_mode()
+    def run(
+        self, stream: Stream, asks: Sequence[Ask], count: Count, advance: Callable[[int], None] | None = None
+    ) -> list[Sampled]:
+        """What follows each ask, in order; `stream` holds the same asks. `advance(n)` is told of n more finished.
+
+        Raises:
+            ModelError: a token was sampled from logits that are not finite.
+        """
+        logits, result = stream.start(count)
+        device, longest = logits.device, max(ask.longest for ask in asks)
+        # row by row in the order of the stream; a place that only fills a shape gets a row of its own at the end
+        noise = torch.from_numpy(np.stack([keyed(ask.key).random(longest) for ask in asks])).to(device)
+        ends = torch.tensor(sorted(self.end_ids), device=device)
+        sampled = torch.zeros(len(asks) + 1, longest, dtype=torch.long, device=device)
+        logprobs = torch.zeros(len(asks) + 1, longest, device=device)
+        lengths = torch.zeros(len(asks), dtype=torch.long)
+        cut = torch.zeros(len(asks), dtype=torch.bool)
+        room, answer, thinking, opens = (
+            torch.tensor(column, device=device)
+            for column in zip(*((a.room, a.answer, a.thought is not None, a.opens) for a in asks), strict=True)
+        )
+        room, answer, thinking, opens, noise = (x[result] for x in (room, answer, thinking, opens, noise))
+        done, left = result < 0, len(asks)
+        for t in range(longest):
+            token, logprob = self.choose(logits, noise[:, t])
+            sampled[result, t], logprobs[result, t] = token, logprob
+            if t == 0:
+                # what is not the open of the thought is its first token
+                room = room - (opens & (token != self.open_id)).long()
+            closes = thinking & (token == self.close_id)
+            thinking = thinking & ~closes
+            room = torch.where(closes, answer + 1, room - 1)
+            ended = torch.isin(token, ends)
+            stops = (ended | (room == 0)) & ~done
+            stopped = stops.nonzero()[:, 0].tolist()
+            for row in stopped:
+                which = int(result[row])
+                lengths[which], cut[which] = t + 1, not ended[row]
+                stream.finish(row, which)
+            if advance and stopped:
+                advance(len(stopped))
+            done = done | stops
+            left -= len(stopped)
+            if left == 0:
+                break
+            count.decode += left
+            if stopped and stream.size(~done) <= COMPACT * len(done):
+                order = stream.select(~done)
+                filler = order < 0
+                result, done, room, answer, thinking, noise, token = (
+                    x[order] for x in (result, done, room, answer, thinking, noise, token)
+                )
+                result, done = result.masked_fill(filler, -1), done | filler
+            logits = stream.step(token)
+        logprobs = logprobs[:-1].cpu()
+        if not logprobs[torch.arange(longest) < lengths[:, None]].isfinite().all():
+            raise ModelError(
+                "the model's probabilities are not finite, its weights may hold NaN or infinity; "
+                "go back to a sound checkpoint, or use model.dtype = float32"
+            )
+        tokens, probs = sampled.tolist(), logprobs.tolist()
+        return [
+            # a cut row was given one token too many, to see whether it would end within its budget
+            Sampled(tokens[b][: n - c], probs[b][: n - c], bool(c))
+            for b, (n, c) in enumerate(zip(lengths.tolist(), cut.int().tolist(), strict=True))
+        ]
+
+    def choose(self, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """One token a row, and its log-prob at the temperature (at 1 where greedy), before top-p."""
+        logprobs = torch.log_softmax(logits.float() / (self.temperature or 1.0), -1)
+        greedy = self.temperature == 0
+        token = logprobs.argmax(-1) if greedy else inverse_transform(logprobs.exp(), noise, self.top_p)
+        return token, logprobs.gather(-1, token[:, None])[:, 0]
+
+
+def inverse_transform(probability: Tensor, noise: Tensor, top_p: float = 1.0) -> Tensor:
+    """Indices drawn from `probability` [B, V] by uniform `noise` [B] in [0, 1), from the nucleus `top_p` alone."""
+    if top_p < 1:
+        ranked, index = probability.sort(-1, descending=True)
+        beyond = ranked.cumsum(-1) - ranked >= top_p
+        probability = torch.zeros_like(probability).scatter(-1, index, ranked.masked_fill(beyond, 0.0))
+    cumulative = probability.cumsum(-1, dtype=torch.float64)
+    drawn = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True)[:, 0]
+    return drawn.clamp(max=probability.shape[-1] - 1)
+
+
+def keyed(key: str) -> np.random.Generator:
+    """The random stream of a key."""
+    digest = hashlib.blake2b(key.encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest)))

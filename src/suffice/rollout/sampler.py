@@ -1,0 +1,183 @@
+"""Groups: full rollouts (spines), then answers at exits of their thoughts (branches). Token ids throughout."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from suffice.grading import Grader
+from suffice.groups import Branch, Group, Problem, Spine, Verdict
+from suffice.rollout.chat import Chat
+from suffice.rollout.decode import Ask, Count, Decoder, Stream, keyed
+from suffice.rollout.streams import BranchStream, PromptStream, cache_bytes_per_token
+
+ROWS = 512  # rows of a wave at most, however small the model
+Exits = Callable[[Spine, str], Sequence[int]]
+"""Positions 0…n, in order and distinct, at which a spine is answered early; the string is the spine's key."""
+
+
+@dataclass
+class Sampler:
+    """Samples groups from a local model, in waves whose keys and values fit `cache_gb`.
+
+    Randomness is keyed on (seed, problem, spine, exit), so the same call samples the same groups whatever was
+    sampled before, and one group does not depend on the others in its batch.
+
+    Args:
+        temperature, top_p: of full rollouts; temperature 0 is greedy.
+        answer_temperature: of the answers at exits; default: as the rollouts.
+        reuse: decode branches from the keys and values of their spine. Right for models with full attention in every
+            layer (`suffice.objective.spine.check_model`); else every branch's prefix is pushed again.
+    """
+
+    model: Any
+    chat: Chat
+    temperature: float
+    top_p: float
+    max_thought_tokens: int
+    max_answer_tokens: int
+    cache_gb: float
+    answer_temperature: float | None = None
+    reuse: bool = True
+    count: Count = field(default_factory=Count)
+
+    def groups(
+        self,
+        problems: Sequence[Problem],
+        spines: int,
+        seed: str,
+        exits: Exits | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> list[Group]:
+        """One group a problem: `spines` full rollouts, each answered at its `exits`. A problem given twice is sampled
+        anew. `advance(n)` is told of every n finished rollouts."""
+        seen: Counter[str] = Counter()
+        groups = []
+        for problem in problems:
+            key = f"{seed}/{problem.id}/{seen[problem.id]}"
+            seen[problem.id] += 1
+            groups.append(Group(problem, self.chat.render(problem.prompt), self.chat.inducer, [], key))
+        asks = [
+            Ask(
+                group.prompt,
+                key=f"{group.key}/{k}",
+                answer=self.max_answer_tokens,
+                thought=self.max_thought_tokens,
+                opens=not self.chat.opened(group.prompt),
+            )
+            for group in groups
+            for k in range(spines)
+        ]
+        found: list[Spine] = [None] * len(asks)  # type: ignore[list-item]
+        for wave in self.waves(asks, branching=exits is not None):
+            of_wave = [asks[i] for i in wave]
+            stream = PromptStream(self.model, of_wave, self.chat.pad_id, keep=self.reuse and exits is not None)
+            sampled = self.decoder(self.temperature).run(stream, of_wave, self.count, advance)
+            for i, said in zip(wave, sampled, strict=True):
+                start, end, closed = self.chat.thought(asks[i].prefix, said.tokens)
+                found[i] = Spine(said.tokens, said.logprobs, start, end, closed, said.truncated)
+            if exits is not None:
+                self.answer(of_wave, [found[i] for i in wave], stream, exits)
+        for i, spine in enumerate(found):
+            groups[i // spines].spines.append(spine)
+        return groups
+
+    @torch.inference_mode()
+    def answer_recorded(self, groups: Sequence[Group], exits: Exits) -> None:
+        """Branches of spines that were not sampled here, one a group, in place."""
+        thoughts = [
+            Ask(group.prompt + spine.tokens[: spine.thought_end], group.key, self.max_answer_tokens)
+            for group in groups
+            for spine in group.spines
+        ]
+        for wave in self.waves(thoughts, branching=True):
+            of_wave = [thoughts[i] for i in wave]
+            stream = PromptStream(self.model, of_wave, self.chat.pad_id, keep=self.reuse)
+            if self.reuse:
+                stream.start(self.count)
+                for row in range(len(wave)):
+                    stream.finish(row, row)
+            prompts = [replace(thoughts[i], prefix=groups[i].prompt) for i in wave]
+            self.answer(prompts, [groups[i].spines[0] for i in wave], stream, exits)
+
+    def answer(self, asks: Sequence[Ask], spines: Sequence[Spine], stream: PromptStream, exits: Exits) -> None:
+        """Branches of a wave's spines, all in one batch, in place."""
+        positions = [list(exits(spine, ask.key)) for ask, spine in zip(asks, spines, strict=True)]
+        branching = [i for i, at in enumerate(positions) if at]
+        if not branching:
+            return
+
+        def pushed(i: int, position: int) -> list[int]:
+            kept = [] if self.reuse else asks[i].prefix + spines[i].tokens[: spines[i].thought_start + position]
+            return kept + self.chat.inducer
+
+        branch_asks = [
+            Ask(
+                pushed(i, position),
+                key=f"{asks[i].key}/{position}",
+                answer=self.max_answer_tokens,
+            )
+            for i in branching
+            for position in positions[i]
+        ]
+        branches: Stream
+        if self.reuse:
+            seen = [[len(asks[i].prefix) + spines[i].thought_start + p for p in positions[i]] for i in branching]
+            branches = BranchStream(self.model, [stream.kept[i] for i in branching], seen, self.chat.inducer)
+        else:
+            branches = PromptStream(self.model, branch_asks, self.chat.pad_id)
+        temperature = self.temperature if self.answer_temperature is None else self.answer_temperature
+        sampled = iter(self.decoder(temperature).run(branches, branch_asks, self.count))
+        for i in branching:
+            for position in positions[i]:
+                said = next(sampled)
+                spines[i].branches.append(Branch(position, said.tokens, said.logprobs, said.truncated))
+
+    def waves(self, asks: Sequence[Ask], *, branching: bool) -> Iterator[list[int]]:
+        """Indices of asks of similar length, as many as the cache holds should all run to their budget.
+
+        With branches to follow, a spine's keys and values are held a second time while its branches read them.
+        """
+        ask_bytes = cache_bytes_per_token(self.model) * (2 if branching else 1)
+        order = sorted(range(len(asks)), key=lambda i: (len(asks[i].prefix), asks[i].longest))
+        wave: list[int] = []
+        for i in order:
+            peak = len(asks[i].prefix) + max(asks[j].longest for j in [*wave[:1], *wave[-1:], i])
+            if wave and (len(wave) == ROWS or (len(wave) + 1) * peak * ask_bytes > self.cache_gb * 2**30):
+                yield wave
+                wave = []
+            wave.append(i)
+        if wave:
+            yield wave
+
+    def decoder(self, temperature: float) -> Decoder:
+        return Decoder(self.chat.open_id, self.chat.close_id, self.chat.end_ids, temperature, self.top_p)
+
+
+def random_exits(count: int) -> Exits:
+    """Up to `count` exits 1…n of a thought of n tokens, uniform without replacement, in order (S-GRPO, Alg. 1)."""
+
+    def draw(spine: Spine, key: str) -> list[int]:
+        n = spine.thought_length
+        chosen = keyed(f"{key}/exits").choice(n, size=min(count, n), replace=False)
+        return sorted(int(i) + 1 for i in chosen)
+
+    return draw
+
+
+def grade_groups(groups: Sequence[Group], chat: Chat, grader: Grader) -> None:
+    """Give every member its verdict, in place. A cut answer and a thought that never closed are WRONG."""
+    jobs, owners = [], []
+    for group in groups:
+        for _, _, member in group.members(exits=0):
+            if member.truncated or not member.closed:
+                member.verdict = Verdict.WRONG
+            else:
+                jobs.append((chat.answer_text(member.answer_tokens), group.problem.gold, group.problem.kind))
+                owners.append(member)
+    for member, verdict in zip(owners, grader.grade_many(jobs), strict=True):
+        member.verdict = verdict

@@ -1,0 +1,124 @@
+"""Sizes of dense decoders, and what follows from them alone: parameters, bytes, operations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from suffice.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A dense decoder with a gated feed-forward, as config.json gives it. Norms and biases, 0.01 %, are left out."""
+
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    feed_forward: int
+    vocabulary: int
+    positions: int
+    tied: bool
+
+    @property
+    def linear(self) -> int:
+        """Weights of the layers' linear maps: query and output, key and value, three of the feed-forward."""
+        attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.feed_forward)
+
+    @property
+    def head(self) -> int:
+        """Weights of the head; the embedding has as many, and shares them if `tied`."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def parameters(self) -> int:
+        return self.linear + self.head * (1 if self.tied else 2)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Keys and values of one token in bfloat16: 2 · 2 · layers · kv_heads · head_dim."""
+        return 4 * self.layers * self.kv_heads * self.head_dim
+
+    def adapters(self, rank: int) -> int:
+        """LoRA's parameters: rank · (inputs + outputs) of every linear map of the layers."""
+        query, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        ends = 2 * (self.hidden + query) + 2 * (self.hidden + keys) + 3 * (self.hidden + self.feed_forward)
+        return rank * self.layers * ends
+
+    def flops(self, tokens: float, pairs: float, scored: float) -> float:
+        """Of a forward pass: 2 a linear weight and token, 4·head_dim·heads a layer and attended pair, 2 a weight of the
+        head and scored token."""
+        attended = 4 * self.head_dim * self.heads * self.layers * pairs
+        return 2 * self.linear * tokens + attended + 2 * self.head * scored
+
+    def activation_bytes(self, tokens: float, *, checkpointing: bool) -> float:
+        """What the backward pass keeps of a micro-batch under bfloat16 autocast, the head apart.
+
+        A layer keeps about 27 bytes a token for each hidden unit (norms and residuals in float32 among them), 10 for
+        each query and each key-value unit, 8 for each unit of the feed-forward, as counted with
+        `torch.autograd.graph.saved_tensors_hooks`. With checkpointing every layer keeps its float32 input alone, and
+        one layer at a time the rest.
+        """
+        units = 10 * self.head_dim * (self.heads + self.kv_heads) + 27 * self.hidden + 8 * self.feed_forward
+        return tokens * (4 * self.hidden * self.layers + units if checkpointing else units * self.layers)
+
+
+# from each one's config.json on the hub, in the order of the fields above
+KNOWN = {
+    "Qwen/Qwen3-1.7B": Shape(28, 2048, 16, 8, 128, 6144, 151936, 40960, tied=True),
+    "Qwen/Qwen3-4B": Shape(36, 2560, 32, 8, 128, 9728, 151936, 40960, tied=True),
+    "Qwen/Qwen3-8B": Shape(36, 4096, 32, 8, 128, 12288, 151936, 40960, tied=False),
+    "Qwen/Qwen3-14B": Shape(40, 5120, 40, 8, 128, 17408, 151936, 40960, tied=False),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Shape(28, 3584, 28, 4, 128, 18944, 152064, 131072, tied=False),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": Shape(48, 5120, 40, 8, 128, 13824, 152064, 131072, tied=False),
+}
+
+
+def shape_of(path: str) -> Shape:
+    """The shape of a checkpoint folder, or of a hub model that is known here.
+
+    Raises:
+        ModelError: neither, or its config.json is not that of a dense decoder.
+    """
+    if path in KNOWN:
+        return KNOWN[path]
+    file = Path(path) / "config.json"
+    if not file.is_file():
+        raise ModelError(
+            f"the shape of {path} is not known here; give a local checkpoint folder or one of: {', '.join(KNOWN)}"
+        )
+    try:
+        return read_shape(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"{file} is not the config of a dense decoder ({type(error).__name__}: {error}), which is all that can be "
+            "estimated; leave the estimate out or take another model"
+        ) from None
+
+
+def read_shape(config: Mapping[str, Any]) -> Shape:
+    """
+    Raises:
+        KeyError, ValueError: a size is missing, or the model has experts.
+    """
+    experts = [name for name in ("num_experts", "num_local_experts", "n_routed_experts") if config.get(name)]
+    if experts:
+        raise ValueError(f"it has {experts[0]}")
+    hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+    return Shape(
+        layers=int(config["num_hidden_layers"]),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=int(config.get("num_key_value_heads") or heads),
+        head_dim=int(config.get("head_dim") or hidden // heads),
+        feed_forward=int(config["intermediate_size"]),
+        vocabulary=int(config["vocab_size"]),
+        positions=int(config["max_position_embeddings"]),
+        tied=bool(config.get("tie_word_embeddings", False)),
+    )
