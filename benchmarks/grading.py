@@ -23,7 +23,7 @@ import typer
 
 from benchmarks.record import Json, Record, publish
 from suffice.grading import Grader, Verdict
-from suffice.grading.pool import Job, without_algebra
+from suffice.grading.kinds import Job, at_once
 
 WORKERS = 2
 ROUNDS = 3
@@ -104,7 +104,7 @@ def measure() -> Iterator[dict[str, Any]]:
             "verdicts_per_second": statistics.median(clock),
             "verdicts_per_cpu_second": statistics.median(cpu),
             "pairs": len(jobs),
-            "algebra": sum(not isinstance(without_algebra(*job), Verdict) for job in jobs),
+            "algebra": sum(not isinstance(at_once(*job), Verdict) for job in jobs),
             "correct": verdicts.count(Verdict.CORRECT),
             "workers": WORKERS,
         }

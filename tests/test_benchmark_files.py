@@ -2,7 +2,7 @@
 
 import pytest
 
-from suffice.grading.pool import read_gold
+from suffice.grading.kinds import read_gold
 from suffice.tasks import load_task, locate, overlap
 
 COUNTS = {

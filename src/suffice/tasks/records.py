@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from suffice.errors import DataError, GraderError
-from suffice.grading.pool import read_gold
+from suffice.grading.kinds import read_gold
 from suffice.groups import Kind, Problem
 
 FIELDS: dict[str, tuple[str, ...]] = {
