@@ -15,25 +15,29 @@ from suffice.grading.phrases import AND, VERB, announcements
 LETTERS = "ABCDEFGHIJ"
 
 # A small letter counts where it can be no word, and I where it can be no pronoun.
-_LETTER = r"((?-i:[A-J])(?![A-Za-z0-9_'’^])(?!(?<=I)\s+[a-z])|(?-i:[a-j])(?=\s*(?:[.)\]},:;*$。]|\Z|\n)))"
-_OPEN = r"[\s*_$\"“'‘`(\[{【「《]*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{[\s(\[]*)*"
-_SHUT = r"[ \t*_$\"”'’`)\]}】」》]*"
+_LETTER = (
+    r"((?-i:[A-J])(?![A-Za-z0-9_'’^₀-₉²³])(?!(?<=I)\s+[a-z])|(?-i:[a-j])(?=\s*(?:[.)\]},:;*$）。]|\Z|\n)))"
+)
+_OPEN = r"[\s*_$\"“'‘`(\[{（【「《]*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{[\s(\[]*)*"
+_SHUT = r"[ \t*_$\"”'’`)\]}）】」》]*"
 _LEAD = r"(?:either|both|probably|likely|option|choice|letter|answer|the|la|el|die|der|das)(?![A-Za-z])|选项|選項"
 _FIRST = re.compile(rf"{_OPEN}(?:(?:{_LEAD}){_OPEN})*{_LETTER}{_SHUT}", re.IGNORECASE)
 _NEXT = re.compile(  # "C, A is false" offers one letter
-    rf"(?:[,;]?\s*(?:[(]?(?:{AND})|[/|+])\s*(?:maybe|possibly|perhaps|even|also)?|[,;]|(?<=\s)|(?<=[*)]))"
+    rf"(?:[,;]?\s*(?:[(]?(?:{AND}|[yoe](?=\s))|[/|+])|[,;]|(?<=[\s*)]))\s*(?:maybe|possibly|perhaps|even|also)?"
     rf"{_OPEN}{_LETTER}(?!{_SHUT}\s*(?:(?:is|was|has|does|would|gives|means)\b|=)){_SHUT}",
     re.IGNORECASE,
 )
 _STATED = re.compile(
-    r"(?<![^\W_])(?:choice|option|selection)(?![^\W_])[^.:=\n]{0,60}?(?:[:=]|\bis\b)\s*|####\s*"
-    r"|\b(?:pick|choose|chose|select|go with|going with|opt for|vote for)\b|[选選][择擇]?(?:答案|项|項)?[是为為：:]?",
+    r"(?<![^\W_])(?:choice|option|selection|opción|opção|opzione|alternativa|вариант)(?![^\W_])[^.:=\n]{0,60}?"
+    r"(?:[:=]|(?<![^\W_])(?:is|est|es|é|è|это)(?![^\W_]))\s*|####\s*"
+    r"|\b(?:pick|choose|chose|select|go with|going with|opt for|vote for)\b|(?<!不)[选選][择擇]?(?:答案|项|項)?[是为為：:]?",
     re.IGNORECASE,
 )
 _VERB = re.compile(VERB, re.IGNORECASE)
 _NOT = re.compile(r"\b(?:not|isn['’]t|neither|nor|except|incorrect|wrong|false|nicht|pas)\b|不", re.IGNORECASE)
 _CORRECT = re.compile(
-    rf"{_LETTER}{_SHUT}\s*(?:is (?:the )?(?:correct|right|best)|ist richtig|est correct|es correct|が正解|[是为]?正确)",
+    rf"{_LETTER}{_SHUT}\s*(?:is (?:the )?(?:correct|right|best|true)|ist richtig|est correct|es correcta|が正解|[是为]?正确)"
+    rf"|(?:\b(?:is|be)|['’]s)\s{_OPEN}(?-i:([A-J])){_SHUT}[.!]?\s*\Z",
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"(?:\A|(?<=\s))\(?([A-Ja-j])[.):](?=\s)")
@@ -61,7 +65,9 @@ def _stated(answer: str, tail: str) -> Iterator[tuple[int, str]]:
         yield end, letters
     places = [*announcements(tail), *(found.end() for found in _STATED.finditer(tail))]
     for at in sorted(places, reverse=True):
-        if letters := _announced(tail[at:].partition("\n")[0]):
+        line, _, rest = tail[at:].partition("\n")
+        listed = _LABEL.match(line) and _LABEL.match(rest.lstrip())  # "the answers:", and a list of them
+        if not listed and (letters := _announced(line)):
             yield before + at, letters
             return
 
@@ -87,16 +93,16 @@ def _letters(text: str, at: int = 0) -> tuple[str, int]:
     """The different letters that are named at a place of `text`, and where they end."""
     found = ""
     match = _FIRST.match(text, at)
-    while match:
-        found += match.group(1).upper()
+    while match and (found + match.group(1)).isupper() == match.group(1).isupper():
+        found += match.group(1)
         at = match.end()
         match = _NEXT.match(text, at)
-    return "".join(dict.fromkeys(found)), at
+    return "".join(dict.fromkeys(found.upper())), at
 
 
 def _called_correct(tail: str) -> str:
     found = list(_CORRECT.finditer(tail))
-    return found[-1].group(1).upper() if found else ""
+    return (found[-1].group(1) or found[-1].group(2)).upper() if found else ""
 
 
 def _labelled(tail: str) -> str:

@@ -191,7 +191,7 @@ class Comparison:
                 scaled = (Tree("*", (tree, share)) if has else tree for tree, has in zip(bare, marked, strict=True))
                 return self.scalars(*scaled)
         if "based" in {gold.head, answer.head}:
-            return gold.head == answer.head and gold.text == answer.text and gold.value == answer.value
+            return _same_digits(gold, answer)
         decimals = _decimal(gold), _decimal(answer)
         if decimals[0] and not decimals[1]:
             return self.stands_for(decimals[0], gold, answer)
@@ -244,6 +244,15 @@ def _choose(tree: Tree, sign: int) -> Tree:
         return replace(tree, parts=parts)
     plus = (sign == 1) == (tree.head == "+-")
     return Tree("+", parts if plus else (parts[0], Tree("neg", (parts[1],))))
+
+
+def _same_digits(gold: Tree, answer: Tree) -> bool:
+    """Of numbers of which one has its base written; where the gold says it, the answer need not."""
+    if gold.head == answer.head:
+        return gold.text == answer.text and gold.value == answer.value
+    if "10" in {gold.text, answer.text}:
+        return gold.value == answer.value
+    return gold.head == "based" and answer.head in {"number", "decimal"} and (answer.text or str(answer.value)) in gold.names
 
 
 def _symbols(tree: Tree) -> set[str]:

@@ -23,6 +23,9 @@ _NOISE = re.compile(r"(?<!\\)\\[!:;,>()\[\]\s]|(?<!\\)\\$|\\?[$€£¥]|~|\\(?:h
 _ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*(?:\\text\{)?(?:st|nd|rd|th)\}?\s*\}?(?![A-Za-z])", re.ASCII)
 _SHORT_UNIT = re.compile(r"(?<=[\d)}])\s*\\text\{(?![ei]\})[A-Za-z]\}(?:\s*\^\s*\{?[23]\}?)?$", re.ASCII)
 _NO_WORDS = re.compile(r"\\text\{(\(?[A-Za-z]\)?|[^A-Za-z{}]*\d[^A-Za-z{}]*|)\}", re.ASCII)
+_DIGITS = re.compile(r"\s*\\text\{([0-9A-F]+)\}(?=\s*_)", re.ASCII)
+_WORDS = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z]+(?: [A-Za-z]+)*")
+_NO_SPACE = re.compile(r"(?<![0-9A-Za-z])(?<!\d,)\s+|\s+(?![0-9A-Za-z])|(?<=\d,)\s+(?!\d{3}(?!\d))", re.ASCII)
 _CHARACTERS = str.maketrans({
     "\0": " ", "（": "(", "）": ")", "，": ", ", "；": "; ", "。": ".", "％": "%", "º": "°", "“": '"', "”": '"',
     "²": "^2", "³": "^3", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
@@ -42,16 +45,16 @@ def normalise(expression: str) -> str:
     text = _NOISE.sub(" ", _STYLE.sub(" ", _REALS.sub(r"\\reals ", text)))
     while (plain := _NO_WORDS.sub(r" \1 ", _SHORT_UNIT.sub("", _TEXT.sub(r"\\text{\1}", text).strip()))) != text:
         text = plain
-    text = " ".join(_ORDINAL.sub("", text).split())
+    text = " ".join(_DIGITS.sub(r"\1", _ORDINAL.sub("", text)).split())
     while (plain := text.lstrip(' "*_`:').rstrip(' "*_`:;,.').removesuffix("\\")) != text:
         text = plain
     return re.sub(r"^\(\s*([A-Za-z])\s*\)$", r"\1", text)
 
 
 def plain(text: str) -> str:
-    r"""A normal form as it is compared letter by letter: `\text{odd } n` is "odd n"; spaces count between words only."""
+    r"""A normal form as it is compared letter by letter: `\text{odd } n` is "odd n", but 1, 000 is not 1,000."""
     bare = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
-    return re.sub(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])", "", bare).strip()
+    return _NO_SPACE.sub("", " ".join(bare.split()))
 
 
 def same(gold: str, answer: str) -> bool | None:
@@ -59,6 +62,6 @@ def same(gold: str, answer: str) -> bool | None:
     words, given = plain(gold), plain(answer)
     if words == given:
         return True
-    if re.fullmatch(r"[A-Za-z]{3,}(?: [A-Za-z]+)*", words):
+    if _WORDS.fullmatch(words):
         return words.casefold() == given.casefold()
     return None if len(gold) + len(answer) > _LONGEST else equal_at_once(gold, answer)

@@ -41,7 +41,7 @@ _FORMULA = (
 )
 _NUMBER = (
     r"(?<![A-Za-z0-9_.])[-+−]?(?:\\?\$|[€£¥])?"
-    r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\s\d+/\d+|\d+(?:\.\d+)?(?:[eE][-+]?\d+(?!\w))?(?:/\d+)?|\.\d+)(?:\s?\\?%)?"
+    r"(?:\d*\\[dtc]?frac\{[^{}]*\}\{[^{}]*\}|\d*\\sqrt\{[^{}]*\}|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\s\d+/\d+|\d+(?:\.\d+)?(?:[eE][-+]?\d+(?!\w))?(?:/\d+)?|\.\d+)(?:\s?\\?%)?"
 )
 _EXPRESSION = re.compile(f"{_FORMULA}|{_NUMBER}", re.DOTALL | re.ASCII)
 _LINK = re.compile(rf"[ \t]*,?[ \t]*(?:{AND})[ \t]*|[ \t]*,[ \t]*", re.IGNORECASE)
@@ -151,12 +151,12 @@ def statements(answer: str) -> Iterator[str]:
 def announced(text: str) -> Iterator[str]:
     """What follows "the answer is" or the like, to the end of its line, last first."""
     for at in sorted(announcements(text), reverse=True)[:_ANNOUNCEMENTS]:
-        yield text[at:].partition("\n")[0].strip()
+        yield text[at:].partition("\n")[0].partition("</")[0].strip()
 
 
 def _value(line: str) -> str | None:
     """The value of an announcement: what it begins with, or else what follows the last "is" of its first sentence."""
-    if bare := _bare(line.rstrip("!")):
+    if bare := _bare(line.rstrip("*_! ")):
         return bare
     sentence = _SENTENCE.search(line)
     found = list(_values(line[: sentence.start()] if sentence else line)) or list(_values(line))

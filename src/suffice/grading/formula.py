@@ -47,7 +47,7 @@ class Unreadable(Exception):
 class Tree:
     """A part of a formula: what it is (`head`), its own parts, and what else there is to say.
 
-    A `number` has a value, a `decimal` also its text, a `based` number its base as text. A `symbol` and `words` have
+    A `number` has a value, a `decimal` also its text, a `based` number its base as text and its digits in `names`. A `symbol` and `words` have
     their text. A `chain` has its relation signs in `signs`, and in `names` how each part is written.
     """
 
@@ -142,7 +142,7 @@ class _Reader:
         parts, signs, names = list[Tree](), list[str](), list[str]()
         while True:
             start = self.at
-            parts.append(self.unit(self.ratio()))
+            parts.append(self.part())
             names.append(self.written(start))
             if not self.accept(*RELATIONS):
                 break
@@ -155,9 +155,35 @@ class _Reader:
                 del signs[at:], parts[at + 1 :], names[at + 1 :]
         return Tree("chain", tuple(parts), signs=tuple(signs), names=tuple(names)) if signs else parts[0]
 
+    def part(self) -> Tree:
+        r"""One side of a relation. The left side of an equation may be beyond us, such as P(A|B) or \sum_{k=1}^n k."""
+        start, depth = self.at, self.depth
+        try:
+            found = self.unit(self.ratio())
+            if depth or self.at == len(self.tokens) or self.text() in SEPARATORS | RELATIONS:
+                return found
+        except Unreadable:
+            if depth:
+                raise
+        self.at, self.depth, self.bars = start, 0, 0
+        self.pass_to_equals()
+        return Tree("words", text=self.written(start))
+
+    def pass_to_equals(self) -> None:
+        depth = 0
+        while depth or self.text() != "=":
+            word = self.take()
+            if not depth and word in SEPARATORS:
+                raise Unreadable
+            depth += (word in _CLOSING or word == "{" or word.startswith("\\begin")) - (
+                word in {")", "]", "}", "\\}", "\\rangle"} or word.startswith("\\end")
+            )
+
     def unit(self, value: Tree) -> Tree:
         r"""`value`, past the words after it: a unit such as `\text{cm}^2`, or a factor such as `million`."""
         words = list[str]()
+        while self.text() in {"\\quad", "\\qquad"} and self.kind(1) == "text":
+            self.at += 1
         while self.kind() == "text" or (words and self.text() in {"/", "*", "."} and self.kind(1) in {"text", "letter"}):
             self.at += self.kind() != "text"
             words.append(self.take())
@@ -421,7 +447,7 @@ class _Reader:
         return Tree("matrix", tuple(rows))
 
     def function(self, name: str) -> Tree:
-        base = self.base() if name == "log" and self.accept("_") else integer(10)
+        base = self.base() if name == "log" else integer(10)
         raised = self.exponent() if self.accept("^") else None
         inverse = name in TRIGONOMETRIC and raised == _minus(integer(1))
         argument = _scalar(self.operand() if self.text() in {"(", "[", "{"} else self.bare_argument())
@@ -436,9 +462,12 @@ class _Reader:
         return found if raised is None or inverse else _raised(found, raised)
 
     def base(self) -> Tree:
-        r"""Of a logarithm: `_{10}` or `_2`; in `\log_28`, where nothing else is left for the argument, one digit."""
-        alone = self.kind() == "number" and self.at + 1 == len(self.tokens)
-        return self.argument() if alone else self.operand()
+        r"""Of a logarithm: `_{10}`, `_2`, log2(…); in `\log_28`, where nothing else is left for the argument, one digit."""
+        if self.accept("_"):
+            alone = self.kind() == "number" and self.at + 1 == len(self.tokens)
+            return self.argument() if alone else self.operand()
+        called = self.text() in {"2", "10"} and self.text(1) == "(" and not self.tokens[self.at].spaced
+        return self.operand() if called else integer(10)
 
     def bare_argument(self) -> Tree:
         r"""Of a function without brackets: 2x in \sin 2x \cos x."""
@@ -469,7 +498,8 @@ def _based(word: str) -> Tree:
     whole, _, rest = digits.partition(".")
     if not 2 <= base <= 16 or any(int(digit, 16) >= base for digit in whole + rest):
         raise Unreadable
-    return Tree("based", value=Fraction(int(whole + rest, base), base ** len(rest)), text=str(base))
+    value = Fraction(int(whole + rest, base), base ** len(rest))
+    return Tree("based", value=value, text=str(base), names=(digits,))
 
 
 def _several(items: list[Tree]) -> Tree:

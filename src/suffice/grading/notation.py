@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
 FUNCTIONS = TRIGONOMETRIC | frozenset(
-    "arcsin arccos arctan sinh cosh tanh arsinh arcosh artanh ln log exp floor ceil".split()
+    "arcsin arccos arctan sinh cosh tanh arsinh arcosh artanh ln log exp abs floor ceil".split()
 )
 OF_SEVERAL = frozenset("gcd lcm min max".split())
 GREEK = frozenset(
@@ -52,6 +52,7 @@ _SIGNS = {
     "\\infty": r"\infinity \inf \oo ∞",
     "\\sqrt": "√",
     "\\pi": "π",
+    "i": r"\imath",
     "%": "\\%",
     "'": r"\prime ′",
 }
@@ -60,7 +61,7 @@ _WORDS = {
     **dict.fromkeys(("and", "or", "und", "oder", "et", "ou", "和", "或", "与", "и", "или", ","), "and"),
     **dict.fromkeys(("percent", "percentage", "pct"), "%"),
 }
-_NAMES = FUNCTIONS | OF_SEVERAL | GREEK | frozenset("sqrt pi asin acos atan lg infinity inf oo".split())
+NAMES = FUNCTIONS | OF_SEVERAL | GREEK | frozenset("sqrt pi asin acos atan lg infinity inf oo".split())
 _SHORT_UNITS = frozenset(
     "cm mm km kg mg ml mL ft in oz lb lbs hr hrs min sec mi yd mph kmh kph cc sq cu pt qt gal kW Hz am pm AM PM".split()
 )
@@ -117,7 +118,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def _word(word: str, spaced: bool) -> Token:
-    if word in _NAMES:
+    if word in NAMES:
         return _command(word, spaced)
     joined = _WORDS.get(word.casefold())
     return Token(joined, "sign", spaced) if joined else Token(word, "text", spaced)
@@ -130,7 +131,7 @@ def _command(name: str, spaced: bool) -> Token:
 def _letters(run: str, spaced: bool, after_number: bool) -> list[Token]:
     """A run of letters: a name such as `sqrt`, a word such as `dollars`, or a product of symbols."""
     for name, rest in ((run, ""), (run[:-1], run[-1:])):
-        if name in _NAMES:
+        if name in NAMES:
             return [_command(name, spaced), *(Token(letter, "letter", False) for letter in rest)]
     if run in _WORDS or run in _SHORT_UNITS or len(run) > 3 or (len(run) == 3 and spaced and after_number):
         return [_word(run, spaced)]
