@@ -87,8 +87,8 @@ MATH: dict[str, list[Case]] = {
         (r"\boxed{3.14}", r"\pi", WRONG),
         (r"\boxed{1000000.0}", r"\frac{2000001}{2}", WRONG),
         (r"\boxed{10000001.0}", "10^7", WRONG),
-        (r"\boxed{0.30000000000000004}", r"\frac{3}{10}", CORRECT),
-        (r"\boxed{0.30000000000000004}", "0.3", WRONG),
+        (r"\boxed{0.6666666666666667}", r"\frac{2}{3}", CORRECT),
+        (r"\boxed{0.30000000000000004}", r"\frac{3}{10}", WRONG),
         (r"\boxed{1}", r"\frac{1000001}{1000000}", WRONG),
         (r"\boxed{(0.333333, 2)}", r"(\frac{1}{3}, 2)", CORRECT),
         (r"\boxed{33.3333\%}", r"\frac{1}{3}", CORRECT),
@@ -543,10 +543,9 @@ def grader() -> Iterator[Grader]:
         yield grader
 
 
-def each(kinds: dict[str, list[Case]]) -> list[object]:
-    return [
-        pytest.param(*case, id=f"{kind}: {case[0][-40:]} | {case[1][-20:]}") for kind, cases in kinds.items() for case in cases
-    ]
+def each(kinds: dict[str, list[Case]]) -> Iterator[object]:
+    for kind, cases in kinds.items():
+        yield from (pytest.param(*case, id=f"{kind}: {case[0][-40:]} | {case[1][-20:]}") for case in cases)
 
 
 @pytest.mark.parametrize(("answer", "gold", "verdict"), each(MATH))

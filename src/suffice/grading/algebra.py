@@ -7,9 +7,10 @@ formulas would show.
 from __future__ import annotations
 
 import math
+import os
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -18,7 +19,9 @@ from mpmath.ctx_mp import MPContext
 from mpmath.libmp import NoConvergence
 
 from suffice.grading.compare import Comparison
-from suffice.grading.formula import Tree, Unreadable, integer, read
+from suffice.grading.formula import read
+from suffice.grading.notation import FUNCTIONS
+from suffice.grading.tree import FormulaError, Tree, integer, minus
 
 _POINTS = 3  # at which symbols are put
 _SURE = 128  # bits
@@ -26,7 +29,7 @@ _LARGE = 1 << 15  # bits of a power, or an argument, that take longer than a mom
 _MANY = 1 << 10  # factors of a factorial that do
 _FINE, _FINEST = 1 << 12, 1 << 16  # bits to which something is computed: in a moment, at all
 _REMEMBERED = 512  # trees: every member of a group has the same gold answer
-_NO_VALUE = (ArithmeticError, ValueError, TypeError, MemoryError, RecursionError, NoConvergence)
+_NO_VALUE = (KeyError, ArithmeticError, ValueError, TypeError, MemoryError, RecursionError, NoConvergence)
 
 Number = Any
 """A Fraction, or mpmath's real or complex number."""
@@ -38,15 +41,10 @@ _Placed = tuple[Tree, Point]
 
 mp = MPContext()  # our own: its precision is changed by nobody else …
 _lock = threading.Lock()  # … but our other threads
-
-_FUNCTIONS: dict[str, Callable[[Number], Number]] = {
-    **{name: getattr(mp, name) for name in "sin cos tan cot sec csc sinh cosh tanh ln".split()},
-    **{f"arc{name}": getattr(mp, f"a{name}") for name in "sin cos tan cot sec csc".split()},
-    **{f"ar{name}": getattr(mp, f"a{name}") for name in "sinh cosh tanh".split()},
-}
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
-class _Long(Exception):
+class _LongError(Exception):
     """It would take longer than a moment."""
 
 
@@ -60,19 +58,19 @@ def equal_at_once(gold: str, answer: str) -> bool | None:
     try:
         with _lock:
             return _equal(gold, answer, Values(brief=True))
-    except _Long:
+    except _LongError:
         return None
 
 
 def _equal(gold: str, answer: str, values: Values) -> bool:
     try:
-        return Comparison(values).equal(_read(gold), _read(answer))
-    except Unreadable:
+        return Comparison(values).equal(read_once(gold), read_once(answer))
+    except FormulaError:
         return False
 
 
 @lru_cache(_REMEMBERED)
-def _read(expression: str) -> Tree:
+def read_once(expression: str) -> Tree:
     return read(expression)
 
 
@@ -80,7 +78,7 @@ class Values:
     """What the values of two scalars are to each other, wherever their symbols are put.
 
     Args:
-        brief: raise `_Long` rather than take longer than a moment.
+        brief: raise `_LongError` rather than take longer than a moment.
     """
 
     def __init__(self, brief: bool = False) -> None:
@@ -89,22 +87,22 @@ class Values:
     def equal(self, gold: Tree, answer: Tree) -> bool:
         return all(self._same([(gold, point)], [(answer, point)]) for point in _points(gold, answer))
 
-    def near(self, exact: Tree, decimal: Fraction, unit: Fraction) -> bool:
+    def near(self, exact: Tree, decimal: Fraction, unit: Fraction, within: Fraction) -> bool:
         gap, _ = self._gap([(exact, {})], [(Tree("number", value=decimal), {})])
-        return gap is not None and bool(gap < (unit if isinstance(gap, Fraction) else _float(unit)))
+        if isinstance(gap, Fraction):
+            return gap < within and (gap / unit).denominator != 1
+        return gap is not None and bool(gap < _float(within))
 
     def proportional(self, gold: Tree, answer: Tree, positive: bool) -> bool:
         first, *others = _points(gold, answer)
         if any(self._same([(tree, first)], [(integer(0), first)]) for tree in (gold, answer)):
             return False
-        if positive and self._same([(Tree("sign", (gold,)), first)], [(Tree("neg", (Tree("sign", (answer,)),)), first)]):
+        if positive and self._same([(Tree("sign", (gold,)), first)], [(minus(Tree("sign", (answer,))), first)]):
             return False
-        return all(
-            self._same([(gold, point), (answer, first)], [(answer, point), (gold, first)]) for point in others
-        )
+        return all(self._same([(gold, point), (answer, first)], [(answer, point), (gold, first)]) for point in others)
 
     def _same(self, one: list[_Placed], other: list[_Placed]) -> bool:
-        """Whether two products are equal: fractions exactly, others to `_SURE` bits beyond all that they are made of."""
+        """Whether two products are equal: fractions exactly, others to `_SURE` bits beyond all they are made of."""
         gap, reach = self._gap(one, other)
         if gap is None or isinstance(gap, Fraction):
             return gap == 0
@@ -119,7 +117,7 @@ class Values:
                 return gap, 0
             bits = 2 * _SURE + 3 * rough.reach
             if self.brief and bits > _FINE:
-                raise _Long
+                raise _LongError
             return (_Evaluation(self.brief).gap(one, other, bits) if bits <= _FINEST else None), rough.reach
         except _NO_VALUE:
             return None, 0
@@ -134,9 +132,8 @@ class _Evaluation:
 
     def gap(self, one: list[_Placed], other: list[_Placed], bits: int) -> Number:
         with mp.workprec(bits):
-            left, right = (_product([self.value(*placed) for placed in side]) for side in (one, other))
-            exact = isinstance(left, Fraction) and isinstance(right, Fraction)
-            return abs(left - right) if exact else abs(_float(left) - _float(right))
+            left, right = (_operation("*", [self.value(*placed) for placed in side]) for side in (one, other))
+            return abs(_operation("+", [left, -right]))
 
     def value(self, tree: Tree, point: Point) -> Number:
         if tree.head in {"number", "decimal", "based"}:
@@ -145,7 +142,7 @@ class _Evaluation:
             return point[tree.text]
         parts = [self.value(part, point) for part in tree.parts]
         if self.brief and _is_long(tree.head, parts):
-            raise _Long
+            raise _LongError
         value = _operation(tree.head, parts)
         if not isinstance(value, Fraction) and value != 0:
             if not mp.isfinite(value):
@@ -179,85 +176,90 @@ def _is_long(head: str, parts: list[Number]) -> bool:
     """Whether an operation could take longer than a moment."""
     if head == "^":
         base, exponent = parts
-        if isinstance(base, Fraction) and isinstance(exponent, Fraction) and exponent.denominator == 1:
+        if _are_fractions(parts) and exponent.denominator == 1:
             return bool(abs(exponent) * (base.numerator.bit_length() + base.denominator.bit_length()) > _LARGE)
         return bool(abs(exponent) > _LARGE)
     if head in {"factorial", "binomial"}:
         return any(abs(part) > _MANY for part in parts)
-    return head in _FUNCTIONS and bool(abs(parts[0]) > _LARGE)
+    return head in FUNCTIONS and bool(abs(parts[0]) > _LARGE)
+
+
+def _are_fractions(values: Iterable[Number]) -> bool:
+    return all(isinstance(value, Fraction) for value in values)
 
 
 def _operation(head: str, parts: list[Number]) -> Number:
-    """What an operation makes of values; a fraction if it is one exactly."""
-    exact = all(isinstance(part, Fraction) for part in parts)
-    whole = exact and all(part.denominator == 1 for part in parts)
-    match head:
-        case "+":
-            return sum(parts, Fraction(0)) if exact else mp.fsum(map(_float, parts))
-        case "*":
-            return _product(parts)
-        case "/":
-            return parts[0] / parts[1] if exact else _float(parts[0]) / _float(parts[1])
-        case "neg":
-            return -parts[0]
-        case "^":
-            return _power(*parts)
-        case "root":
-            return _root(*parts)
-        case "abs":
-            return abs(parts[0])
-        case "floor" | "ceil" if exact:
-            return Fraction(math.floor(parts[0]) if head == "floor" else math.ceil(parts[0]))
-        case "floor" | "ceil":
-            return getattr(mp, head)(parts[0])
-        case "factorial":
-            return Fraction(math.factorial(int(parts[0]))) if whole else mp.gamma(_float(parts[0]) + 1)
-        case "binomial":
-            counted = whole and min(parts) >= 0
-            return Fraction(math.comb(*map(int, parts))) if counted else mp.binomial(*map(_float, parts))
-        case "gcd" | "lcm" if whole:
-            return Fraction(getattr(math, head)(*map(int, parts)))
-        case "min":
-            return min(parts if exact else map(_float, parts))
-        case "max":
-            return max(parts if exact else map(_float, parts))
-        case "percent":
-            return parts[0] / 100
-        case "degree":
-            return parts[0]
-        case "sign":
-            return Fraction(int(mp.sign(mp.re(_float(parts[0])))))
-        case "log":
-            return mp.ln(_float(parts[0])) / mp.ln(_float(parts[1]))
-        case "pi" | "e":
-            return +getattr(mp, head)
-        case "i":
-            return mp.mpc(0, 1)
-    if head not in _FUNCTIONS:
-        raise ArithmeticError(f"{head} has no value")
-    return _FUNCTIONS[head](_float(parts[0]))
-
-
-def _product(factors: list[Number]) -> Number:
-    exact = all(isinstance(factor, Fraction) for factor in factors)
-    return math.prod(factors, start=Fraction(1)) if exact else mp.fprod(map(_float, factors))
-
-
-def _power(base: Number, exponent: Number) -> Number:
-    if isinstance(exponent, Fraction) and exponent.denominator == 1:
-        return base ** int(exponent)
-    return mp.power(_float(base), _float(exponent))
-
-
-def _root(value: Number, degree: Number) -> Number:
-    """Of a negative number the real root, where there is one."""
-    number = _float(value)
-    if not isinstance(degree, Fraction) or degree.denominator != 1 or degree < 1:
-        return mp.power(number, 1 / _float(degree))
-    if degree % 2 == 1 and mp.im(number) == 0 and mp.re(number) < 0:
-        return -mp.root(-number, int(degree))
-    return mp.root(number, int(degree))
+    """What an operation makes of values: a fraction of fractions where that is exact."""
+    if _are_fractions(parts) and head in _EXACT and (exact := _EXACT[head](*parts)) is not None:
+        return exact
+    return _COMPUTED[head](*map(_float, parts))
 
 
 def _float(value: Number) -> Number:
     return mp.mpf(value.numerator) / value.denominator if isinstance(value, Fraction) else value
+
+
+def _whole(function: Callable[..., int]) -> Callable[..., Fraction | None]:
+    """A function of whole numbers that are not negative; of others there is no exact value."""
+
+    def of(*values: Fraction) -> Fraction | None:
+        fit = all(value.denominator == 1 and value >= 0 for value in values)
+        return Fraction(function(*map(int, values))) if fit else None
+
+    return of
+
+
+def _exact_power(base: Fraction, exponent: Fraction) -> Fraction | None:
+    return base ** int(exponent) if exponent.denominator == 1 else None
+
+
+def _root(value: Number, degree: Number) -> Number:
+    """Of a negative number the real root, where there is one."""
+    whole = mp.isint(degree) and degree > 0
+    if whole and degree % 2 == 1 and mp.im(value) == 0 and mp.re(value) < 0:
+        return -mp.root(-value, int(degree))
+    return mp.root(value, int(degree)) if whole else mp.power(value, 1 / degree)
+
+
+_EITHER: dict[str, Callable[..., Number]] = {
+    "/": lambda top, bottom: top / bottom,
+    "neg": lambda value: -value,
+    "abs": abs,
+    "percent": lambda value: value / 100,
+    "degree": lambda value: value,
+    "min": min,
+    "max": max,
+}
+_EXACT: dict[str, Callable[..., Fraction | None]] = {
+    **_EITHER,
+    "+": lambda *terms: sum(terms, Fraction(0)),
+    "*": lambda *factors: math.prod(factors, start=Fraction(1)),
+    "^": _exact_power,
+    "floor": lambda value: Fraction(math.floor(value)),
+    "ceil": lambda value: Fraction(math.ceil(value)),
+    "factorial": _whole(math.factorial),
+    "binomial": _whole(math.comb),
+    "gcd": _whole(math.gcd),
+    "lcm": _whole(math.lcm),
+    "sign": lambda value: Fraction((value > 0) - (value < 0)),
+}
+_COMPUTED: dict[str, Callable[..., Number]] = {
+    **_EITHER,
+    "+": lambda *terms: mp.fsum(terms),
+    "*": lambda *factors: mp.fprod(factors),
+    "^": mp.power,
+    "floor": mp.floor,
+    "ceil": mp.ceil,
+    "factorial": lambda value: mp.gamma(value + 1),
+    "binomial": mp.binomial,
+    "sign": lambda value: mp.sign(mp.re(value)),
+    "root": _root,
+    "log": lambda value, base: mp.ln(value) / mp.ln(base),
+    "ln": mp.ln,
+    "pi": lambda: +mp.pi,
+    "e": lambda: +mp.e,
+    "i": lambda: mp.mpc(0, 1),
+    **{name: getattr(mp, name) for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")},
+    **{f"arc{name}": getattr(mp, f"a{name}") for name in ("sin", "cos", "tan", "cot", "sec", "csc")},
+    **{f"ar{name}": getattr(mp, f"a{name}") for name in ("sinh", "cosh", "tanh")},
+}

@@ -1,7 +1,8 @@
 """Which letter a text chooses. One that offers several, such as "A or B", chooses none of them.
 
-The last statement counts: a box with a letter, "the answer is C", "I would pick C". Without one, "C is correct"; without
-that, a text or a last line that is the letter or begins with it as a label; at last, a letter in bold or brackets.
+The last statement counts: a box with a letter, "the answer is C", "I would pick C". Without one, "C is correct";
+without that, a text or a last line that is the letter or begins with it as a label; at last, a letter in bold or
+brackets.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from suffice.grading.phrases import AND, VERB, announcements
 LETTERS = "ABCDEFGHIJ"
 
 # A small letter counts where it can be no word, and I where it can be no pronoun.
-_LETTER = (
-    r"((?-i:[A-J])(?![A-Za-z0-9_'’^₀-₉²³])(?!(?<=I)\s+[a-z])|(?-i:[a-j])(?=\s*(?:[.)\]},:;*$）。]|\Z|\n)))"
-)
+_LETTER = r"((?-i:[A-J])(?![A-Za-z0-9_'’^₀-₉²³])(?!(?<=I)\s+[a-z])|(?-i:[a-j])(?=\s*(?:[.)\]},:;*$）。]|\Z|\n)))"
 _OPEN = r"[\s*_$\"“'‘`(\[{（【「《]*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{[\s(\[]*)*"
 _SHUT = r"[ \t*_$\"”'’`)\]}）】」》]*"
 _LEAD = r"(?:either|both|probably|likely|option|choice|letter|answer|the|la|el|die|der|das)(?![A-Za-z])|选项|選項"
@@ -30,18 +29,21 @@ _NEXT = re.compile(  # "C, A is false" offers one letter
 _STATED = re.compile(
     r"(?<![^\W_])(?:choice|option|selection|opción|opção|opzione|alternativa|вариант)(?![^\W_])[^.:=\n]{0,60}?"
     r"(?:[:=]|(?<![^\W_])(?:is|est|es|é|è|это)(?![^\W_]))\s*|####\s*"
-    r"|\b(?:pick|choose|chose|select|go with|going with|opt for|vote for)\b|(?<!不)[选選][择擇]?(?:答案|项|項)?[是为為：:]?",
+    r"|\b(?:pick|choose|chose|select|go with|going with|opt for|vote for)\b"
+    r"|(?<!不)[选選][择擇]?(?:答案|项|項)?[是为為：:]?",
     re.IGNORECASE,
 )
 _VERB = re.compile(VERB, re.IGNORECASE)
 _NOT = re.compile(r"\b(?:not|isn['’]t|neither|nor|except|incorrect|wrong|false|nicht|pas)\b|不", re.IGNORECASE)
 _CORRECT = re.compile(
-    rf"{_LETTER}{_SHUT}\s*(?:is (?:the )?(?:correct|right|best|true)|ist richtig|est correct|es correcta|が正解|[是为]?正确)"
+    rf"{_LETTER}{_SHUT}\s*"
+    r"(?:is (?:the )?(?:correct|right|best|true)|ist richtig|est correct|es correcta|が正解|[是为]?正确)"
     rf"|(?:\b(?:is|be)|['’]s)\s{_OPEN}(?-i:([A-J])){_SHUT}[.!]?\s*\Z",
     re.IGNORECASE,
 )
 _LABEL = re.compile(r"(?:\A|(?<=\s))\(?([A-Ja-j])[.):](?=\s)")
 _MARK = re.compile(r"\*\*\s*\(?([A-J])\)?[.:]?\s*\*\*|\(([A-J])\)|\b(?i:option|choice|answer)\s+([A-J])(?![\w'’])")
+_STATEMENTS = 16  # so many of the last ones are looked at
 _ENUMERATED = 3  # so many different letters in bold or brackets are a list of the options
 
 
@@ -64,7 +66,7 @@ def _stated(answer: str, tail: str) -> Iterator[tuple[int, str]]:
     if letters:
         yield end, letters
     places = [*announcements(tail), *(found.end() for found in _STATED.finditer(tail))]
-    for at in sorted(places, reverse=True):
+    for at in sorted(places, reverse=True)[:_STATEMENTS]:
         line, _, rest = tail[at:].partition("\n")
         listed = _LABEL.match(line) and _LABEL.match(rest.lstrip())  # "the answers:", and a list of them
         if not listed and (letters := _announced(line)):

@@ -6,22 +6,24 @@ to many digits, is the caller's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
-from suffice.grading.formula import SEVERAL, Tree, integer, is_name
+from suffice.grading.notation import is_name
+from suffice.grading.tree import SEVERAL, Tree, integer, minus, over, plus, times
 
 _FLIPPED = {">": "<", ">=": "<="}
 _INTERVALS = frozenset({"()", "[]", "(]", "[)"})
-_SETS = _INTERVALS | {"chain", "union", "without", "reals", "empty"}
 _INFINITY = Tree("infinity")
-_MINUS_INFINITY = Tree("neg", (_INFINITY,))
+_MINUS_INFINITY = minus(_INFINITY)
 _MARKS = {  # what a mark behind a number may mean if the other number has none
-    "percent": Tree("^", (integer(10), Tree("neg", (integer(2),)))),
-    "degree": Tree("/", (Tree("pi"), integer(180))),
+    "percent": over(integer(1), integer(100)),
+    "degree": over(Tree("pi"), integer(180)),
 }
+_INDEX = re.compile(r" _ (?:\{ \d+ \}|\d+)$")  # x₁ and x₂ are in any order
 _ENOUGH_DIGITS = 6  # of a decimal that stands for what no decimal gives exactly, such as 1/3
 _MOST_DIGITS = 12  # of it that are compared: the last of a computed one are wrong
 
@@ -31,8 +33,8 @@ class Arithmetic(Protocol):
 
     def equal(self, gold: Tree, answer: Tree) -> bool: ...
 
-    def near(self, exact: Tree, decimal: Fraction, unit: Fraction) -> bool:
-        """Whether they differ by less than `unit`."""
+    def near(self, exact: Tree, decimal: Fraction, unit: Fraction, within: Fraction) -> bool:
+        """Whether they differ by less than `within`, and the exact one is no multiple of `unit`."""
         ...
 
     def proportional(self, gold: Tree, answer: Tree, positive: bool) -> bool:
@@ -40,13 +42,7 @@ class Arithmetic(Protocol):
         ...
 
 
-class _Piece(NamedTuple):
-    """Of the real line: its ends, and whether they belong to it."""
-
-    low: Tree
-    high: Tree
-    low_closed: bool = False
-    high_closed: bool = False
+Same = Callable[[Tree, Tree], bool]
 
 
 class _Decimal(NamedTuple):
@@ -67,50 +63,44 @@ class Comparison:
         if _is_equation(gold) and _is_equation(answer):
             return self.equations(gold, answer)
         gold, answer = _value(gold, only_named=True), _value(answer)
-        golds, answers = _items(gold), _items(answer)
-        heads = {gold.head, answer.head}
-        if heads == {"chain"}:
-            return self.inequalities(gold, answer)
-        if heads & {"list", "set"} or len(golds) > 1 or len(answers) > 1:
-            return self.lists(gold, golds, answer, answers) or self.sets(gold, answer)
-        if heads & _SETS:
-            in_order = len(heads) == 1 and heads <= _INTERVALS and self.in_order(gold.parts, answer.parts)
-            return in_order or self.sets(gold, answer)
-        if heads & {"words", "matrix", "row"}:
-            alike = len(heads) == 1 and gold.text.casefold() == answer.text.casefold()
-            return alike and self.in_order(gold.parts, answer.parts)
-        if heads == {"ratio"}:
-            return self.ratios(gold.parts, answer.parts)
-        return "ratio" not in heads and self.scalars(gold, answer)
+        by_nature = {"list": self.lists, "reals": self.sets, "whole": self.wholes, "scalar": self.scalars}
+        natures = {_nature(gold), _nature(answer)}
+        return next(compare for nature, compare in by_nature.items() if nature in natures)(gold, answer)
+
+    def wholes(self, gold: Tree, answer: Tree) -> bool:
+        """Words, matrices, and ratios of more than two."""
+        if gold.head == answer.head == "ratio":  # 1 : 2 : 3 is 2 : 4 : 6
+            gold, answer = (
+                replace(ratio, head="row", parts=tuple(over(part, ratio.parts[-1]) for part in ratio.parts))
+                for ratio in (gold, answer)
+            )
+        alike = gold.head == answer.head and gold.text.casefold() == answer.text.casefold()
+        return alike and self.in_order(gold.parts, answer.parts)
 
     # -- several values
 
     def in_order(self, golds: Sequence[Tree], answers: Sequence[Tree]) -> bool:
         return len(golds) == len(answers) and all(map(self.equal, golds, answers))
 
-    def in_any_order(self, golds: Sequence[Tree], answers: Sequence[Tree]) -> bool:
-        if len(golds) != len(answers):
-            return False
+    def in_any_order(self, golds: Sequence[Tree], answers: Sequence[Tree], same: Same | None = None) -> bool:
+        same = same or self.equal
         left = list(answers)
         for gold in golds:
-            found = next((i for i, answer in enumerate(left) if self.equal(gold, answer)), None)
+            found = next((i for i, answer in enumerate(left) if same(gold, answer)), None)
             if found is None:
                 return False
             del left[found]
-        return True
+        return all(any(same(gold, answer) for gold in golds) for answer in left)  # said once more
 
-    def lists(self, gold: Tree, golds: list[Tree], answer: Tree, answers: list[Tree]) -> bool:
+    def lists(self, gold: Tree, answer: Tree) -> bool:
         """In any order; but in theirs if one of them is a point, or if only one names its values: x = 1, y = 2."""
         if {gold.head, answer.head} == {"list", "()"}:
             return self.in_order(gold.parts, answer.parts)
-        names = [len({item.names[0] for item in items if _is_equation(item)}) for items in (golds, answers)]
-        ordered = min(names) == 0 and max(names) > 1
-        return self.in_order(golds, answers) if ordered else self.in_any_order(golds, answers)
-
-    def ratios(self, golds: Sequence[Tree], answers: Sequence[Tree]) -> bool:
-        """1 : 2 : 3 is 2 : 4 : 6."""
-        gold, answer = ([Tree("/", (part, parts[-1])) for part in parts[:-1]] for parts in (golds, answers))
-        return self.in_order(gold, answer)
+        both = _items(gold), _items(answer)
+        names = [len({_INDEX.sub("", item.names[0]) for item in items if _is_equation(item)}) for items in both]
+        if min(names) == 0 and max(names) > 1:
+            return self.in_order(*both)
+        return self.in_any_order(*both) or self.sets(gold, answer)
 
     # -- equations and inequalities
 
@@ -133,48 +123,43 @@ class Comparison:
 
     def proportional(self, gold: Tree, answer: Tree, positive: bool) -> bool:
         """Whether the two sides of two relations differ by proportional amounts."""
-        if not len(gold.parts) == len(answer.parts) == 2:
-            return False
-        if _symbols(gold) != _symbols(answer) or not _symbols(gold):
+        symbols = [{part.text for part in relation if part.head == "symbol"} for relation in (gold, answer)]
+        if not len(gold.parts) == len(answer.parts) == 2 or not symbols[0] or symbols[0] != symbols[1]:
             return False
         if any(part.head in SEVERAL for part in gold.parts + answer.parts):
             return False
-        differences = (Tree("+", (high, Tree("neg", (low,)))) for low, high in (gold.parts, answer.parts))
-        return self.arithmetic.proportional(*differences, positive)
+        one, other = (plus([high, minus(low)]) for low, high in (gold.parts, answer.parts))
+        return self.arithmetic.proportional(one, other, positive)
 
     # -- sets of real numbers
 
     def sets(self, gold: Tree, answer: Tree) -> bool:
-        """Intervals and their unions, inequalities in one variable, and all real numbers but some."""
+        """Points, intervals and their unions, inequalities in one variable, and all real numbers but some."""
+        if gold.head == answer.head == "chain":
+            return self.inequalities(gold, answer)
+        if gold.head in _INTERVALS and answer.head in _INTERVALS:
+            return self.intervals(gold, answer)
         golds, answers = _pieces(gold), _pieces(answer)
-        if golds is not None and answers is not None and len(golds) == len(answers):
-            left = list(answers)
-            for piece in golds:
-                found = next((other for other in left if self.pieces(piece, other)), None)
-                if found is None:
-                    break
-                left.remove(found)
-            else:
-                return True
-        without, given = self.excluded(gold), self.excluded(answer)
-        return without is not None and given is not None and self.in_any_order(without, given)
+        if golds is not None and answers is not None and self.in_any_order(golds, answers, self.intervals):
+            return True
+        missing, given = self.excluded(gold), self.excluded(answer)
+        return missing is not None and given is not None and self.in_any_order(missing, given)
 
-    def pieces(self, gold: _Piece, answer: _Piece) -> bool:
-        closed = gold.low_closed == answer.low_closed and gold.high_closed == answer.high_closed
-        return closed and self.equal(gold.low, answer.low) and self.equal(gold.high, answer.high)
+    def intervals(self, gold: Tree, answer: Tree) -> bool:
+        return gold.head == answer.head and self.in_order(gold.parts, answer.parts)
 
     def excluded(self, tree: Tree) -> list[Tree] | None:
         """What is missing of all real numbers; None if that is more than single points."""
         if tree.head == "without" and tree.parts[0].head == "reals":
             return _items(tree.parts[1])
         items = _items(tree)
-        if items[0].head == "chain" and items[0].signs == ("!=",):
+        if items and items[0].signs == ("!=",):
             return [point for item in items for point in (item.parts[1:] if item.signs == ("!=",) else (item,))]
         pieces = _pieces(tree)
-        if not pieces or any(piece.low_closed or piece.high_closed for piece in pieces):
+        if not pieces or any(piece.head != "()" for piece in pieces):
             return None
-        lows = [piece.low for piece in pieces if piece.low != _MINUS_INFINITY]
-        highs = [piece.high for piece in pieces if piece.high != _INFINITY]
+        lows = [piece.parts[0] for piece in pieces if piece.parts[0] != _MINUS_INFINITY]
+        highs = [piece.parts[1] for piece in pieces if piece.parts[1] != _INFINITY]
         return lows if len(lows) == len(pieces) - 1 and self.in_any_order(lows, highs) else None
 
     # -- scalars
@@ -182,31 +167,46 @@ class Comparison:
     def scalars(self, gold: Tree, answer: Tree) -> bool:
         if any(part.head == "infinity" for tree in (gold, answer) for part in tree):
             return False
-        for mark, share in _MARKS.items():
-            marked = [tree.head == mark for tree in (gold, answer)]
-            if any(marked):
-                bare = [tree.parts[0] if tree.head == mark else tree for tree in (gold, answer)]
-                if all(marked) or self.scalars(*bare):
-                    return self.scalars(*bare)
-                scaled = (Tree("*", (tree, share)) if has else tree for tree, has in zip(bare, marked, strict=True))
-                return self.scalars(*scaled)
+        mark = next((mark for mark in _MARKS if mark in {gold.head, answer.head}), None)
+        if mark:
+            return self.marked(mark, gold, answer)
         if "based" in {gold.head, answer.head}:
             return _same_digits(gold, answer)
-        decimals = _decimal(gold), _decimal(answer)
-        if decimals[0] and not decimals[1]:
-            return self.stands_for(decimals[0], gold, answer)
-        if decimals[1] and not decimals[0]:
-            return self.stands_for(decimals[1], answer, gold)
+        decimal, other = _decimal(gold), _decimal(answer)
+        if decimal and not other:
+            return self.stands_for(decimal, gold, answer)
+        if other and not decimal:
+            return self.stands_for(other, answer, gold)
         return self.arithmetic.equal(gold, answer)
+
+    def marked(self, mark: str, gold: Tree, answer: Tree) -> bool:
+        """50 % is 50 and 0.5, and 90° is 90 and π/2; but 50 % is no 0.5 %."""
+        bare = [tree.parts[0] if tree.head == mark else tree for tree in (gold, answer)]
+        if self.scalars(*bare) or gold.head == answer.head:
+            return self.scalars(*bare)
+        scaled = (
+            times([inside, _MARKS[mark]]) if tree.head == mark else tree
+            for tree, inside in zip((gold, answer), bare, strict=True)
+        )
+        return self.scalars(*scaled)
 
     def stands_for(self, decimal: _Decimal, written: Tree, exact: Tree) -> bool:
         """Whether a decimal is the exact value, or what that is when cut or rounded to six digits or more."""
         if self.arithmetic.equal(written, exact):
             return True
-        if decimal.digits < _ENOUGH_DIGITS or any(part.head == "decimal" for part in exact):
+        if decimal.digits < _ENOUGH_DIGITS or any(part.head in {"decimal", "symbol"} for part in exact):
             return False
-        unit = decimal.unit * 10 ** max(0, decimal.digits - _MOST_DIGITS)
-        return self.arithmetic.near(exact, decimal.value, unit)
+        within = decimal.unit * 10 ** max(0, decimal.digits - _MOST_DIGITS)
+        return self.arithmetic.near(exact, decimal.value, decimal.unit, within)
+
+
+def _nature(tree: Tree) -> str:
+    """What it is compared as."""
+    if tree.head in {"list", "set"} or any(part.head in {"+-", "-+"} for part in tree):
+        return "list"
+    if tree.head in {*_INTERVALS, "chain", "union", "without", "reals", "empty"}:
+        return "reals"
+    return "whole" if tree.head in SEVERAL else "scalar"
 
 
 def _is_equation(tree: Tree) -> bool:
@@ -230,9 +230,8 @@ def _value(tree: Tree, only_named: bool = False) -> Tree:
 
 def _items(tree: Tree) -> list[Tree]:
     """The members of a list or set; ± makes two of one."""
-    members = tree.parts if tree.head in {"list", "set"} else (tree,)
     found = list[Tree]()
-    for member in members:
+    for member in tree.parts if tree.head in {"list", "set"} else (tree,):
         double = any(part.head in {"+-", "-+"} for part in member)
         found += [_choose(member, sign) for sign in (1, -1)] if double else [member]
     return found
@@ -242,21 +241,7 @@ def _choose(tree: Tree, sign: int) -> Tree:
     parts = tuple(_choose(part, sign) for part in tree.parts)
     if tree.head not in {"+-", "-+"}:
         return replace(tree, parts=parts)
-    plus = (sign == 1) == (tree.head == "+-")
-    return Tree("+", parts if plus else (parts[0], Tree("neg", (parts[1],))))
-
-
-def _same_digits(gold: Tree, answer: Tree) -> bool:
-    """Of numbers of which one has its base written; where the gold says it, the answer need not."""
-    if gold.head == answer.head:
-        return gold.text == answer.text and gold.value == answer.value
-    if "10" in {gold.text, answer.text}:
-        return gold.value == answer.value
-    return gold.head == "based" and answer.head in {"number", "decimal"} and (answer.text or str(answer.value)) in gold.names
-
-
-def _symbols(tree: Tree) -> set[str]:
-    return {part.text for part in tree if part.head == "symbol"}
+    return plus(parts if (sign == 1) == (tree.head == "+-") else [parts[0], minus(parts[1])])
 
 
 def _rising(chain: Tree) -> Tree:
@@ -267,36 +252,48 @@ def _rising(chain: Tree) -> Tree:
     return replace(chain, parts=chain.parts[::-1], names=chain.names[::-1], signs=signs)
 
 
-def _pieces(tree: Tree) -> list[_Piece] | None:
-    """A set of real numbers as pieces of their line; None if it is none, or not told piece by piece."""
-    if tree.head in _INTERVALS and len(tree.parts) == 2:
-        return [_Piece(*tree.parts, tree.head[0] == "[", tree.head[1] == "]")]
-    if tree.head == "chain":
-        return _solutions(_rising(tree))
-    if tree.head == "reals":
-        return [_Piece(_MINUS_INFINITY, _INFINITY)]
-    if tree.head == "empty":
-        return []
-    if tree.head == "set":
-        return [_Piece(point, point, True, True) for point in tree.parts]
-    if tree.head in {"union", "list"}:
-        found = [_pieces(part) for part in tree.parts]
-        return None if None in found else [piece for pieces in found for piece in pieces or []]
-    return None
+def _pieces(tree: Tree) -> list[Tree] | None:
+    """A set of real numbers as intervals; None if it is none, or not told piece by piece."""
+    found: list[Tree] | None = None
+    if tree.head in _INTERVALS:
+        found = [tree]
+    elif tree.head == "chain":
+        found = _solutions(_rising(tree))
+    elif tree.head == "reals":
+        found = [Tree("()", (_MINUS_INFINITY, _INFINITY))]
+    elif tree.head == "set":
+        found = [Tree("[]", (point, point)) for point in tree.parts]
+    elif tree.head in {"union", "list", "empty"}:
+        parts = [_pieces(part) for part in tree.parts]
+        found = None if None in parts else [piece for pieces in parts for piece in pieces or []]
+    return found
 
 
-def _solutions(chain: Tree) -> list[_Piece] | None:
+def _solutions(chain: Tree) -> list[Tree] | None:
     """Of an inequality that has its variable alone: x < 1, 0 <= x < 1."""
     if not set(chain.signs) <= {"<", "<="}:
         return None
-    closed = [sign == "<=" for sign in chain.signs]
-    if len(chain.parts) == 3 and is_name(chain.names[1]):
-        return [_Piece(chain.parts[0], chain.parts[2], *closed)]
-    if len(chain.parts) == 2 and is_name(chain.names[0]):
-        return [_Piece(_MINUS_INFINITY, chain.parts[1], False, closed[0])]
-    if len(chain.parts) == 2 and is_name(chain.names[1]):
-        return [_Piece(chain.parts[0], _INFINITY, closed[0], False)]
-    return None
+    parts, closed = chain.parts, [sign == "<=" for sign in chain.signs]
+    alone = [i for i, name in enumerate(chain.names) if is_name(name)]
+    if len(parts) == 2 and 0 in alone:
+        parts, closed = (_MINUS_INFINITY, parts[1]), [False, *closed]
+    elif len(parts) == 2 and 1 in alone:
+        parts, closed = (parts[0], _INFINITY), [*closed, False]
+    elif len(parts) == 3 and 1 in alone:
+        parts = parts[::2]
+    else:
+        return None
+    return [Tree(("[" if closed[0] else "(") + ("]" if closed[1] else ")"), parts)]
+
+
+def _same_digits(gold: Tree, answer: Tree) -> bool:
+    """Of numbers of which one has its base written; where the gold says it, the answer need not."""
+    if gold.head == answer.head:
+        return gold.text == answer.text and gold.value == answer.value
+    if "10" in {gold.text, answer.text}:
+        return gold.value == answer.value
+    digits = answer.text or str(answer.value)
+    return gold.head == "based" and answer.head in {"number", "decimal"} and digits in gold.names
 
 
 def _decimal(tree: Tree) -> _Decimal | None:
@@ -306,15 +303,19 @@ def _decimal(tree: Tree) -> _Decimal | None:
         whole, _, places = mantissa.partition(".")
         unit = Fraction(10) ** (int(exponent or 0) - len(places))
         return _Decimal(tree.value, unit, len((whole + places).lstrip("0")))
-    if tree.head == "neg" and (inner := _decimal(tree.parts[0])):
+    inner = _decimal(tree.parts[0]) if tree.head in {"neg", "*"} else None
+    if inner is None:
+        return None
+    if tree.head == "neg":
         return inner._replace(value=-inner.value)
-    if tree.head == "*" and len(tree.parts) == 2 and (inner := _decimal(tree.parts[0])):
-        power = _power_of_ten(tree.parts[1])
-        return inner._replace(value=inner.value * power, unit=inner.unit * power) if power else None
-    return None
+    power = _power_of_ten(tree.parts[1]) if len(tree.parts) == 2 else None
+    return inner._replace(value=inner.value * power, unit=inner.unit * power) if power else None
 
 
 def _power_of_ten(tree: Tree) -> Fraction | None:
+    """10^k, or the 1/100 of a percent sign."""
+    if tree == _MARKS["percent"]:
+        return Fraction(1, 100)
     if tree.head != "^" or tree.parts[0] != integer(10):
         return None
     exponent = tree.parts[1]

@@ -41,6 +41,7 @@ def normalise(expression: str) -> str:
     text = " ".join(expression.translate(_CHARACTERS).split())
     if "\\begin" not in text:  # elsewhere rows have no end: the backslashes were escaped
         text = _ESCAPED.sub(r"\\", text)
+    text = re.sub(r"(\\q?quad)(?=[A-Za-z])", r"\1 ", text)
     text = _DECIMAL_COMMA.sub(".", _GROUP_MARK.sub("", _ROW_SPACING.sub("", text)))
     text = _NOISE.sub(" ", _STYLE.sub(" ", _REALS.sub(r"\\reals ", text)))
     while (plain := _NO_WORDS.sub(r" \1 ", _SHORT_UNIT.sub("", _TEXT.sub(r"\\text{\1}", text).strip()))) != text:

@@ -50,7 +50,7 @@ _BEGINS = re.compile(_FILLER, re.IGNORECASE)
 _SAID = re.compile(rf"(?:{VERB}){_FILLER}\Z", re.IGNORECASE)
 _FOLLOWS = re.compile(rf"\s*(?:{VERB}){_FILLER}", re.IGNORECASE)
 _SENTENCE = re.compile(
-    r"[.!?](?=\s|$)|[。！？]|,?\s(?:since|because|where|when|but|not|rather than|instead of)\s", re.IGNORECASE
+    r"(?<!\\)[.!?](?=\s|$)|[。！？]|,?\s(?:since|because|where|when|but|not|rather than|instead of)\s", re.IGNORECASE
 )
 _DELIMITER = re.compile(r"(?<!\\)\$|\\\(|(?<!\\)\\\[|\\boxed|\\fbox")
 _KNOWN = re.compile(
@@ -59,7 +59,7 @@ _KNOWN = re.compile(
 )
 # Two letters are a word, and so is one of a script that needs no more: Chinese, Thai, …
 _WORD = re.compile(r"[^\W\d_]{2,}|[\u0e00-\u0eff\u2e80-\ud7ff\uf900-\ufdff]")
-_NO_ANSWER = frozenset("correct right wrong incorrect below above follows as this that it so".split())
+_NO_ANSWER = frozenset({"correct", "right", "wrong", "incorrect", "below", "above", "as", "this", "that", "it", "so"})
 
 
 class _Found(NamedTuple):
@@ -158,8 +158,10 @@ def _value(line: str) -> str | None:
     """The value of an announcement: what it begins with, or else what follows the last "is" of its first sentence."""
     if bare := _bare(line.rstrip("*_! ")):
         return bare
-    sentence = _SENTENCE.search(line)
-    found = list(_values(line[: sentence.start()] if sentence else line)) or list(_values(line))
+    everything = list(_values(line))
+    ends = (end.start() for end in _SENTENCE.finditer(line))
+    first_end = next((at for at in ends if not any(each.start <= at < each.end for each in everything)), len(line))
+    found = [each for each in everything if each.start < first_end] or everything
     if not found:
         return None
     first, *others = found
@@ -179,7 +181,8 @@ def _word(line: str) -> str | None:
 def _final(text: str) -> str | None:
     """The last expression of a text; a letter alone, such as $n$, only if there is no other."""
     found = [each.value for each in _values(text)]
-    return next((value for value in reversed(found) if not re.fullmatch(r"[A-Za-z]", value)), found[-1] if found else None)
+    more = [value for value in found if not re.fullmatch("[A-Za-z]", value)]
+    return next(reversed(more or found), None)
 
 
 def _values(text: str) -> Iterator[_Found]:

@@ -1,20 +1,24 @@
-r"""How formulas are written: many forms of one sign, words among symbols, digits in groups of three."""
+r"""How formulas are written: many forms of one sign, words among symbols, names, numbers, digits in groups of three."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from fractions import Fraction
 from typing import NamedTuple
 
-TRIGONOMETRIC = frozenset("sin cos tan cot sec csc".split())
-FUNCTIONS = TRIGONOMETRIC | frozenset(
-    "arcsin arccos arctan sinh cosh tanh arsinh arcosh artanh ln log exp abs floor ceil".split()
-)
-OF_SEVERAL = frozenset("gcd lcm min max".split())
-GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell".split()
-)
+from suffice.grading.tree import FormulaError, Tree, integer
+
+TRIGONOMETRIC = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
+FUNCTIONS = TRIGONOMETRIC | {
+    "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "arsinh", "arcosh", "artanh", "ln", "log", "exp", "abs",
+    "floor", "ceil",
+}  # fmt: skip
+OF_SEVERAL = frozenset({"gcd", "lcm", "min", "max"})
+GREEK = frozenset({
+    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
+    "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma",
+    "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega", "ell",
+})  # fmt: skip
 SEPARATORS = frozenset({",", ";", "and", "\\quad", "\\qquad"})
 RELATIONS = frozenset({"=", "<", ">", "<=", ">=", "!=", "in", "~"})
 
@@ -32,9 +36,8 @@ _SIGNS = {
     "~": r"\approx \simeq \doteq ≈",
     "+-": r"\pm +/- ±",
     "-+": r"\mp ∓",
-    "-": "− –",
+    "-": "−",
     "union": r"\cup ∪",
-    "intersection": r"\cap ∩",
     "without": r"\setminus \backslash ∖",
     "|": r"\vert \lvert \rvert \mid",
     "\\{": r"\lbrace",
@@ -61,9 +64,17 @@ _WORDS = {
     **dict.fromkeys(("and", "or", "und", "oder", "et", "ou", "和", "或", "与", "и", "или", ","), "and"),
     **dict.fromkeys(("percent", "percentage", "pct"), "%"),
 }
-NAMES = FUNCTIONS | OF_SEVERAL | GREEK | frozenset("sqrt pi asin acos atan lg infinity inf oo".split())
-_SHORT_UNITS = frozenset(
-    "cm mm km kg mg ml mL ft in oz lb lbs hr hrs min sec mi yd mph kmh kph cc sq cu pt qt gal kW Hz am pm AM PM".split()
+NAMES = FUNCTIONS | OF_SEVERAL | GREEK | {"sqrt", "pi", "asin", "acos", "atan", "lg", "infinity", "inf", "oo"}
+_SHORT_UNITS = frozenset({
+    "cm", "mm", "km", "kg", "mg", "ml", "mL", "ft", "in", "oz", "lb", "lbs", "hr", "hrs", "min", "sec", "mi", "yd",
+    "mph", "kmh", "kph", "cc", "sq", "cu", "pt", "qt", "gal", "kW", "Hz", "am", "pm", "AM", "PM",
+})  # fmt: skip
+_ATOM = (
+    r"(?:(?:\\(?:angle|triangle|overline|vec|overrightarrow) )?(?:\{ )?(?:[A-Za-z]|\\[A-Za-z]+)(?: [A-Z])*(?: \})?"
+    r"|“[^”]*”)(?: _ (?:\{ [^{}]* \}|\S+))?(?: ')*(?: \^ \{ - 1 \})?(?: \( [^()]* \))?"
+)
+_NAME = re.compile(
+    rf"{_ATOM}(?: [:/] {_ATOM})*|\| {_ATOM} \||\( {_ATOM}(?: , {_ATOM})* \)|\\frac \{{ {_ATOM} \}} \{{ {_ATOM} \}}"
 )
 _GROUPED = re.compile(
     r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d|,\d)(?:\.\d+)?|(?<![\d.])\d{1,3}(?: \d{3})+(?!\d|\s*/)(?:\.\d+)?", re.ASCII
@@ -73,7 +84,7 @@ _TOKEN = re.compile(
       | (?P<matrix>\\(?:begin|end)\{[A-Za-z]*(?:matrix|array)\})
       | (?P<degree>\^\s*(?:\{\s*\\circ\s*\}|\\circ)|\\degree(?![A-Za-z])|°)
       | (?P<command>\\[A-Za-z]+|\\.)
-      | (?P<based>[0-9A-F]*[0-9][0-9A-F]*(?:\.[0-9A-F]+)?_(?:\{\s*\d+\s*\}|\d+))
+      | (?P<based>(?=[A-F]*\d)[0-9A-F]++(?:\.[0-9A-F]++)?_(?:\{\s*\d+\s*\}|\d+))
       | (?P<repeating>\d*\.\d*\\(?:overline|bar|dot)\s*(?:\{\d+\}|\d))
       | (?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4}(?![\w.]))?)
       | (?P<letters>[A-Za-z]+)
@@ -136,3 +147,35 @@ def _letters(run: str, spaced: bool, after_number: bool) -> list[Token]:
     if run in _WORDS or run in _SHORT_UNITS or len(run) > 3 or (len(run) == 3 and spaced and after_number):
         return [_word(run, spaced)]
     return [Token(letter, "letter", spaced and i == 0) for i, letter in enumerate(run)]
+
+
+def is_name(written: str) -> bool:
+    """Whether what stands beside an equals sign only names what stands on its other side: x, P(3), AB, (p, q)."""
+    return _NAME.fullmatch(written) is not None
+
+
+def number(word: str) -> Tree:
+    r"""Of 12, 1,000.5, 4.5e33, 0.1\overline{6}, 1011_2 or 5AB_{16}."""
+    if "\\" in word:
+        return _repeating(word)
+    if "_" in word:
+        return _based(word)
+    digits = word.replace(",", "").replace(" ", "").removesuffix(".")
+    return integer(int(digits)) if digits.isdecimal() else Tree("decimal", value=Fraction(digits), text=digits)
+
+
+def _repeating(word: str) -> Tree:
+    fixed, _, repeated = re.sub(r"\\[a-z]+\s*\{?", "|", word.removesuffix("}")).partition("|")
+    places = len(fixed.partition(".")[2])
+    tail = Fraction(int(repeated), (10 ** len(repeated) - 1) * 10**places)
+    return Tree("number", value=Fraction(fixed.removesuffix(".") or "0") + tail)
+
+
+def _based(word: str) -> Tree:
+    digits, _, subscript = word.partition("_")
+    base = int(subscript.strip("{ }"))
+    whole, _, rest = digits.partition(".")
+    if not 2 <= base <= 16 or any(int(digit, 16) >= base for digit in whole + rest):
+        raise FormulaError
+    value = Fraction(int(whole + rest, base), base ** len(rest))
+    return Tree("based", value=value, text=str(base), names=(digits,))

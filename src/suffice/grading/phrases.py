@@ -38,7 +38,6 @@ _CJK = ("答", "正解", "正确选项", "正確選項", "정답", "답", "ค�
 _CJK_LINKS = "应该是|应是|应为|[是为為はが은는]|คือ"
 
 COLON = r"[:：=]"
-_TAG = "<answer>"
 
 
 def _compiled(words: str, links: str) -> re.Pattern[str]:
@@ -47,18 +46,19 @@ def _compiled(words: str, links: str) -> re.Pattern[str]:
 
 
 _ANNOUNCED = {stem: _compiled(*each) for stem, each in _LINKS.items()}
-_ANNOUNCED["answe"] = re.compile(r"(?<![^\W_])answer[\s*_]*(?:[–—→]|-(?=\s)|->|=>)[\s*_]*", re.IGNORECASE)
-_ANNOUNCED[_TAG] = re.compile(rf"{_TAG}\s*", re.IGNORECASE)
+_ANNOUNCED["answer"] = re.compile(r"(?<![^\W_])answer[\s*_]*(?:[–—→]|-(?=\s)|->|=>)[\s*_]*|<answer>\s*", re.IGNORECASE)
 _ANNOUNCED |= {
-    word: re.compile(rf"{word}(?:案|え)?[^.:：=\n。，不非]{{0,20}}?(?:{COLON}|{_CJK_LINKS})[\s:：*_]*|{word}(?:案|え)\s*")
+    word: re.compile(
+        rf"{word}(?:案|え)?[^.:：=\n。，不非]{{0,20}}?(?:{COLON}|{_CJK_LINKS})[\s:：*_]*|{word}(?:案|え)\s*"
+    )
     for word in _CJK
 }
-FINAL = re.compile(r"\bfinal\s+answer|最终答案|最終答案|endgültige antwort|réponse finale|respuesta final", re.IGNORECASE)
-
-VERB = (
-    rf"(?<![^\W_])(?:is|are|equals?|be|has|have|gives?|totals?|{'|'.join(dict.fromkeys(links for _, links in _LINKS.values()))})(?![^\W_])"
-    rf"|{COLON}|[是为為은는]"
+FINAL = re.compile(
+    r"\bfinal\s+answer|最终答案|最終答案|endgültige antwort|réponse finale|respuesta final", re.IGNORECASE
 )
+
+_VERBS = "|".join(dict.fromkeys(links for _, links in _LINKS.values()))
+VERB = rf"(?<![^\W_])(?:{_VERBS}|has|have|gives?|totals?)(?![^\W_])|{COLON}|[是为為은는]"
 """What stands before a value within a sentence."""
 
 AND = r"(?:and|or|und|oder|et|ou|и|или)(?![^\W_])|[和或与及跟、]|&|\\(?:land|lor|wedge|vee)(?![A-Za-z])"

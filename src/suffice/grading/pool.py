@@ -128,12 +128,12 @@ class Grader:
         self.close()
 
     def close(self) -> None:
-        """End the workers; a later job starts new ones. What is being compared gets TIMEOUT."""
+        """End the workers; a later job starts new ones. What another thread still waits for gets TIMEOUT."""
         if self._owner == os.getpid() and self._threads:
             self._closing = True
             for worker in [*self._pool]:
                 worker.process.kill()
-            self._threads.shutdown(cancel_futures=True)
+            self._threads.shutdown()
             for worker in self._pool:
                 worker.kill()
         self._forget()
@@ -167,6 +167,8 @@ class Grader:
     def _compare(self, pair: Pair) -> Verdict:
         """What the worker of this thread says, or another one if it dies."""
         for _ in range(2):
+            if self._closing:
+                break
             worker = self._worker()
             try:
                 equal = worker.equal(pair, self.deadline)
@@ -176,8 +178,6 @@ class Grader:
             if equal is not None:
                 return verdict(equal)
             self._end(worker)
-            if self._closing:
-                break
         return Verdict.TIMEOUT
 
     def _worker(self) -> Worker:

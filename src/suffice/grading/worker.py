@@ -1,6 +1,6 @@
 """The process that may be killed: one job a line in, one verdict a line out, all long arithmetic in between.
 
-Started by `suffice.grading.dispatch` as `python -m suffice.grading.worker PARENT_PID`. A job is `{"gold": …, "answer": …}`
+Started by `suffice.grading.pool` as `python -m suffice.grading.worker PARENT_PID`. A job is `{"gold": …, "answer": …}`
 (JSON, ASCII, two expressions), its result `true` or `false`; the first line out says `"ready"`, or names an error.
 """
 
