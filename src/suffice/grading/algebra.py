@@ -190,6 +190,8 @@ def _are_fractions(values: Iterable[Number]) -> bool:
 
 def _operation(head: str, parts: list[Number]) -> Number:
     """What an operation makes of values: a fraction of fractions where that is exact."""
+    if head == "^":
+        return _power(*parts)
     if _are_fractions(parts) and head in _EXACT and (exact := _EXACT[head](*parts)) is not None:
         return exact
     return _COMPUTED[head](*map(_float, parts))
@@ -209,8 +211,16 @@ def _whole(function: Callable[..., int]) -> Callable[..., Fraction | None]:
     return of
 
 
-def _exact_power(base: Fraction, exponent: Fraction) -> Fraction | None:
-    return base ** int(exponent) if exponent.denominator == 1 else None
+def _power(base: Number, exponent: Number) -> Number:
+    """Of a negative number to a third or the like the real power."""
+    if not isinstance(exponent, Fraction):
+        return mp.power(_float(base), _float(exponent))
+    if exponent.denominator == 1:
+        return base ** int(exponent)
+    number = _float(base)
+    if exponent.denominator % 2 == 1 and mp.im(number) == 0 and mp.re(number) < 0:
+        return (-1) ** exponent.numerator * mp.power(-number, _float(exponent))
+    return mp.power(number, _float(exponent))
 
 
 def _root(value: Number, degree: Number) -> Number:
@@ -234,7 +244,6 @@ _EXACT: dict[str, Callable[..., Fraction | None]] = {
     **_EITHER,
     "+": lambda *terms: sum(terms, Fraction(0)),
     "*": lambda *factors: math.prod(factors, start=Fraction(1)),
-    "^": _exact_power,
     "floor": lambda value: Fraction(math.floor(value)),
     "ceil": lambda value: Fraction(math.ceil(value)),
     "factorial": _whole(math.factorial),
@@ -247,7 +256,6 @@ _COMPUTED: dict[str, Callable[..., Number]] = {
     **_EITHER,
     "+": lambda *terms: mp.fsum(terms),
     "*": lambda *factors: mp.fprod(factors),
-    "^": mp.power,
     "floor": mp.floor,
     "ceil": mp.ceil,
     "factorial": lambda value: mp.gamma(value + 1),

@@ -19,10 +19,14 @@ LETTERS = "ABCDEFGHIJ"
 _LETTER = r"((?-i:[A-J])(?![A-Za-z0-9_'’^₀-₉²³])(?!(?<=I)\s+[a-z])|(?-i:[a-j])(?=\s*(?:[.)\]},:;*$）。]|\Z|\n)))"
 _OPEN = r"[\s*_$\"“'‘`(\[{（【「《]*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{[\s(\[]*)*"
 _SHUT = r"[ \t*_$\"”'’`)\]}）】」》]*"
-_LEAD = r"(?:either|both|probably|likely|option|choice|letter|answer|the|la|el|die|der|das)(?![A-Za-z])|选项|選項"
+_LEAD = (
+    r"(?:either|both|probably|(?:most )?likely|definitely|certainly|clearly|indeed|just|simply|option|choice|letter|answer"
+    r"|the|la|el|l['’]|die|der|das|opción|opção|opzione|вариант)(?![A-Za-z])|选项|選項"
+)
 _FIRST = re.compile(rf"{_OPEN}(?:(?:{_LEAD}){_OPEN})*{_LETTER}{_SHUT}", re.IGNORECASE)
 _NEXT = re.compile(  # "C, A is false" offers one letter
-    rf"(?:[,;]?\s*(?:[(]?(?:{AND}|[yoe](?=\s))|[/|+])|[,;]|(?<=[\s*)]))\s*(?:maybe|possibly|perhaps|even|also)?"
+    rf"(?:[,;]?\s*(?:[(]?(?:{AND}|(?:[yoe]|vs\.?|versus|to|through)(?=\s))|[/|+–-])|[,;]|(?<=[\s*)]))"
+    rf"\s*(?:maybe|possibly|perhaps|even|also)?"
     rf"{_OPEN}{_LETTER}(?!{_SHUT}\s*(?:(?:is|was|has|does|would|gives|means)\b|=)){_SHUT}",
     re.IGNORECASE,
 )
@@ -38,10 +42,10 @@ _NOT = re.compile(r"\b(?:not|isn['’]t|neither|nor|except|incorrect|wrong|false
 _CORRECT = re.compile(
     rf"{_LETTER}{_SHUT}\s*"
     r"(?:is (?:the )?(?:correct|right|best|true)|ist richtig|est correct|es correcta|が正解|[是为]?正确)"
-    rf"|(?:\b(?:is|be)|['’]s)\s{_OPEN}(?-i:([A-J])){_SHUT}[.!]?\s*\Z",
+    rf"|(?<!not )(?<!n't )(?:\b(?:is|be)|['’]s)\s{_OPEN}(?-i:([A-J])){_SHUT}[.!]?\s*\Z",
     re.IGNORECASE,
 )
-_LABEL = re.compile(r"(?:\A|(?<=\s))\(?([A-Ja-j])[.):](?=\s)")
+_LABEL = re.compile(r"(?:\A|(?<=\s))[*_]*\(?([A-Ja-j](?=[.):]\s)|[A-J](?=\s[-–—]\s))[.):]?")
 _MARK = re.compile(r"\*\*\s*\(?([A-J])\)?[.:]?\s*\*\*|\(([A-J])\)|\b(?i:option|choice|answer)\s+([A-J])(?![\w'’])")
 _STATEMENTS = 16  # so many of the last ones are looked at
 _ENUMERATED = 3  # so many different letters in bold or brackets are a list of the options
@@ -76,8 +80,10 @@ def _stated(answer: str, tail: str) -> Iterator[tuple[int, str]]:
 
 def _boxed(inside: str) -> str:
     """The letters that are all of a box, or its label: C, (C), C. Paris."""
-    letters, end = _letters(inside)
-    return letters if re.match(r"\s*(?:[.:)]|\\|\Z)", inside[end:]) else _announced(inside) if " is " in inside else ""
+    plain = re.sub(r"\\(?:text|mbox|mathrm|textbf|mathbf)\s*\{([^{}]*)\}", r" \1 ", inside)
+    letters, end = _letters(plain)
+    labelled = re.match(r"\s*(?:[.:)]|\\[\s,;]|\Z)", plain[end:])
+    return letters if labelled else _announced(plain.partition(":")[2])
 
 
 def _announced(line: str) -> str:

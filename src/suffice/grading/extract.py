@@ -1,7 +1,7 @@
 r"""Where the answer stands in a text. Nothing is computed here, and every search is bounded.
 
 A math answer is looked for in this order: a "final answer" after the last box; the last `\boxed{…}`, with those it is
-joined to; GSM8K's `#### 18`; all of a text that is nothing but one expression; the value that the last "the answer is",
+joined to; GSM8K's `#### 18` or `A: 18`; all of a text that is nothing but one expression; the value that the last "the answer is",
 "Answer:" or the like announces; the last number or formula of the text, with those it is listed with.
 """
 
@@ -30,7 +30,7 @@ _JOINED = re.compile(
     rf"(?:[A-Za-z](?:_\w+)?\s*=\s*)?{_SPACING}",
     re.IGNORECASE,
 )
-_HASHES = re.compile(r"####[ \t]*(\S[^\n]*)")
+_HASHES = re.compile(r"(?:####[ \t]*|^A:[ \t]+)(\S[^\n]*)", re.MULTILINE)
 # A dollar opens a formula if no space follows it and closes one if no space precedes it and no digit follows it, so
 # that "$18 and $20" holds two amounts of money and no formula. A formula with spaces inside its dollars has no words.
 _FORMULA = (
@@ -41,7 +41,7 @@ _FORMULA = (
 )
 _NUMBER = (
     r"(?<![A-Za-z0-9_.])[-+−]?(?:\\?\$|[€£¥])?"
-    r"(?:\d*\\[dtc]?frac\{[^{}]*\}\{[^{}]*\}|\d*\\sqrt\{[^{}]*\}|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\s\d+/\d+|\d+(?:\.\d+)?(?:[eE][-+]?\d+(?!\w))?(?:/\d+)?|\.\d+)(?:\s?\\?%)?"
+    r"(?:\d*\\[dtc]?frac\{[^{}]*\}\{[^{}]*\}|\d*\\sqrt\{[^{}]*\}|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\s\d+/\d+|\d+(?::\d+)+|\d+(?:\.\d+)?(?:[eE][-+]?\d+(?!\w))?(?:/\d+)?|\.\d+)(?:\s?\\?%)?"
 )
 _EXPRESSION = re.compile(f"{_FORMULA}|{_NUMBER}", re.DOTALL | re.ASCII)
 _LINK = re.compile(rf"[ \t]*,?[ \t]*(?:{AND})[ \t]*|[ \t]*,[ \t]*", re.IGNORECASE)
@@ -49,6 +49,7 @@ _FILLER = r"[\s*_\"“(≈~]*(?:(?:approximately|about|exactly|only|just|simply|
 _BEGINS = re.compile(_FILLER, re.IGNORECASE)
 _SAID = re.compile(rf"(?:{VERB}){_FILLER}\Z", re.IGNORECASE)
 _FOLLOWS = re.compile(rf"\s*(?:{VERB}){_FILLER}", re.IGNORECASE)
+_DENIED = re.compile(r"\bnot\s+\Z", re.IGNORECASE)
 _SENTENCE = re.compile(
     r"(?<!\\)[.!?](?=\s|$)|[。！？]|,?\s(?:since|because|where|when|but|not|rather than|instead of)\s", re.IGNORECASE
 )
@@ -193,7 +194,8 @@ def _values(text: str) -> Iterator[_Found]:
         while (link := _LINK.match(text, at)) and (following := _EXPRESSION.match(text, link.end())):
             values.append(_expression(following))
             at = following.end()
-        yield _Found(", ".join(values), first.start(), at)
+        if not _DENIED.search(text, max(0, first.start() - 8), first.start()):
+            yield _Found(", ".join(values), first.start(), at)
 
 
 def _expression(match: re.Match[str]) -> str:

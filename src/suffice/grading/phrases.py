@@ -20,7 +20,7 @@ _LINKS = {  # the word for an answer, by its stem, and what may stand between it
     "odpowied": (r"odpowied[zź]", "to|jest|brzmi"),
     "odpov": (r"odpověď|odpoveď", "je|zní|znie"),
     "válasz": (r"válasz", "az?"),
-    "ответ": (r"ответ", "это|—|–"),
+    "ответ": (r"ответ", "это|—|–|-"),
     "відповідь": (r"відповідь", "це|—|–"),
     "απάντηση": (r"απάντηση", "είναι"),
     "ceva": (r"cevap|cevabı", "şudur"),
@@ -38,18 +38,20 @@ _CJK = ("答", "正解", "正确选项", "正確選項", "정답", "답", "ค�
 _CJK_LINKS = "应该是|应是|应为|[是为為はが은는]|คือ"
 
 COLON = r"[:：=]"
+_NOT = r"\b(?:not|never|cannot|nicht|nie)\b|n['’]t\b"
 
 
 def _compiled(words: str, links: str) -> re.Pattern[str]:
     link = rf"(?:{COLON}|(?<![^\W_])(?:{links})(?![^\W_]))"
-    return re.compile(rf"(?<![^\W_])(?:{words})(?![^\W_])[^.:：=\n。]{{0,60}}?{link}[\s:：*_]*", re.IGNORECASE)
+    gap = rf"(?:(?!{_NOT})[^.:：=\n。]){{0,60}}?"
+    return re.compile(rf"(?<![^\W_])(?:{words})(?![^\W_]){gap}{link}[\s:：*_]*", re.IGNORECASE)
 
 
 _ANNOUNCED = {stem: _compiled(*each) for stem, each in _LINKS.items()}
 _ANNOUNCED["answer"] = re.compile(r"(?<![^\W_])answer[\s*_]*(?:[–—→]|-(?=\s)|->|=>)[\s*_]*|<answer>\s*", re.IGNORECASE)
 _ANNOUNCED |= {
     word: re.compile(
-        rf"{word}(?:案|え)?[^.:：=\n。，不非]{{0,20}}?(?:{COLON}|{_CJK_LINKS})[\s:：*_]*|{word}(?:案|え)\s*"
+        rf"{word}(?:案|え)?[^.:：=\n。，不非]{{0,20}}?(?:{COLON}|{_CJK_LINKS})[\s:：*_]*|{word}(?:案|え)[\s】」]*"
     )
     for word in _CJK
 }
