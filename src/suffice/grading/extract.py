@@ -1,8 +1,8 @@
 r"""Where the answer stands in a text. Nothing is computed here, and every search is bounded.
 
 A math answer is looked for in this order: a "final answer" after the last box; the last `\boxed{…}`, with those it is
-joined to; GSM8K's `#### 18` or `A: 18`; all of a text that is nothing but one expression; the value that the last "the answer is",
-"Answer:" or the like announces; the last number or formula of the text, with those it is listed with.
+joined to; GSM8K's `#### 18` or `A: 18`; all of a text that is nothing but one expression; the value that the last "the
+answer is", "Answer:" or the like announces; the last number or formula of the text, with those it is listed with.
 """
 
 from __future__ import annotations
