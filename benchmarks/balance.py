@@ -27,7 +27,7 @@ from benchmarks.record import Json, Record, publish
 from suffice.config import load_recipe
 from suffice.estimate import DEVICES, ENGINES, GIB, memory_of, pass_seconds
 from suffice.estimate import Assumptions as Means
-from suffice.shapes import KNOWN
+from suffice.model.shape import KNOWN
 
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "balance.png"
 SHAPE, DEVICE, ENGINE = KNOWN["Qwen/Qwen3-8B"], DEVICES["H100"], ENGINES["verl"]

@@ -28,9 +28,9 @@ import typer
 from benchmarks.fuzz import Ended, within
 from benchmarks.kills import contents
 from benchmarks.record import Json, Record, publish
-from suffice.engines.local.checkpoint import damage
 from suffice.grading import Grader
-from suffice.runs import read_jsonl
+from suffice.model.checkpoint import damage
+from suffice.run.files import read_jsonl
 
 SMALL = {
     "train.steps": 4,

@@ -1,7 +1,7 @@
 """What the guard's foresight is worth, on recorded runs: its coefficients, its alarms, and what acting on them saves.
 
 python -m benchmarks.guard --collect RUNS     keep the metrics of all runs below a folder in results/guard-runs.jsonl
-python -m benchmarks.guard --fit              the coefficients of suffice.foresight, by the runs of even seeds
+python -m benchmarks.guard --fit              the coefficients of suffice.guard.foresight, by the runs of even seeds
 python -m benchmarks.guard --record           alarms on the runs of odd seeds, in results/guard.json
 python -m benchmarks.guard --outcomes RUNS    train what collapses, with and without the guard, and evaluate it
 python -m benchmarks.guard --render           the tables of docs/guard.md
@@ -25,8 +25,8 @@ from benchmarks import guard_outcomes
 from benchmarks.record import RESULTS, Json, publish, round_to
 from suffice.bench.result import collapse as onset
 from suffice.config import GuardSection
-from suffice.foresight import COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
-from suffice.runs import read_jsonl, write_jsonl
+from suffice.guard.foresight import COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
+from suffice.run.files import read_jsonl, write_jsonl
 
 PAGE = Path(__file__).parent.parent / "docs" / "guard.md"
 CORPUS = RESULTS / "guard-runs.jsonl"

@@ -18,11 +18,11 @@ from benchmarks.performance import table
 from benchmarks.record import RESULTS
 from suffice.bench.tables import signed
 from suffice.config import load_recipe
-from suffice.engines.local.checkpoint import latest_checkpoint
 from suffice.evaluation.compare import compare
 from suffice.evaluation.protocol import read_evaluation
-from suffice.guard import read_chosen
-from suffice.runs import read_jsonl
+from suffice.model.checkpoint import latest_checkpoint
+from suffice.run.chosen import read_chosen
+from suffice.run.files import read_jsonl
 
 PLACE = re.compile(r"(?<=<!-- )(foresight|outcomes)( -->\n).*?(?=<!-- /\1 -->)", re.DOTALL)
 ACTIONS = ("off", "stop", "roll back")

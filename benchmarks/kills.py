@@ -28,9 +28,9 @@ import typer
 
 from benchmarks.record import Json, Record, publish
 from benchmarks.serving import MODEL, forwarding, proxied, transformers_serve
-from suffice.engines.local.checkpoint import damage
 from suffice.lab import base_path
-from suffice.runs import read_jsonl
+from suffice.model.checkpoint import damage
+from suffice.run.files import read_jsonl
 
 BUDGETS = ["--max-thought-tokens", "256", "--max-answer-tokens", "8"]
 LOCAL = ["eval", "lab/arithmetic", "--task", "arithmetic", "--problems", "300", "--baselines", *BUDGETS]

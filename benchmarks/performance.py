@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.record import RESULTS
 from suffice.config import load_recipe
 from suffice.estimate import DEVICES, estimate
-from suffice.shapes import shape_of
+from suffice.model.shape import shape_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 SCALE = PAGE.with_name("scale.md")

@@ -11,7 +11,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from suffice.config import load_recipe, recipe_names
-from suffice.engines.local.model import load_model, load_tokenizer
 from suffice.errors import DataError
 from suffice.grading import Grader
 from suffice.groups import Verdict
@@ -30,6 +29,7 @@ from suffice.lab.ballots import (
 )
 from suffice.lab.splits import SPLITS
 from suffice.lab.tokenizer import INDUCER, build_tokenizer
+from suffice.model.load import load_model, load_tokenizer
 from suffice.tasks import load_task, locate
 
 # votes of a … o: class 9 five times, 3 four times, 0 three times, 1, 2 and 4 once

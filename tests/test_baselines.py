@@ -8,14 +8,14 @@ from itertools import pairwise
 import pytest
 
 from suffice.config import DEFAULT_INDUCER
-from suffice.engines.local.model import load_chat, load_model
 from suffice.evaluation.baselines import at_budget, baselines, default_budgets, stops, when_sure, with_inducer
 from suffice.evaluation.collect import collect, grade
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.protocol import Protocol, evaluate, evaluation_of, owned
-from suffice.evaluation.source import Forced, Trace, switches
+from suffice.evaluation.protocol import evaluate, evaluation_of, owned
+from suffice.evaluation.source import Forced, Sampling, Trace, switches
 from suffice.grading import Grader
 from suffice.groups import Verdict
+from suffice.model.load import load_chat, load_model
 from suffice.tasks import load_task
 
 RIGHT, WRONG = Verdict.CORRECT, Verdict.WRONG
@@ -85,7 +85,7 @@ def lab():
     return LocalSource("base", model, chat), load_task("arithmetic", split="test", limit=60)
 
 
-PROTOCOL = Protocol(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
+PROTOCOL = Sampling(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
 
 
 def test_baselines_stop_the_very_samples_of_the_plain_evaluation(lab):

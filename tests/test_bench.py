@@ -36,7 +36,7 @@ from suffice.bench.run import run_bench
 from suffice.bench.tables import blocks, markdown, notes, signed
 from suffice.cli import main
 from suffice.errors import RecipeError
-from suffice.evaluation.statistics import Interval, over_seeds
+from suffice.statistics import Interval, over_seeds
 
 TINY: dict[str, Any] = {
     "recipe": "lab-ballots-grpo",

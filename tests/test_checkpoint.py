@@ -15,10 +15,10 @@ from benchmarks.kills import contents
 
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
-from suffice.engines.local.checkpoint import damage, latest_checkpoint, restore, seal, step_folder
 from suffice.engines.local.loop import forget_after
 from suffice.errors import RunError
-from suffice.runs import locked, write_json, write_jsonl
+from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal, step_folder
+from suffice.run.files import locked, write_json, write_jsonl
 from test_cli import snapshot
 
 SMALL = {
@@ -249,10 +249,10 @@ SOURCE = Path(__file__).parent.parent / "src" / "suffice"
 
 
 def test_the_wall_clock_decides_nothing():
-    """It names directories and is noted in manifests (runs.py), and `suffice watch` tells the age of a log by it."""
+    """It names directories and is noted in manifests (run/files.py), and `suffice watch` tells the age of a log by it."""
     wall = re.compile(r"\btime\.(time|localtime|gmtime|ctime)\b|\bdatetime\b")
     files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
-    assert {name for name, text in files.items() if wall.search(text)} <= {"runs.py", "watch.py"}
+    assert {name for name, text in files.items() if wall.search(text)} <= {"files.py", "watch.py"}
 
 
 def test_nothing_in_the_package_unpickles_or_evaluates():

@@ -7,17 +7,18 @@ from dataclasses import replace
 import pytest
 
 from suffice.config import DEFAULT_INDUCER
-from suffice.engines.local.model import load_chat, load_model
 from suffice.errors import RunError
 from suffice.evaluation.collect import answer, collect
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.protocol import Protocol, owned
+from suffice.evaluation.protocol import owned
 from suffice.evaluation.request import Request, TaskPart, perform, prepare, read_request
+from suffice.evaluation.source import Sampling
 from suffice.lab import base_path
-from suffice.runs import Journal, create_run
+from suffice.model.load import load_chat, load_model
+from suffice.run.files import Journal, create_run
 from suffice.tasks import load_task
 
-PROTOCOL = Protocol(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
+PROTOCOL = Sampling(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
 
 
 def halves(trace):

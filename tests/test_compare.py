@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from browser import measured
+from sides import BUDGETS, PROTOCOL, evaluation, sample, write, write_eval
 from suffice import cli
 from suffice.errors import DataError, RunError
 from suffice.evaluation.compare import compare_all, mean_of, on_front
 from suffice.evaluation.sides import Side, read_side, read_sides, short
-from suffice.evaluation.statistics import Interval
 from suffice.evaluation.stops import Point, Rival, along, beside, sentence, verdict
 from suffice.report import write_comparison
 from suffice.report.source import Sample
 from suffice.report.traces import CLASSES, clip, compared_traces
-from sides import BUDGETS, PROTOCOL, evaluation, sample, write, write_eval
+from suffice.statistics import Interval
 
 RIGHT, WRONG = "CORRECT", "WRONG"
 T_1 = 12.706205  # Student's quantile for 95 % and one degree of freedom

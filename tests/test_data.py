@@ -10,11 +10,11 @@ import pytest
 
 from suffice.config import Recipe, make_recipe
 from suffice.engines.local import train
-from suffice.engines.local.data import check_unchanged, locate_data, shared
 from suffice.errors import RunError
 from suffice.groups import Problem
-from suffice.runs import read_json, write_json
+from suffice.run.files import read_json, write_json
 from suffice.tasks import load_task
+from suffice.tasks.provenance import check_unchanged, locate_data, shared
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 METHOD = {"method": {"name": "grpo"}, "group": {"spines": 2, "exits": 0}}

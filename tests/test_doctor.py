@@ -17,7 +17,7 @@ from suffice.errors import RecipeError
 from suffice.estimate import DEVICES
 from suffice.lab import base_path
 from suffice.methods import list_methods
-from suffice.shapes import KNOWN, shape_of
+from suffice.model.shape import KNOWN, shape_of
 from suffice.tasks import list_tasks
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", 79.1)

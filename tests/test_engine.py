@@ -17,15 +17,15 @@ from torch.nn.functional import cosine_similarity
 from suffice.config import Recipe, load_recipe, recipe_names
 from suffice.engines.local import train
 from suffice.engines.local.build import build_engine
-from suffice.engines.local.checkpoint import save_checkpoint
 from suffice.engines.local.engine import Engine, Problems
 from suffice.engines.local.loop import take_step
-from suffice.engines.local.model import load_model
-from suffice.errors import SufficeError, ModelError, NonFiniteError
+from suffice.errors import ModelError, NonFiniteError, SufficeError
 from suffice.grading import Grader
 from suffice.groups import Group, Problem, Verdict
+from suffice.model.checkpoint import save_checkpoint
+from suffice.model.load import load_model
 from suffice.report import write_report
-from suffice.runs import read_json, read_jsonl
+from suffice.run.files import read_json, read_jsonl
 
 TINY = {
     "train.problems_per_step": 4,

@@ -31,7 +31,7 @@ from suffice.estimate import (
     waves_seconds,
 )
 from suffice.lab import base_path
-from suffice.shapes import KNOWN, read_shape, shape_of
+from suffice.model.shape import KNOWN, read_shape, shape_of
 
 QWEN3_8B = KNOWN["Qwen/Qwen3-8B"]
 REAL = [name for name in recipe_names() if not name.startswith("lab-")]

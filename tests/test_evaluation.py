@@ -8,9 +8,9 @@ from suffice.errors import DataError
 from suffice.evaluation.compare import compare
 from suffice.evaluation.diagnose import diagnose, exits, record, safe_fraction, sentence, summarise
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.protocol import Evaluation, Protocol, evaluate, read_evaluation, write_evaluation
+from suffice.evaluation.protocol import Evaluation, evaluate, read_evaluation, write_evaluation
 from suffice.evaluation.protocol import summarise as summarise_evaluation
-from suffice.evaluation.source import Forced, Trace
+from suffice.evaluation.source import Forced, Sampling, Trace
 from suffice.groups import Problem, Verdict
 
 RIGHT, WRONG = "CORRECT", "WRONG"
@@ -194,14 +194,14 @@ def test_the_verdict_follows_the_interval():
 @pytest.fixture(scope="module")
 def lab():
     from suffice.config import DEFAULT_INDUCER
-    from suffice.engines.local.model import load_chat, load_model
+    from suffice.model.load import load_chat, load_model
     from suffice.tasks import load_task
 
     model, chat = load_model("lab/arithmetic", device="cpu"), load_chat("lab/arithmetic", DEFAULT_INDUCER)
     return LocalSource("base", model, chat), load_task("arithmetic", split="test", limit=40)
 
 
-PROTOCOL = Protocol(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
+PROTOCOL = Sampling(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
 
 
 def test_the_shipped_base_is_evaluated_and_the_records_give_the_summary_again(lab, tmp_path):

@@ -20,13 +20,13 @@ from suffice import cli
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
 from suffice.engines.local.build import build_engine
-from suffice.engines.local.checkpoint import step_folder
-from suffice.engines.local.model import load_model
 from suffice.errors import RunError
 from suffice.export import export, hub_id, serve_command
 from suffice.grading import Grader
 from suffice.lab import base_path
-from suffice.runs import read_json, write_json
+from suffice.model.checkpoint import step_folder
+from suffice.model.load import load_model
+from suffice.run.files import read_json, write_json
 from test_runs import files_of_at_most, names
 
 IDS = torch.arange(3, 19)[None]

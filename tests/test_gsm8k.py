@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from conftest import make_qwen3
 from suffice.cli import app
 from suffice.config import DEFAULT_INDUCER
-from suffice.engines.local.model import load_chat, load_model
 from suffice.groups import Problem, Verdict
-from suffice.runs import read_jsonl
+from suffice.model.load import load_chat, load_model
+from suffice.run.files import read_jsonl
 from suffice.tasks import load_task
 
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."

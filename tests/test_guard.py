@@ -16,22 +16,23 @@ from benchmarks import guard_outcomes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from suffice import foresight
 from suffice.config import GuardSection, Recipe, load_recipe
 from suffice.engines.local import train
 from suffice.engines.local.build import build_engine
-from suffice.engines.local.guard import Keeper, set_aside
+from suffice.engines.local.keeper import Keeper, set_aside
 from suffice.engines.local.loop import save
-from suffice.engines.local.model import resolve_path
 from suffice.errors import RecipeError, RunError
 from suffice.export import export
-from suffice.foresight import Trail, foresee
 from suffice.grading import Grader
-from suffice.guard import Candidate, Guard, Probe, choose, read_chosen
+from suffice.guard import foresight
+from suffice.guard.foresight import Trail, foresee
+from suffice.guard.rules import Candidate, Guard, Probe, choose
 from suffice.methods import get_method, registry
 from suffice.methods.adaptive import FIRST
+from suffice.model.load import resolve_path
 from suffice.report import write_report
-from suffice.runs import read_jsonl, write_json
+from suffice.run.chosen import read_chosen
+from suffice.run.files import read_jsonl, write_json
 from suffice.watch import read_recipe, read_state
 
 STEADY = {"thought_tokens": 100, "entropy": 0.5, "grad_norm": 0.1, "repetition": 0.0, "groups": 16, "dropped": 0}

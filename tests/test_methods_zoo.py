@@ -14,13 +14,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from scoring import R, W, batch, claim, group_batches, lists, near, pick
 from suffice import GroupBatch, get_method, list_methods
 from suffice.config import load_recipe
 from suffice.engines.local.build import build_engine
 from suffice.grading import Grader
 from suffice.methods import OURS, Method, registry
 from suffice.methods.base import EQUAL
-from scoring import R, W, batch, claim, group_batches, lists, near, pick
 
 PARALLEL = [name for name in list_methods() if not registry()[name].serial]
 PAY_FOR_WRONG = {

@@ -7,11 +7,11 @@ import random
 import pytest
 import torch
 
+from making import CLOSE, END, INDUCER, OPEN, random_group, tiny_model
 from suffice import get_method
 from suffice.groups import Branch, Group, Problem, Spine, Verdict
 from suffice.objective import Objective, clipped, importance, policy_loss, row_batches, to_batch
 from suffice.objective.head import head_logprobs
-from making import CLOSE, END, INDUCER, OPEN, random_group, tiny_model
 
 TEMPERATURE = 0.7
 CLIP_LOW, CLIP_HIGH = 0.2, 0.28

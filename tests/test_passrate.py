@@ -13,14 +13,14 @@ import torch
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import passrate, train
 from suffice.engines.local.build import build_engine
-from suffice.engines.local.model import load_chat
 from suffice.engines.local.passrate import cache_file, keep_solved, model_identity, pass_rates
 from suffice.errors import Interrupted, RecipeError, RunError
 from suffice.grading import Grader
 from suffice.groups import Problem
 from suffice.lab import base_path
+from suffice.model.load import load_chat
 from suffice.rollout import Chat
-from suffice.runs import read_json, read_jsonl, write_jsonl
+from suffice.run.files import read_json, read_jsonl, write_jsonl
 from suffice.tasks import load_task
 
 

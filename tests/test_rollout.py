@@ -12,6 +12,7 @@ import torch
 from scipy import stats
 from transformers import AutoTokenizer, Qwen3Config
 
+from making import CLOSE, END, INDUCER, OPEN, PAD, random_tokens, tiny_model
 from suffice.config import DEFAULT_INDUCER
 from suffice.errors import ModelError
 from suffice.grading import Grader
@@ -20,7 +21,6 @@ from suffice.lab import base_path
 from suffice.rollout import Ask, Chat, Count, Decoder, Sampler, grade_groups, random_exits
 from suffice.rollout.decode import inverse_transform
 from suffice.rollout.streams import PromptStream, cache_bytes_per_token
-from making import CLOSE, END, INDUCER, OPEN, PAD, random_tokens, tiny_model
 
 
 def sample(model, questions, temperature=1.0, top_p=1.0, count=None):
@@ -246,7 +246,7 @@ def test_an_empty_thought_has_no_exits():
 
 
 def lab_sampler(chat, **changes):
-    from suffice.engines.local.model import load_model
+    from suffice.model.load import load_model
 
     model = load_model(str(base_path()), device="cpu")
     budgets = {"max_thought_tokens": 256, "max_answer_tokens": 8, "cache_gb": 1.0}

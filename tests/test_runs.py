@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from suffice.errors import RunError
-from suffice.runs import (
+from suffice.run.files import (
     append_jsonl,
     create_run,
     free_run,
@@ -176,7 +176,7 @@ def test_a_full_disk_under_safetensors_is_the_same_one_line(tmp_path: Path):
 
 
 def test_a_full_disk_under_a_tokenizer_is_the_same_one_line(tmp_path: Path):
-    from suffice.engines.local.model import SHIPPED, load_tokenizer
+    from suffice.model.load import SHIPPED, load_tokenizer
 
     tokenizer = load_tokenizer(SHIPPED)
     with files_of_at_most(1000), pytest.raises(RunError) as error, whole_directory(tmp_path / "folder") as aside:
@@ -334,7 +334,7 @@ def test_a_run_directory_is_held_by_one_process_and_given_back(tmp_path):
 HOLDS = """
 import subprocess, sys
 from pathlib import Path
-from suffice.runs import locked
+from suffice.run.files import locked
 with locked(Path(sys.argv[1])) as lock:
     child = subprocess.Popen(["sleep", "60"], pass_fds=[lock] * (sys.argv[2] == "passed on"), stdout=subprocess.DEVNULL)
     print(child.pid, flush=True)

@@ -22,15 +22,14 @@ from benchmarks.serving import (
     wait_until,
 )
 
-from suffice.engines.local.model import load_chat, load_model
 from suffice.errors import ServerError
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.protocol import Protocol
 from suffice.evaluation.replies import Message, blank_of, separated
 from suffice.evaluation.server import ServerSource, seed_of
-from suffice.evaluation.source import Trace
+from suffice.evaluation.source import Sampling, Trace
 from suffice.lab import base_path, problems
 from suffice.lab.tokenizer import INDUCER
+from suffice.model.load import load_chat, load_model
 
 CHAT, RAW = "/v1/chat/completions", "/v1/completions"
 PROBLEMS = problems("test", 6)
@@ -51,7 +50,7 @@ def chat():
 
 
 def protocol(temperature=1.0, thought=200, answer=8):
-    return Protocol(1, temperature, 1.0, thought, answer)
+    return Sampling(1, temperature, 1.0, thought, answer)
 
 
 def source(url, chat=None, **options):
@@ -330,7 +329,7 @@ def test_ctrl_c_is_heard_while_waiting():
 
 def test_a_request_says_all_that_is_sampled_by():
     with proxied(serving(said({"content": "4"}, usage={"completion_tokens": 1}))) as proxy:
-        list(source(proxy.url).sample([(PROBLEMS[0], 3)], Protocol(4, 0.6, 0.95, 100, 20, seed=7), None, ignore))
+        list(source(proxy.url).sample([(PROBLEMS[0], 3)], Sampling(4, 0.6, 0.95, 100, 20, seed=7), None, ignore))
         (exchange,) = proxy.of(CHAT)
     assert exchange.body == {
         "model": MODEL,

@@ -17,12 +17,12 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from making import CLOSE, INDUCER, SHAPE, exact_norms, random_group, tiny_model
 from suffice import get_method
-from suffice.attention import use_layouts
 from suffice.groups import Branch, Group, Problem, Spine
+from suffice.model.attention import use_layouts
 from suffice.objective import Objective, policy_loss, row_batches, spine_batches, to_batch
 from suffice.objective.spine import check_model
-from making import CLOSE, INDUCER, SHAPE, exact_norms, random_group, tiny_model
 
 CLIP = {"clip_low": 0.2, "clip_high": 0.28}
 

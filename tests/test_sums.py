@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from suffice.config import load_recipe, recipe_names
-from suffice.engines.local.model import load_model, load_tokenizer
 from suffice.errors import DataError
 from suffice.grading import Grader
 from suffice.groups import Verdict
@@ -23,6 +22,7 @@ from suffice.lab.splits import SPLITS
 from suffice.lab.sums import NAMES, VOCABULARY, Sum, problems, sums, write
 from suffice.lab.tokenizer import INDUCER, build_tokenizer
 from suffice.lab.traces import Habits, teach
+from suffice.model.load import load_model, load_tokenizer
 from suffice.tasks import load_task, locate
 
 CASE = Sum(482, 917, 3)

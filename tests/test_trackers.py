@@ -12,10 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from suffice import cli
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
-from suffice.engines.local.trackers import KNOWN, Trackers
+from suffice.engines.trackers import KNOWN, Trackers
 from suffice.errors import RecipeError
 from suffice.extras import install_command
-from suffice.runs import read_json, read_jsonl, start_run
+from suffice.run.files import read_json, read_jsonl, start_run
 from test_export import small
 
 Points = dict[str, list[tuple[int, float]]]

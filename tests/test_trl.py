@@ -25,15 +25,15 @@ import trl
 
 from suffice.config import Recipe
 from suffice.engines import trl as engine
-from suffice.engines.local.metrics import rollout_metrics
-from suffice.engines.local.model import load_chat, load_model
 from suffice.engines.local.update import Updater
-from suffice.errors import DataError, SufficeError, ModelError, RecipeError
+from suffice.errors import DataError, ModelError, RecipeError, SufficeError
 from suffice.grading import Grader
 from suffice.groups import Group, GroupBatch, Problem, Spine
 from suffice.methods import get_method, registry
 from suffice.methods.grpo import GRPO
+from suffice.model.load import load_chat, load_model
 from suffice.objective import importance, to_batch
+from suffice.rollout.metrics import rollout_metrics
 from trl_run import METHODS as LAB
 from trl_run import Run, flat, small
 

@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from making import CLOSE, INDUCER, random_group
 from suffice.cli import app
 from suffice.config import load_recipe, make_recipe
 from suffice.engines.verl import launch
@@ -37,8 +38,7 @@ from suffice.groups import Spine
 from suffice.methods import get_method, list_methods
 from suffice.objective import Objective, policy_loss, to_batch
 from suffice.objective.weights import weigh
-from suffice.runs import read_json, read_jsonl, write_jsonl
-from making import CLOSE, INDUCER, random_group
+from suffice.run.files import read_json, read_jsonl, write_jsonl
 
 needs_verl = pytest.mark.skipif(not find_spec("verl"), reason="verl is not installed: pip install '.[verl]'")
 runs_verl = pytest.mark.skipif(
@@ -360,8 +360,8 @@ def group_of_sessions(monkeypatch):
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     pytest.importorskip("verl", reason="verl is not installed: pip install '.[verl]'")
     import suffice.engines.verl.plugin  # noqa: F401
-    from suffice.engines.local.model import load_chat, resolve_path
     from suffice.engines.verl.agents import PENDING, MemberLoop
+    from suffice.model.load import load_chat, resolve_path
 
     path = resolve_path("lab/arithmetic")
 

@@ -13,8 +13,8 @@ from transformers import PrinterCallback
 
 from suffice.config import Recipe, load_recipe
 from suffice.engines import trl as engine
-from suffice.engines.local.model import load_chat, load_model
 from suffice.grading import Grader
+from suffice.model.load import load_chat, load_model
 from suffice.tasks import load_task
 
 SMALL = (

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suffice.errors import Interrupted, SufficeError, NonFiniteError, one_line
+from suffice.errors import Interrupted, NonFiniteError, SufficeError, one_line
 
 if TYPE_CHECKING:
     from suffice.evaluation.protocol import Evaluation
@@ -154,7 +154,7 @@ def train(
     if dry_run and engine != "verl":
         print(resolved.dump(), end="")
         return
-    from suffice.runs import free_run, timestamped
+    from suffice.run.files import free_run, timestamped
 
     run = resume or free_run(out or resolved.run.dir or timestamped(Path(str(recipe)).stem))
     if engine == "verl":
@@ -293,7 +293,7 @@ def carry_out(
 
     from suffice.config import explain
     from suffice.evaluation.request import Request, perform, prepare, read_request
-    from suffice.runs import create_run, free_run, timestamped
+    from suffice.run.files import create_run, free_run, timestamped
 
     if resume is not None:
         if model or asked["tasks"] or out:
@@ -512,7 +512,7 @@ def demo(
 ) -> None:
     """The main job on the embedded micro reasoner: diagnose, train with S-GRPO, evaluate, report. About two minutes."""
     from suffice.demo import run_demo
-    from suffice.runs import timestamped
+    from suffice.run.files import timestamped
 
     result = run_demo(out or timestamped("demo"), seed)
     if as_json:
@@ -538,7 +538,7 @@ def lab_build(
 
     from suffice.lab import build
     from suffice.lab.training import course
-    from suffice.progress import progress
+    from suffice.run.progress import progress
 
     out, recipe = out or Path("runs") / f"lab-{task}", course(task).recipe
     recipe = replace(recipe, steps=steps or recipe.steps)
@@ -559,7 +559,7 @@ def lab_bench(
 ) -> None:
     """Train a lab recipe with several seeds, evaluate each before and after, and show all of them."""
     from suffice.lab.bench import bench
-    from suffice.runs import timestamped
+    from suffice.run.files import timestamped
 
     try:
         chosen = [int(seed) for seed in seeds.split(",")]

@@ -9,13 +9,14 @@ from typing import Any
 
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
-from suffice.engines.local.model import load, set_threads
 from suffice.evaluation.diagnose import diagnose
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.protocol import Protocol, write_evaluation
+from suffice.evaluation.protocol import write_evaluation
+from suffice.evaluation.source import Sampling
 from suffice.grading import Grader
+from suffice.model.load import load, set_threads
 from suffice.report import write_report
-from suffice.runs import read_json, start_run
+from suffice.run.files import read_json, start_run
 from suffice.tasks import load_task
 
 DIAGNOSED = 300
@@ -58,7 +59,7 @@ def diagnose_label(recipe: Recipe, run: Path, label: str, path: str) -> dict[str
     problems = load_task(
         recipe.eval.task or recipe.task.name, split=recipe.eval.split, limit=DIAGNOSED, seed=recipe.eval.seed
     )
-    protocol = replace(Protocol.of(recipe.eval), samples=1, temperature=0.6, top_p=0.95)  # as `suffice diagnose` does
+    protocol = replace(Sampling.of(recipe.eval), samples=1, temperature=0.6, top_p=0.95)  # as `suffice diagnose` does
     with Grader() as grader:
         found = diagnose(LocalSource(label, model, chat), problems, protocol, grader)
     write_evaluation(run / "diagnosis" / label, found)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from suffice.config import Recipe
-from suffice.extras import install_command
-from suffice.errors import SufficeError, ModelError, RecipeError
+from suffice.errors import ModelError, RecipeError, SufficeError
 from suffice.estimate import DEVICES, GIB, Device, Estimate, engine_of, estimate
-from suffice.shapes import KNOWN, Shape, shape_of
+from suffice.extras import install_command
+from suffice.model.shape import KNOWN, Shape, shape_of
 
 if TYPE_CHECKING:
-    from suffice.rollout.chat import Chat
+    from suffice.model.chat import Chat
 
 NEEDS_GPU = 500_000_000  # parameters from which training on a CPU is out of the question
 ASSUMED_GPU = "H100"  # for the estimate, where no GPU is here and none was named
@@ -131,7 +131,7 @@ def _versions(recipe: Recipe) -> Iterator[Finding]:
 def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
     """The model's shape, if it is known, its chat, if it lies here, and what was found of both; of a hub id only that
     it can be had."""
-    from suffice.engines.local.model import load_chat, resolve_path
+    from suffice.model.load import load_chat, resolve_path
 
     section = recipe.model
     shape = KNOWN.get(section.path)
@@ -190,8 +190,8 @@ def _longest_prompt(recipe: Recipe, chat: Chat) -> int:
     Raises:
         DataError: they cannot be read.
     """
-    from suffice.engines.local.data import training_problems
-    from suffice.engines.local.model import longest_prompt
+    from suffice.model.load import longest_prompt
+    from suffice.tasks.provenance import training_problems
 
     return longest_prompt(chat, training_problems(recipe))
 
@@ -267,7 +267,7 @@ def _installed(package: str, extra: str) -> str:
 
 def _shipped_model() -> Finding:
     from suffice.config import DEFAULT_INDUCER
-    from suffice.engines.local.model import SHIPPED, load_chat, load_model
+    from suffice.model.load import SHIPPED, load_chat, load_model
 
     load_chat(SHIPPED, DEFAULT_INDUCER)
     parameters = load_model(SHIPPED, device="cpu").num_parameters()

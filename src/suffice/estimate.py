@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from suffice.config import Recipe
-from suffice.shapes import Shape
+from suffice.model.shape import Shape
 
 GIB = 2**30
 

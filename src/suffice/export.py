@@ -17,16 +17,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from safetensors import SafetensorError, safe_open
 
 from suffice.config import Recipe, load_recipe
-from suffice.engines.local.checkpoint import MANIFEST, checkpoints, damage, step_folder
-from suffice.engines.local.model import BASES
 from suffice.errors import RunError
 from suffice.evaluation.compare import compare
 from suffice.evaluation.sides import read_checked
-from suffice.guard import read_chosen
 from suffice.methods import registry
+from suffice.model.checkpoint import MANIFEST, checkpoints, damage, step_folder
+from suffice.model.load import BASES
 from suffice.report.findings import Unit, headline, shown
 from suffice.report.source import Comparison, Interval, read_run
-from suffice.runs import read_json, whole_directory, write_text
+from suffice.run.chosen import read_chosen
+from suffice.run.files import read_json, whole_directory, write_text
 
 TRAINERS_OWN = ("trainer.", MANIFEST)
 """How files begin that only a resumed training reads."""

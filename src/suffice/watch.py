@@ -22,8 +22,8 @@ from rich.text import Text
 
 from suffice.config import Recipe, explain
 from suffice.errors import RunError
-from suffice.foresight import foresee
-from suffice.runs import read_json, read_jsonl
+from suffice.guard.foresight import foresee
+from suffice.run.files import read_json, read_jsonl
 
 SECONDS_BETWEEN_LOOKS = 1.0
 RECENT = 10  # steps that the time per step is the median of

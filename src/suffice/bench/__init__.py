@@ -19,7 +19,7 @@ def record(bench: Bench, out: Path, failed: Mapping[str, str]) -> dict[str, Any]
     from suffice.bench.figures import write_figures
     from suffice.bench.result import write_result
     from suffice.bench.tables import markdown
-    from suffice.runs import write_text
+    from suffice.run.files import write_text
 
     result = write_result(bench, out, failed)
     write_text(out / "table.md", markdown(result))

@@ -19,8 +19,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from suffice.config import Recipe, make_recipe
-from suffice.errors import Interrupted, SufficeError, RunError
-from suffice.runs import read_json
+from suffice.errors import Interrupted, RunError, SufficeError
+from suffice.run.files import read_json
 
 if TYPE_CHECKING:
     from suffice.grading import Grader
@@ -58,8 +58,8 @@ def check_same(recipe: Recipe, run: Path) -> None:
 def carry_out(recipe: Recipe, at: list[int], run: Path) -> None:
     """Train, unless step 0 (the base) is all that is asked for, then evaluate; each from where it was left."""
     from suffice.engines.local import train
-    from suffice.engines.local.checkpoint import step_folder
     from suffice.grading import Grader
+    from suffice.model.checkpoint import step_folder
 
     chosen = run / "chosen.json"
     if at != [0] and not (step_folder(run, at[-1]).exists() or chosen.exists()):
@@ -76,7 +76,7 @@ def model_at(recipe: Recipe, run: Path, step: int, last: int) -> str:
 
     Where a guard chose one it stands for the last step, and for those that a stopped run did not reach.
     """
-    from suffice.engines.local.checkpoint import step_folder
+    from suffice.model.checkpoint import step_folder
 
     if last == 0:
         return recipe.model.path
@@ -90,15 +90,16 @@ def model_at(recipe: Recipe, run: Path, step: int, last: int) -> str:
 def evaluate_model(recipe: Recipe, path: str, folder: Path, grader: Grader) -> None:
     """Evaluate a model by the recipe's `[eval]` into a folder."""
     from suffice.engines.local.build import load_eval_problems
-    from suffice.engines.local.model import load, set_threads
     from suffice.evaluation.local import LocalSource
-    from suffice.evaluation.protocol import Protocol, evaluate, write_evaluation
+    from suffice.evaluation.protocol import evaluate, write_evaluation
+    from suffice.evaluation.source import Sampling
+    from suffice.model.load import load, set_threads
 
     changes: dict[str, Any] = {"path": path} if path == recipe.model.path else {"path": path, "revision": None}
     model, chat = load(recipe.model.model_copy(update=changes), recipe.rollout.inducer)
     set_threads(model, 1)
     problems = load_eval_problems(recipe, model, chat)
-    protocol = Protocol.of(recipe.eval, cache_gb=recipe.rollout.cache_gb)
+    protocol = Sampling.of(recipe.eval, cache_gb=recipe.rollout.cache_gb)
     found = evaluate(LocalSource(path, model, chat), problems, protocol, grader)
     write_evaluation(folder, found)
     print(f"evaluated {path}: {found.summary['seconds']:.1f} s", file=sys.stderr)

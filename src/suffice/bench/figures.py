@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from suffice.evaluation.compare import on_front
 from suffice.report.plots import BEFORE, INK, MUTED, STYLE, cut, percent_label, smooth
-from suffice.runs import disk_errors
+from suffice.run.files import disk_errors
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5d4a9c")
 """Okabe and Ito's colours without black and yellow, and a violet; then again, dashed and dotted."""

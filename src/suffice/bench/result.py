@@ -22,8 +22,8 @@ from suffice.bench.plan import Bench, Cell
 from suffice.evaluation.compare import compare, on_front
 from suffice.evaluation.protocol import LENGTHS, OUTCOMES, Evaluation, Figure, summarise
 from suffice.evaluation.sides import read_checked
-from suffice.evaluation.statistics import Interval, over_seeds
-from suffice.runs import manifest, read_jsonl, write_json
+from suffice.run.files import manifest, read_jsonl, write_json
+from suffice.statistics import Interval, over_seeds
 
 SPENT = {
     "tokens_decode": "generated tokens",

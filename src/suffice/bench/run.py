@@ -18,10 +18,10 @@ from pathlib import Path
 
 from suffice.bench.cell import STOPPED, finished, label
 from suffice.bench.plan import Bench, Cell
-from suffice.engines.local.signals import stop_requests
 from suffice.errors import Interrupted, RunError
-from suffice.progress import progress
-from suffice.runs import disk_errors, locked
+from suffice.run.files import disk_errors, locked
+from suffice.run.progress import progress
+from suffice.run.signals import stop_requests
 
 POLL = 0.2  # seconds
 

@@ -30,17 +30,17 @@ from datasets import Dataset
 
 from suffice.config import Recipe
 from suffice.engines.local.engine import training_dtype
-from suffice.engines.local.metrics import rollout_metrics
-from suffice.engines.local.model import check_positions, resolve_device
+from suffice.errors import DataError, ModelError, RecipeError, SufficeError
 from suffice.extras import install_command
-from suffice.errors import DataError, SufficeError, ModelError, RecipeError
 from suffice.grading import Grader
 from suffice.groups import Group, GroupBatch, Problem, Spine
 from suffice.methods import get_method
+from suffice.model.load import check_positions, resolve_device
 from suffice.objective import Objective, to_batch, weigh
 from suffice.objective.loss import IMPORTANCE_CAP
 from suffice.objective.spine import check_model
 from suffice.rollout import Chat, Sampler, grade_groups, random_exits
+from suffice.rollout.metrics import rollout_metrics
 
 INSTALL = f"install it with: {install_command('trl')}"
 try:

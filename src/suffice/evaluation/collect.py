@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
 
-from suffice.evaluation.source import Ask, Exits, Forced, Source, Trace
+from suffice.evaluation.source import Ask, Exits, Forced, Sampling, Source, Trace
 from suffice.grading import Grader
 from suffice.groups import Kind, Problem, Verdict
-from suffice.progress import progress
-from suffice.runs import Journal
+from suffice.run.files import Journal
+from suffice.run.progress import progress
 
 
 def collect(
     source: Source,
     problems: Sequence[Problem],
-    sampling: Any,
+    sampling: Sampling,
     exits: Exits | None = None,
     journal: Journal | None = None,
 ) -> list[Trace]:
@@ -38,7 +37,7 @@ def collect(
 def answer(
     source: Source,
     recorded: Sequence[tuple[Problem, Trace]],
-    sampling: Any,
+    sampling: Sampling,
     exits: Exits,
     journal: Journal | None = None,
 ) -> list[Trace]:

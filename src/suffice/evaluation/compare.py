@@ -18,8 +18,8 @@ from suffice.evaluation.protocol import (
     summarise,
 )
 from suffice.evaluation.sides import PLAIN, Side
-from suffice.evaluation.statistics import Samples, paired_difference, proportion_difference, ratio_change
 from suffice.evaluation.stops import Point, difference, verdict
+from suffice.statistics import Samples, paired_difference, proportion_difference, ratio_change
 
 _SAMPLED_BY = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens")
 

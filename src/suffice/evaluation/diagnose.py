@@ -12,12 +12,12 @@ from typing import Any
 from suffice.errors import DataError
 from suffice.evaluation.collect import answer, collect, grade
 from suffice.evaluation.compare import samples
-from suffice.evaluation.protocol import LENGTHS, Evaluation, Measure, Protocol, Record, average, header, owned, share
-from suffice.evaluation.source import Source, Trace
-from suffice.evaluation.statistics import proportion_difference, ratio_change
+from suffice.evaluation.protocol import LENGTHS, Evaluation, Measure, Record, average, header, owned, share
+from suffice.evaluation.source import Sampling, Source, Trace
 from suffice.grading import Grader
 from suffice.groups import Problem, Verdict
-from suffice.runs import Journal
+from suffice.run.files import Journal
+from suffice.statistics import proportion_difference, ratio_change
 
 FRACTIONS = tuple(i / 10 for i in range(11))
 TOLERANCE = 0.02  # accuracy that an early stop may cost at the lower end of its interval
@@ -31,7 +31,7 @@ WORTH, NOT_WORTH = 0.20, 0.10  # saveable fractions between which the verdict is
 def diagnose(
     source: Source,
     problems: Sequence[Problem],
-    protocol: Protocol,
+    protocol: Sampling,
     grader: Grader,
     *,
     journal: Journal | None = None,

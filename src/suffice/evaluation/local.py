@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from suffice.evaluation.protocol import Protocol
-from suffice.evaluation.source import Advance, Ask, Exits, Forced, Trace, switches
+from suffice.evaluation.source import Advance, Ask, Exits, Forced, Sampling, Trace, switches
 from suffice.groups import Branch, Group, Problem, Spine
 from suffice.objective.spine import check_model
 from suffice.rollout import Chat, Sampler
@@ -30,7 +29,7 @@ class LocalSource:
     counts: Literal["tokenizer"] = field(default="tokenizer", init=False)
 
     def sample(
-        self, asks: Sequence[Ask], sampling: Protocol, exits: Exits | None, advance: Advance
+        self, asks: Sequence[Ask], sampling: Sampling, exits: Exits | None, advance: Advance
     ) -> Iterator[list[Trace]]:
         """All samples of the problems asked for, as one lot."""
         problems = list({problem.id: problem for problem, _ in asks}.values())
@@ -46,7 +45,7 @@ class LocalSource:
         ]
 
     def force(
-        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Protocol, exits: Exits, advance: Advance
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: Exits, advance: Advance
     ) -> Iterator[list[Trace]]:
         """The recorded thoughts, tokenized anew, with forced answers."""
         groups = []
@@ -63,7 +62,7 @@ class LocalSource:
             found = self.trace(trace.problem, trace.sample, group.spines[0], exits)
             yield [replace(found, answer=trace.answer, answer_tokens=trace.answer_tokens)]
 
-    def sampler(self, sampling: Protocol) -> Sampler:
+    def sampler(self, sampling: Sampling) -> Sampler:
         """Forced answers are greedy: what the model would most likely say is what it knows, not one more draw."""
         return Sampler(
             self.model,

@@ -13,32 +13,13 @@ from typing import Any
 
 from suffice.errors import DataError
 from suffice.evaluation.collect import collect, grade
-from suffice.evaluation.source import Source, Trace
-from suffice.evaluation.statistics import Interval, mean_interval, proportion_interval
+from suffice.evaluation.source import Sampling, Source, Trace
 from suffice.grading import Grader
 from suffice.groups import Problem, Verdict
-from suffice.runs import read_json, read_jsonl, whole_directory, write_json, write_jsonl
+from suffice.run.files import read_json, read_jsonl, whole_directory, write_json, write_jsonl
+from suffice.statistics import Interval, mean_interval, proportion_interval
 
 Record = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """How a model is sampled: `samples` per problem at a temperature (0 = greedy) under stated token budgets."""
-
-    samples: int
-    temperature: float
-    top_p: float
-    max_thought_tokens: int
-    max_answer_tokens: int
-    seed: int = 0
-    cache_gb: float = 4.0
-
-    @classmethod
-    def of(cls, section: Any, **changes: Any) -> Protocol:
-        """The protocol of a resolved `[eval]` section, with changes."""
-        names = ("samples", "temperature", "top_p", "max_thought_tokens", "max_answer_tokens", "seed")
-        return cls(**{name: getattr(section, name) for name in names} | changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +30,7 @@ class Evaluation:
     summary: dict[str, Any]
 
 
-def evaluate(source: Source, problems: Sequence[Problem], protocol: Protocol, grader: Grader) -> Evaluation:
+def evaluate(source: Source, problems: Sequence[Problem], protocol: Sampling, grader: Grader) -> Evaluation:
     """Sample and grade every problem; the summary holds the `seconds` it took."""
     started = time.perf_counter()
     traces = collect(source, problems, protocol)
@@ -60,7 +41,7 @@ def evaluate(source: Source, problems: Sequence[Problem], protocol: Protocol, gr
 
 
 def evaluation_of(
-    source: Source, problems: Sequence[Problem], protocol: Protocol, traces: Sequence[Trace]
+    source: Source, problems: Sequence[Problem], protocol: Sampling, traces: Sequence[Trace]
 ) -> Evaluation:
     """Graded traces as records and their summary."""
     records = [record(problem, trace) for problem, trace in owned(problems, traces)]
@@ -73,7 +54,7 @@ def owned(problems: Sequence[Problem], traces: Sequence[Trace]) -> list[tuple[Pr
     return [(by_id[trace.problem], trace) for trace in traces]
 
 
-def header(source: Source, problems: Sequence[Problem], protocol: Protocol) -> dict[str, Any]:
+def header(source: Source, problems: Sequence[Problem], protocol: Sampling) -> dict[str, Any]:
     """What a summary says of where its records come from."""
     return {
         "model": source.name,

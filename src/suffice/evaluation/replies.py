@@ -9,7 +9,7 @@ from itertools import takewhile
 from pydantic import BaseModel, Field
 
 from suffice.evaluation.source import Forced
-from suffice.rollout.chat import CLOSE, OPEN, Chat
+from suffice.model.chat import CLOSE, OPEN, Chat
 
 
 class Message(BaseModel):

@@ -17,24 +17,23 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from suffice.config import DEFAULT_INDUCER, Section
-from suffice.errors import DataError, Interrupted, SufficeError, RunError
+from suffice.errors import DataError, Interrupted, RunError, SufficeError
 from suffice.evaluation.baselines import baselines, default_budgets, stops
 from suffice.evaluation.collect import collect, grade
 from suffice.evaluation.diagnose import diagnose
 from suffice.evaluation.protocol import (
     Evaluation,
-    Protocol,
     check_questions,
     evaluation_of,
     owned,
     read_evaluation,
     write_evaluation,
 )
-from suffice.evaluation.source import Source, Trace
+from suffice.evaluation.source import Sampling, Source, Trace
 from suffice.grading import Grader
 from suffice.groups import Problem
-from suffice.guard import read_chosen
-from suffice.runs import Journal, locked, manifest, read_json, read_jsonl, write_json
+from suffice.run.chosen import read_chosen
+from suffice.run.files import Journal, locked, manifest, read_json, read_jsonl, write_json
 from suffice.tasks import load_task, locate
 
 PAPER_SAMPLES = {"aime24": 16, "aime25": 16, "amc23": 16, "math500": 8, "gpqa": 8, "gsm8k": 4}
@@ -105,7 +104,7 @@ class Work:
     source: Source
     problems: dict[str, list[Problem]]
     recorded: list[Trace] | None
-    protocol: Callable[[str], Protocol]
+    protocol: Callable[[str], Sampling]
     origins: list[dict[str, Any]]
 
 
@@ -143,16 +142,16 @@ def prepare(request: Request) -> Work:
     everything = [problem for listed in problems.values() for problem in listed]
     source, thought, answer = _open(request, everything)
 
-    def protocol(task: str) -> Protocol:
+    def protocol(task: str) -> Sampling:
         samples = PAPER_SAMPLES.get(task, 4) if request.samples == "paper" else request.samples
-        return Protocol(samples, request.temperature, request.top_p, thought, answer, request.seed)
+        return Sampling(samples, request.temperature, request.top_p, thought, answer, request.seed)
 
     return Work(request, source, problems, recorded, protocol, origins)
 
 
 def _open(request: Request, problems: Sequence[Problem]) -> tuple[Source, int, int]:
     """The source, and its budgets: as asked, else as suit the model."""
-    from suffice.engines.local.model import (
+    from suffice.model.load import (
         check_positions,
         load_chat,
         load_model,

@@ -21,7 +21,6 @@ from openai import APIError, APIStatusError, APITimeoutError, AsyncOpenAI, NotFo
 from pydantic import BaseModel, ValidationError
 
 from suffice.errors import ServerError
-from suffice.evaluation.protocol import Protocol
 from suffice.evaluation.replies import (
     ChatReply,
     Forcing,
@@ -34,9 +33,9 @@ from suffice.evaluation.replies import (
     blank_of,
     separated,
 )
-from suffice.evaluation.source import Advance, Ask, Exits, Trace, switches
+from suffice.evaluation.source import Advance, Ask, Exits, Sampling, Trace, switches
 from suffice.groups import Problem
-from suffice.rollout.chat import Chat
+from suffice.model.chat import Chat
 
 CHECK_RETRIES = 2  # of the first request: an address that is wrong stays wrong
 PROBE_RETRIES = 4  # of the requests that find out what a server accepts
@@ -93,7 +92,7 @@ class ServerSource:
             portal.call(self._check)
 
     def sample(
-        self, asks: Sequence[Ask], sampling: Protocol, exits: Exits | None, advance: Advance
+        self, asks: Sequence[Ask], sampling: Sampling, exits: Exits | None, advance: Advance
     ) -> Iterator[list[Trace]]:
         """Each trace as it completes, with answers forced in it if there are `exits`.
 
@@ -105,7 +104,7 @@ class ServerSource:
         yield from self._finished(jobs, asks[0][0] if exits and asks else None, advance)
 
     def force(
-        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Protocol, exits: Exits, advance: Advance
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: Exits, advance: Advance
     ) -> Iterator[list[Trace]]:
         """Each recorded trace as its answers complete.
 
@@ -201,7 +200,7 @@ class ServerSource:
         )
 
     async def _sampled(
-        self, problem: Problem, number: int, sampling: Protocol, exits: Exits | None, client: AsyncOpenAI
+        self, problem: Problem, number: int, sampling: Sampling, exits: Exits | None, client: AsyncOpenAI
     ) -> Trace:
         reply = await self._whole(
             ChatReply,
@@ -224,7 +223,7 @@ class ServerSource:
         return await self._answered(problem, trace, sampling, exits, client) if exits else trace
 
     async def _answered(
-        self, problem: Problem, trace: Trace, sampling: Protocol, exits: Exits, client: AsyncOpenAI
+        self, problem: Problem, trace: Trace, sampling: Sampling, exits: Exits, client: AsyncOpenAI
     ) -> Trace:
         """The trace, its thought tokenized here, with answers forced in it one by one, so that no more requests are in
         flight than there are workers."""

@@ -6,16 +6,32 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from suffice.groups import Problem, Verdict
-
-if TYPE_CHECKING:
-    from suffice.evaluation.protocol import Protocol as Sampling
 
 SWITCH = re.compile(r"\b(wait|alternatively|hmm)\b", re.IGNORECASE)
 """Words with which a thought turns to doubt what it has: where DEER (arXiv 2504.15895) tries an answer."""
 TRIALS = 16  # answers tried in one thought at most
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a model is sampled: `samples` per problem at a temperature (0 = greedy) under stated token budgets."""
+
+    samples: int
+    temperature: float
+    top_p: float
+    max_thought_tokens: int
+    max_answer_tokens: int
+    seed: int = 0
+    cache_gb: float = 4.0
+
+    @classmethod
+    def of(cls, section: Any, **changes: Any) -> Sampling:
+        """The sampling of a resolved `[eval]` section, with changes."""
+        names = ("samples", "temperature", "top_p", "max_thought_tokens", "max_answer_tokens", "seed")
+        return cls(**{name: getattr(section, name) for name in names} | changes)
 
 
 @dataclass(slots=True)

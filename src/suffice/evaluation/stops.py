@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from suffice.evaluation.statistics import Interval, Samples, paired_difference, proportion_difference
+from suffice.statistics import Interval, Samples, paired_difference, proportion_difference
 
 KINDS = {"budget": "cutting at a budget", "inducer": "the inducer at a budget", "deer": "DEER"}
 """All kinds of training-free stops, as sentences name them."""

@@ -9,7 +9,7 @@ from typing import Any
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
 from suffice.errors import RecipeError, RunError
-from suffice.runs import free_run, manifest, read_json, read_jsonl, write_json
+from suffice.run.files import free_run, manifest, read_json, read_jsonl, write_json
 
 
 def bench(recipe: str, seeds: Sequence[int], overrides: Sequence[str], out: Path) -> dict[str, Any]:

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from suffice.attention import no_mask, use_layouts
 from suffice.groups import Group, Problem, Spine
+from suffice.model.attention import no_mask, use_layouts
 from suffice.objective.head import backbone_and_head, head_logprobs
 from suffice.objective.rows import RowBatch, member_row
 from suffice.objective.weights import Objective, Weighed, weigh

@@ -12,7 +12,7 @@ from suffice.report.findings import shown
 from suffice.report.parts import Table, difficulty, fill, shape
 from suffice.report.source import Interval, Level, Sample, validate
 from suffice.report.traces import CLASSES, compared_traces
-from suffice.runs import write_text
+from suffice.run.files import write_text
 
 if TYPE_CHECKING:
     from suffice.evaluation.sides import Side

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from suffice.evaluation.stops import HELD
-from suffice.foresight import foresee
+from suffice.guard.foresight import foresee
 from suffice.report import findings, plots
 from suffice.report.findings import NARROW, Unit, shown
 from suffice.report.parts import Shape, Table, difficulty, fill, shape
 from suffice.report.source import Comparison, Diagnosis, Evaluation, Interval, Run, read_run
 from suffice.report.traces import KINDS, cut_traces, sample_traces
-from suffice.runs import write_text
+from suffice.run.files import write_text
 
 SAMPLES, CUTS = 12, 4
 

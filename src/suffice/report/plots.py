@@ -20,7 +20,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from suffice.runs import disk_errors
+from suffice.run.files import disk_errors
 
 if TYPE_CHECKING:
     from suffice.report.source import Evaluation, Interval

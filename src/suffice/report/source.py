@@ -11,8 +11,8 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from suffice.errors import RunError
 from suffice.groups import Verdict
-from suffice.guard import Chosen, read_chosen
-from suffice.runs import read_json, read_jsonl
+from suffice.run.chosen import Chosen, read_chosen
+from suffice.run.files import read_json, read_jsonl
 
 
 class Part(BaseModel):

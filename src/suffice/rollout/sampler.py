@@ -11,7 +11,7 @@ import torch
 
 from suffice.grading import Grader
 from suffice.groups import Branch, Group, Problem, Spine, Verdict
-from suffice.rollout.chat import Chat
+from suffice.model.chat import Chat
 from suffice.rollout.decode import Ask, Count, Decoder, Stream, keyed
 from suffice.rollout.streams import BranchStream, PromptStream, cache_bytes_per_token
 

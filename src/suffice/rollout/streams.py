@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from suffice.attention import no_mask, use_layouts
+from suffice.model.attention import no_mask, use_layouts
 from suffice.rollout.decode import Ask, Count
 
 KeyValues = list[tuple[Tensor, Tensor]]

@@ -8,21 +8,22 @@ from typing import Any
 import torch
 
 from suffice.config import Recipe
-from suffice.engines.local.checkpoint import restore
-from suffice.engines.local.data import training_problems
 from suffice.engines.local.engine import Engine, Problems, training_dtype
-from suffice.engines.local.guard import set_aside
-from suffice.engines.local.lora import add_lora
-from suffice.engines.local.model import check_positions, load_chat, load_model, set_threads
+from suffice.engines.local.keeper import set_aside
 from suffice.engines.local.passrate import Stopped, keep_solved
 from suffice.errors import ModelError, RecipeError
-from suffice.evaluation.protocol import Protocol, check_questions
+from suffice.evaluation.protocol import check_questions
+from suffice.evaluation.source import Sampling
 from suffice.grading import Grader
 from suffice.groups import Problem
 from suffice.methods import get_method
+from suffice.model.checkpoint import restore
+from suffice.model.load import check_positions, load_chat, load_model, set_threads
+from suffice.model.lora import add_lora
 from suffice.objective.spine import check_model
 from suffice.rollout import Chat
 from suffice.tasks import load_task
+from suffice.tasks.provenance import training_problems
 
 
 def build_engine(
@@ -89,6 +90,6 @@ def load_eval_problems(recipe: Recipe, model: Any, chat: Chat) -> list[Problem]:
         prompt=recipe.task.prompt if same_task else None,
     )
     check_questions(problems)
-    budgets = Protocol.of(section)
+    budgets = Sampling.of(section)
     check_positions(model, chat, problems, budgets.max_thought_tokens, budgets.max_answer_tokens)
     return problems

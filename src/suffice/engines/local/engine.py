@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from suffice.config import Recipe
-from suffice.engines.local.metrics import rollout_metrics
-from suffice.engines.local.model import resolve_device
 from suffice.engines.local.update import Updater
 from suffice.grading import Grader
 from suffice.groups import Group, GroupBatch, Problem
 from suffice.methods import Method
+from suffice.model.load import resolve_device
 from suffice.objective import to_batch
 from suffice.rollout import Chat, Sampler, grade_groups, random_exits
 from suffice.rollout.decode import keyed
+from suffice.rollout.metrics import rollout_metrics
 
 
 class Problems:

@@ -14,24 +14,26 @@ import torch
 
 from suffice.config import Recipe
 from suffice.engines.local.build import build_engine, load_eval_problems
-from suffice.engines.local.checkpoint import NAME, latest_checkpoint, save_checkpoint, step_folder
-from suffice.engines.local.data import check_unchanged, locate_data, shared
 from suffice.engines.local.engine import Engine, training_dtype
-from suffice.engines.local.guard import Keeper
-from suffice.engines.local.metrics import shown
-from suffice.engines.local.model import load_model
-from suffice.engines.local.signals import stop_requests
-from suffice.engines.local.trackers import Trackers
+from suffice.engines.local.keeper import Keeper
+from suffice.engines.trackers import Trackers
 from suffice.errors import Interrupted, ModelError, NonFiniteError, RunError
 from suffice.evaluation.compare import compare
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.protocol import Protocol, evaluate, summarise, write_evaluation
+from suffice.evaluation.protocol import evaluate, summarise, write_evaluation
 from suffice.evaluation.sides import read_checked
+from suffice.evaluation.source import Sampling
 from suffice.grading import Grader
 from suffice.groups import Group, Problem
-from suffice.guard import Guard, read_chosen
-from suffice.progress import progress
-from suffice.runs import append_jsonl, locked, manifest, read_json, read_jsonl, start_run, write_json, write_jsonl
+from suffice.guard.rules import Guard
+from suffice.model.checkpoint import NAME, latest_checkpoint, save_checkpoint, step_folder
+from suffice.model.load import load_model
+from suffice.rollout.metrics import shown
+from suffice.run.chosen import read_chosen
+from suffice.run.files import append_jsonl, locked, manifest, read_json, read_jsonl, start_run, write_json, write_jsonl
+from suffice.run.progress import progress
+from suffice.run.signals import stop_requests
+from suffice.tasks.provenance import check_unchanged, locate_data, shared
 
 SHOWN_GROUPS = 2  # groups a step that rollouts.jsonl keeps
 
@@ -182,7 +184,7 @@ def evaluate_now(engine: Engine, problems: Sequence[Problem], run: Path, label: 
 
     What is there already was written by an earlier process from the same state, and stands.
     """
-    sampled = Protocol.of(engine.recipe.eval, cache_gb=engine.recipe.rollout.cache_gb)
+    sampled = Sampling.of(engine.recipe.eval, cache_gb=engine.recipe.rollout.cache_gb)
     engine.model.eval()
     found: dict[str, float] = {}
     for name, protocol in ((label, sampled), (f"{label}-greedy", replace(sampled, temperature=0.0, samples=1))):

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from suffice.config import Recipe
 from suffice.engines.local.engine import training_dtype
-from suffice.engines.local.model import check_positions, load_model, resolve_path, set_threads
 from suffice.errors import Interrupted, RecipeError
 from suffice.grading import Grader
 from suffice.groups import Group, Problem, Verdict
-from suffice.progress import progress
+from suffice.model.load import check_positions, load_model, resolve_path, set_threads
 from suffice.rollout import Chat, Sampler, grade_groups
-from suffice.runs import Journal, read_jsonl
+from suffice.run.files import Journal, read_jsonl
+from suffice.run.progress import progress
 
 Stopped = Callable[[], bool]
 """Whether the user asked to stop."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from suffice.groups import Problem
-from suffice.runs import disk_errors
+from suffice.run.files import disk_errors
 
 STOP = "stop"
 """A file of this name in the run asks for a stop after the step."""

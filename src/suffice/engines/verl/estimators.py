@@ -20,7 +20,7 @@ from suffice.engines.verl.members import Member, Members, gather
 from suffice.errors import RecipeError
 from suffice.groups import GroupBatch, Scores
 from suffice.methods import Method, list_methods
-from suffice.runs import read_jsonl
+from suffice.run.files import read_jsonl
 
 
 @dataclass(frozen=True, slots=True)

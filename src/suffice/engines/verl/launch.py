@@ -21,26 +21,26 @@ from packaging.version import Version
 
 from suffice.config import GuardSection, Recipe
 from suffice.engines.local.build import build_engine, load_eval_problems
-from suffice.engines.local.checkpoint import step_folder
-from suffice.engines.local.data import check_unchanged, locate_data, shared, training_problems
 from suffice.engines.local.engine import Engine
-from suffice.engines.local.guard import tell
+from suffice.engines.local.keeper import tell
 from suffice.engines.local.loop import compare_ends, evaluate_now, forget_after
-from suffice.engines.local.model import load_chat, load_model, longest_prompt, resolve_path
-from suffice.engines.local.signals import stop_requests
-from suffice.engines.local.trackers import Trackers
+from suffice.engines.trackers import Trackers
 from suffice.engines.verl.data import STOP, write_problems
 from suffice.engines.verl.main import FAILED, compose
 from suffice.engines.verl.translate import Settings, check, memory_share, translate
-from suffice.extras import install_command
 from suffice.errors import Interrupted, ModelError, RecipeError, RunError
+from suffice.extras import install_command
 from suffice.grading import Grader
 from suffice.groups import Problem
-from suffice.guard import Guard
-from suffice.progress import progress
+from suffice.guard.rules import Guard
+from suffice.model.checkpoint import step_folder
+from suffice.model.load import load_chat, load_model, longest_prompt, resolve_path
+from suffice.model.shape import shape_of
 from suffice.rollout import Chat
-from suffice.runs import locked, read_jsonl, start_run, write_json, write_text
-from suffice.shapes import shape_of
+from suffice.run.files import locked, read_jsonl, start_run, write_json, write_text
+from suffice.run.progress import progress
+from suffice.run.signals import stop_requests
+from suffice.tasks.provenance import check_unchanged, locate_data, shared, training_problems
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from suffice.config import Recipe
-from suffice.engines.local.metrics import mean
 from suffice.engines.verl.estimators import Scored
 from suffice.groups import Verdict
+from suffice.rollout.metrics import mean
 
 
 def member_metrics(scored: Scored, recipe: Recipe) -> dict[str, float]:

@@ -26,8 +26,6 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_to_nested
 
 from suffice.config import Recipe, make_recipe
-from suffice.engines.local.checkpoint import seal, step_folder
-from suffice.engines.local.metrics import shown
 from suffice.engines.verl.agents import end_ids, problem_of
 from suffice.engines.verl.data import STOP
 from suffice.engines.verl.estimators import Scored, observe, recall, score, share
@@ -37,9 +35,11 @@ from suffice.engines.verl.tokens import sampled
 from suffice.engines.verl.translate import check
 from suffice.groups import Branch, Group, Spine, Verdict
 from suffice.methods import get_method
+from suffice.model.checkpoint import seal, step_folder
 from suffice.objective import importance
 from suffice.rollout import Chat
-from suffice.runs import append_jsonl, whole_directory
+from suffice.rollout.metrics import shown
+from suffice.run.files import append_jsonl, whole_directory
 
 SHOWN_GROUPS = 2  # groups a step that rollouts.jsonl keeps
 ALIVE = 10.0  # seconds between two looks at the processes that sample

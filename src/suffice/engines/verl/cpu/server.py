@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from suffice.engines.local.model import load_chat, load_model
+from suffice.model.load import load_chat, load_model
 from suffice.rollout import Ask, Count, Decoder
 from suffice.rollout.streams import PromptStream
 

@@ -2,7 +2,7 @@
 
 Two kinds of evidence. *Harm* is what the numbers already show, beyond noise: accuracy below its best in training, or
 below the base model's on held-out problems; thoughts that no longer close, answers that cannot be read. *Foresight* is
-a score (`suffice.foresight`). What is done about either is the recipe's choice. Nothing here knows an engine.
+a score (`suffice.guard.foresight`). What is done about either is the recipe's choice. Nothing here knows an engine.
 """
 
 from __future__ import annotations
@@ -10,16 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
-
-from suffice.config import GuardSection, explain
-from suffice.errors import RunError
-from suffice.evaluation.statistics import proportion_difference
-from suffice.foresight import HORIZON, LONG, WINDOW, Line, Trail
-from suffice.runs import read_json
+from suffice.config import GuardSection
+from suffice.guard.foresight import HORIZON, LONG, WINDOW, Line, Trail
+from suffice.statistics import proportion_difference
 
 SURE = 5.0
 """Standard errors that a drop in training must exceed: the best of many windows is compared with the last, at every
@@ -212,40 +207,6 @@ def choose(candidates: Sequence[Candidate], tolerance: float, among: Sequence[Ca
     allowed = candidates if among is None else among
     standing = [each for each in allowed if each is base or change(each) >= -tolerance - 1e-9]
     return min(standing, key=lambda each: (each.thought_tokens, -each.accuracy, each.step))
-
-
-class Chosen(BaseModel):
-    """`chosen.json` of a run: the checkpoint to keep, by `path` in the run; for step 0 the base, by its own path."""
-
-    step: int = Field(ge=0)
-    path: str
-    accuracy: float
-    thought_tokens: float
-    rule: str
-
-    def checkpoint(self, run: Path) -> Path:
-        return run / self.path if self.step else Path(self.path)
-
-    @property
-    def words(self) -> str:
-        if self.step == 0:
-            return f"the base, {self.path}: the guard found no checkpoint that is shorter and as accurate"
-        return f"step {self.step}, which the guard chose"
-
-
-def read_chosen(run: Path) -> Chosen | None:
-    """What the guard of a run chose, or None.
-
-    Raises:
-        RunError: `chosen.json` is malformed.
-    """
-    path = run / "chosen.json"
-    if not path.exists():
-        return None
-    try:
-        return Chosen.model_validate(read_json(path))
-    except ValidationError as error:
-        raise RunError(f"{path}: {explain(error, Chosen)}; remove it and resume {run}") from None
 
 
 def _points(fraction: float) -> str:

@@ -14,15 +14,16 @@ from statistics import fmean
 from typing import Any, Self
 
 from suffice.config import Recipe
-from suffice.engines.local.checkpoint import NAME, restore, step_folder
 from suffice.engines.local.engine import Engine
-from suffice.engines.local.model import load_model
 from suffice.errors import RecipeError
 from suffice.groups import Problem, Verdict
-from suffice.guard import RULE, Chosen, Decision, Guard, Probe
+from suffice.guard.rules import RULE, Decision, Guard, Probe
+from suffice.model.checkpoint import NAME, restore, step_folder
+from suffice.model.load import load_model
 from suffice.rollout import grade_groups
 from suffice.rollout.decode import keyed
-from suffice.runs import append_jsonl, write_json
+from suffice.run.chosen import Chosen
+from suffice.run.files import append_jsonl, write_json
 
 BASE_SAMPLES = 4  # a problem: every later probe is compared with the base
 

@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from suffice.engines.local.lora import merged_state
 from suffice.errors import RunError
-from suffice.runs import read_json, whole_directory, write_json
+from suffice.model.lora import merged_state
+from suffice.run.files import read_json, whole_directory, write_json
 
 MANIFEST = "files.json"
 NAME = re.compile(r"step-(\d+)")

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from suffice.errors import ModelError, RecipeError
 from suffice.groups import Problem
-from suffice.guard import read_chosen
-from suffice.rollout.chat import Chat
+from suffice.model.chat import Chat
+from suffice.run.chosen import read_chosen
 
 SHIPPED = "lab/arithmetic"
 BASES = {SHIPPED: "arithmetic", "lab/ballots": "ballots", "lab/sums": "sums"}

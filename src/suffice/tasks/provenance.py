@@ -10,7 +10,7 @@ from typing import Any
 from suffice.config import Recipe
 from suffice.errors import RunError
 from suffice.groups import Problem
-from suffice.runs import read_json
+from suffice.run.files import read_json
 from suffice.tasks import load_task, locate, overlap
 from suffice.tasks.lab import LAB
 
