@@ -213,6 +213,32 @@ def test_a_chunked_head_gives_the_same_log_probs_and_gradients(monkeypatch):
         torch.testing.assert_close(whole, chunks)
 
 
+@pytest.mark.parametrize("limit", [10**9, 100])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_frozen_head_passes_on_the_gradient_of_a_trained_one(monkeypatch, limit, bias):
+    monkeypatch.setattr("suffice.objective.head.LOGITS_PER_CHUNK", limit)
+    torch.manual_seed(0)
+    head, target = torch.nn.Linear(8, 50, bias=bias, dtype=torch.float64), torch.randint(50, (33,))
+    results = []
+    for trained in (True, False):
+        head.requires_grad_(trained)
+        hidden = torch.linspace(-1, 1, 33 * 8, dtype=torch.float64).reshape(33, 8).requires_grad_()
+        logprobs, entropy = head_logprobs(head, hidden, target, 0.9)
+        assert not entropy.requires_grad
+        (logprobs * torch.arange(-16, 17)).sum().backward()
+        results.append((logprobs, entropy, hidden.grad))
+    for trained, frozen in zip(*results, strict=True):
+        # sums of at most 50 products of numbers below 16, in float64
+        torch.testing.assert_close(trained, frozen, atol=1e-12, rtol=0)
+
+
+def test_a_frozen_head_works_without_gradients():
+    head = torch.nn.Linear(4, 6).requires_grad_(False)
+    with torch.no_grad():
+        logprobs, _ = head_logprobs(head, torch.ones(2, 4), torch.tensor([0, 5]), 1.0)
+    torch.testing.assert_close(logprobs, head(torch.ones(2, 4)).log_softmax(-1)[[0, 1], [0, 5]])
+
+
 def test_log_probs_do_not_depend_on_padding():
     rng, model = random.Random(3), tiny_model()
     groups = [random_group(rng, 3, 0, longest=20) for _ in range(2)]
