@@ -249,7 +249,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "suffice"
 
 
 def test_the_wall_clock_decides_nothing():
-    """It names directories and is noted in manifests (run/files.py), and `suffice watch` tells the age of a log by it."""
+    """It names directories, is noted in manifests (run/files.py), and tells `suffice watch` the age of a log."""
     wall = re.compile(r"\btime\.(time|localtime|gmtime|ctime)\b|\bdatetime\b")
     files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
     assert {name for name, text in files.items() if wall.search(text)} <= {"files.py", "watch.py"}
