@@ -1,9 +1,11 @@
-"""The README says what was recorded, and its commands exist."""
+"""The documents say what was recorded, show the pictures that are kept, and their commands and examples work."""
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,19 @@ def test_every_file_that_the_readme_links_to_exists(name: str):
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / name).read_text(encoding="utf-8"))
     for link in links:
         assert link.startswith("https://arxiv.org/") or (ROOT / link).exists(), link
+
+
+def test_every_picture_is_shown_by_a_document():
+    pages = "".join(page.read_text(encoding="utf-8") for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+    assert [path.name for path in (ROOT / "docs" / "pictures").iterdir() if path.name not in pages] == []
+
+
+def test_the_examples_in_docstrings_run():
+    sources = ROOT / "src"
+    examples = [path for path in sources.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8")]
+    assert examples
+    for path in examples:
+        name = ".".join(path.relative_to(sources).with_suffix("").parts).removesuffix(".__init__")
+        found = doctest.testmod(import_module(name))
+        assert found.attempted
+        assert not found.failed
