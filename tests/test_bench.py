@@ -23,10 +23,10 @@ from suffice.bench.figures import spread
 from suffice.bench.plan import (
     Plan,
     digest,
+    load_plan,
     make_plan,
     methods_plan,
     plan_names,
-    read_plan,
     resolve,
     with_overrides,
     with_seeds,
@@ -117,7 +117,7 @@ def test_another_method_begins_with_its_own_parameters():
 def test_every_packaged_plan_resolves():
     assert {"quick", "full"} <= set(plan_names())
     for name in plan_names():
-        bench = resolve(read_plan(name))
+        bench = resolve(load_plan(name))
         assert len({cell.folder for cell in bench.cells}) == len(bench.cells)
 
 
@@ -164,11 +164,11 @@ def test_a_file_that_is_no_plan_is_named(tmp_path: Path):
     broken = tmp_path / "plan.toml"
     broken.write_text("recipe = ")
     with pytest.raises(RecipeError, match="is not valid TOML"):
-        read_plan(str(broken))
+        load_plan(str(broken))
     with pytest.raises(RecipeError, match="did you mean quick"):
-        read_plan("quikc")
+        load_plan("quikc")
     with pytest.raises(RecipeError, match="--methods"):
-        read_plan("lab-grpo")
+        load_plan("lab-grpo")
 
 
 def test_the_digest_is_of_the_recipe_and_not_of_the_seed():

@@ -477,9 +477,9 @@ def bench(
     """Train several arms with several seeds, evaluate all alike, and compare them; what is done already stands."""
     import os
 
-    from suffice.bench.plan import methods_plan, read_plan, resolve, with_overrides, with_seeds
+    from suffice.bench.plan import load_plan, methods_plan, resolve, with_overrides, with_seeds
 
-    plan = with_overrides(methods_plan(what, methods.split(",")) if methods else read_plan(what), overrides or [])
+    plan = with_overrides(methods_plan(what, methods.split(",")) if methods else load_plan(what), overrides or [])
     if seeds is not None:
         plan = with_seeds(plan, whole_numbers("--seeds", seeds))
     planned = resolve(plan)
