@@ -151,7 +151,7 @@ def test_the_package_runs_as_a_module(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "verb",
-    ["demo", "doctor", "methods", "diagnose", "train", "eval", "compare", "report", "bench", "lab build", "lab bench"],
+    ["demo", "doctor", "methods", "diagnose", "train", "eval", "compare", "report", "bench", "lab build"],
 )
 def test_every_verb_has_help(suffice: Callable[..., Said], verb: str):
     said = suffice(*verb.split(), "--help")
@@ -401,7 +401,6 @@ def test_more_problems_a_step_than_there_are_is_refused(refused: Callable[..., s
 )
 def test_a_recipe_that_is_not_good_is_refused(refused: Callable[..., str], override: str, words: str):
     assert words in refused("train", "lab-s-grpo", "--set", override)
-    assert words in refused("lab", "bench", "--set", override)
 
 
 def test_a_group_of_one_is_refused(refused: Callable[..., str], tmp_path: Path):
@@ -422,9 +421,7 @@ def test_a_recipe_and_a_run_to_resume_are_one_too_many_and_neither_is_too_few(re
     assert "give a recipe" in refused("train", "lab-s-grpo", "--resume", "run")
 
 
-@pytest.mark.parametrize(
-    "verb", [[*EVAL], ["diagnose", *EVAL[1:]], ["train", "lab-s-grpo"], ["lab", "bench"], ["demo"]]
-)
+@pytest.mark.parametrize("verb", [[*EVAL], ["diagnose", *EVAL[1:]], ["train", "lab-s-grpo"], ["demo"]])
 def test_an_existing_run_directory_is_refused_by_every_verb(
     refused: Callable[..., str], tmp_path: Path, verb: list[str]
 ):
@@ -450,31 +447,6 @@ def test_a_resumed_run_goes_on_as_it_was(refused: Callable[..., str], tmp_path: 
     (tmp_path / "run" / "recipe.toml").write_text(load_recipe("lab-s-grpo").dump())
     assert "--set and --out do not go with it" in refused("train", "--resume", "run", "--set", "train.steps=5")
     assert "--set and --out do not go with it" in refused("train", "--resume", "run", "--out", "elsewhere")
-
-
-def test_a_bench_needs_different_seeds_and_an_evaluation(refused: Callable[..., str]):
-    for seeds in ("0,x", "", "0,0"):
-        assert "list of different numbers" in refused("lab", "bench", "--seeds", seeds)
-    assert "set train.eval_every to 1 or more" in refused("lab", "bench", *settings())
-    assert "no model at nothing" in refused("lab", "bench", "--set", "model.path=nothing", "--out", "bench")
-
-
-def test_a_bench_records_every_seed(suffice: Callable[..., Said], tmp_path: Path):
-    small = settings(train__eval_every=1, eval__problems=2, eval__samples=1)
-    said = suffice("lab", "bench", "--seeds", "0,1", "--out", "bench", "--json", *small)
-    assert said.code == 0, said.err
-    assert [row["seed"] for row in json.loads(said.out)["seeds"]] == [0, 1]
-    assert names(tmp_path / "bench") == ["bench.json", "seed-0", "seed-1"]
-
-
-def test_a_bench_goes_on_where_it_was_left_and_refuses_another_recipes_runs(
-    suffice: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
-):
-    small = settings(train__eval_every=1, eval__problems=2, eval__samples=1)
-    first = json.loads(suffice("lab", "bench", "--seeds", "0", "--out", "bench", "--json", *small).out)
-    both = json.loads(suffice("lab", "bench", "--seeds", "0,1", "--out", "bench", "--json", *small).out)
-    assert both["seeds"][0] == first["seeds"][0]  # seconds too: it was not run again
-    assert "another recipe" in refused("lab", "bench", "--out", "bench", *small, "--set", "train.learning_rate=1e-5")
 
 
 def test_evaluations_of_different_questions_are_not_compared(suffice: Callable[..., Said], refused: Callable[..., str]):

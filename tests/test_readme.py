@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import findings
-from benchmarks.readme import READMES, RECORD, ROOT, STOPS, rendered
+from benchmarks.readme import READMES, RECORD, ROOT, STOPS, rendered, results_of, stops_of
 from typer.testing import CliRunner
 
 from suffice.cli import app
@@ -30,10 +30,36 @@ def test_the_tables_of_benches_are_what_was_recorded(page: Path):
     assert findings.rendered(text) == text
 
 
+def test_a_bench_is_kept_as_the_first_table_shows_it():
+    change = {"thought_tokens_change": {"mean": -0.5}, "accuracy": {"difference": 0.1}, "tokens_change": {"mean": -0.4}}
+    first, last = ({"metrics": {"thought_tokens": {"mean": n}}, "change": change, "tokens_decode": n} for n in (9, 5))
+    metrics = {"accuracy": {"mean": 0.8}, "thought_tokens": {"mean": 10}}
+    bench = {
+        "manifest": {},
+        "base": metrics,
+        "base_greedy": metrics,
+        "cells": [{"arm": "a", "seed": 3, "steps": [first, last], "greedy": {"change": change}}],
+    }
+    (row,) = results_of(bench)["rows"]
+    assert (row["arm"], row["seed"], row["thought_tokens"], row["tokens_sampled"]) == ("a", 3, {"mean": 5}, 5)
+    assert row["change"] == row["greedy"] == {key: change[key] for key in ("thought_tokens_change", "accuracy")}
+
+
+def test_a_cell_of_the_bench_is_called_by_arm_and_seed_in_the_second_table():
+    side = "lab-s-grpo-seed-1-3a4c1441/step-000100"
+    metrics = {"accuracy": {"mean": 0.9}, "thought_tokens": {"mean": 50}}
+    task = {
+        "rows": [{"side": side, "variant": None, "metrics": metrics}],
+        "verdicts": {side: {"rivals": [{"kind": "deer", "accuracy": {}}], "sentence": "beats"}},
+    }
+    (row,) = stops_of({"tasks": {"arithmetic": task}})
+    assert row["run"] == "lab-s-grpo/seed-1"
+
+
 def test_every_seed_shortens_by_at_least_35_percent_and_surely_loses_less_than_2_points():
-    bench = next(bench for bench in json.loads(RECORD.read_text()) if bench["recipe"] == "lab-s-grpo")
-    assert len(bench["seeds"]) >= 3
-    for row in bench["seeds"]:
+    rows = [row for row in json.loads(RECORD.read_text())["rows"] if row["arm"] == "lab-s-grpo"]
+    assert len(rows) >= 3
+    for row in rows:
         assert row["change"]["thought_tokens_change"]["mean"] <= -0.35
         assert row["change"]["accuracy"]["low"] >= -0.02
 

@@ -549,30 +549,6 @@ def lab_build(
     say.print(f"Next: suffice diagnose {out} --task {task} --max-thought-tokens 256", markup=False, highlight=False)
 
 
-@lab.command("bench")
-def lab_bench(
-    seeds: Annotated[str, typer.Option("--seeds", help="Comma-separated seeds.")] = "0,1,2",
-    overrides: Set = None,
-    recipe: Annotated[str, typer.Option("--recipe")] = "lab-s-grpo",
-    out: Out = None,
-    as_json: Json = False,
-) -> None:
-    """Train a lab recipe with several seeds, evaluate each before and after, and show all of them."""
-    from suffice.lab.bench import bench
-    from suffice.run.files import timestamped
-
-    try:
-        chosen = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        chosen = []
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise SufficeError(f"--seeds {seeds!r} is not a comma-separated list of different numbers, for example 0,1,2")
-    result = bench(recipe, chosen, overrides or [], out or timestamped("lab-bench"))
-    if as_json:
-        emit(result)
-    show_bench(result)
-
-
 # ---------------------------------------------------------------------------------------------------- tables
 
 
@@ -714,24 +690,6 @@ def show_demo(result: dict[str, Any]) -> None:
     say.print(table)
     say.print(f"{result['seconds']:.0f} s in all. Report: {result['report']}", markup=False, highlight=False)
     say.print("Next, with your own model: suffice diagnose MODEL --task gsm8k", markup=False, highlight=False)
-
-
-def show_bench(result: dict[str, Any]) -> None:
-    table = Table(
-        "seed", "thinking tokens", "change, %", "accuracy, points", "greedy tokens, %", "greedy accuracy, points"
-    )
-    for row in result["seeds"]:
-        change = row["change"]
-        table.add_row(
-            str(row["seed"]),
-            f"{row['before']['thought_tokens']['mean']:.1f} → {row['after']['thought_tokens']['mean']:.1f}",
-            with_interval(change["thought_tokens_change"], 100, signed=True),
-            with_interval(change["accuracy"], 100, signed=True, key="difference"),
-            with_interval(change["greedy"]["thought_tokens_change"], 100, signed=True),
-            with_interval(change["greedy"]["accuracy"], 100, signed=True, key="difference"),
-        )
-    say.print(table)
-    say.print(f"Recorded: {result['record']}", markup=False, highlight=False)
 
 
 def show_arms(result: dict[str, Any], out: Path) -> None:

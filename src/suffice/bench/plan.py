@@ -63,6 +63,8 @@ class EvaluateSection(Section):
         None, min_length=1, description="Steps to evaluate after, beside the last; default: the recipe's checkpoints."
     )
 
+    greedy: bool = Field(False, description="Also the base and the last step with one greedy sample a problem.")
+
     @field_validator("at")
     @classmethod
     def _at_are_steps(cls, at: list[int] | None) -> list[int] | None:
@@ -117,11 +119,13 @@ class Plan(Section):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One arm with one seed, trained and then evaluated `at` these steps; without an arm the base, evaluated alone."""
+    """One arm with one seed, trained and then evaluated `at` these steps, if `greedy` after the last greedily too;
+    without an arm the base, evaluated alone."""
 
     arm: str | None
     recipe: Recipe
     at: tuple[int, ...]
+    greedy: bool
     folder: str
 
     @property
@@ -206,7 +210,7 @@ def resolve(plan: Plan) -> Bench:
         raise RecipeError(f"evaluate.at names step {plan.evaluate.at[-1]}, but the longest arm trains {longest} steps")
     described = base.model_dump_json(include={"model", "eval"}, exclude_defaults=True)
     folder = f"base-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
-    return Bench(plan, Cell(None, base, (0,), folder), tuple(cells))
+    return Bench(plan, Cell(None, base, (0,), plan.evaluate.greedy, folder), tuple(cells))
 
 
 def cell_of(plan: Plan, arm: Arm, seed: int, base: Recipe) -> Cell:
@@ -221,7 +225,7 @@ def cell_of(plan: Plan, arm: Arm, seed: int, base: Recipe) -> Cell:
     train.checkpoint_every, train.eval_every, train.threads = gcd(*before) or steps, 0, 1
     recipe.run.seed, recipe.run.dir, recipe.run.track = seed, None, []
     slug = re.sub(r"[^\w.]+", "-", arm.name.lower()).strip("-.")
-    return Cell(arm.name, recipe, (*before, steps), f"{slug}-seed-{seed}-{digest(recipe)}")
+    return Cell(arm.name, recipe, (*before, steps), plan.evaluate.greedy, f"{slug}-seed-{seed}-{digest(recipe)}")
 
 
 def table_of(plan: Plan, arm: Arm) -> Table:
@@ -255,7 +259,7 @@ def siblings(of: Recipe) -> Iterator[Table]:
 
 def evaluation(table: Table, section: EvaluateSection) -> Table:
     """The `[eval]` table of all recipes: the plan's evaluation over that of its recipe."""
-    given = section.model_dump(exclude={"at"}, exclude_none=True)
+    given = section.model_dump(exclude={"at", "greedy"}, exclude_none=True)
     return make_recipe(table | {"eval": table.get("eval", {}) | given}).eval.model_dump(exclude_none=True)
 
 
