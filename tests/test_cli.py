@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.main import get_command
 
 from suffice import cli
 from suffice.config import load_recipe
@@ -24,6 +25,17 @@ from suffice.lab import base_path
 from suffice.methods import list_methods
 from test_runs import files_of_at_most, names
 
+
+def commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All verbs of the command line, such as `lab build`, each with what it takes."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield path + name, command
+
+
+VERBS = dict(commands(get_command(cli.app)))
 SHORT = ["--max-thought-tokens", "20", "--max-answer-tokens", "4"]
 EVAL = ["eval", "lab/arithmetic", "--task", "arithmetic", "--problems", "2", "--samples", "1", *SHORT]
 QUICK = {
@@ -149,10 +161,7 @@ def test_the_package_runs_as_a_module(tmp_path: Path):
     assert "--resume" in found.stdout
 
 
-@pytest.mark.parametrize(
-    "verb",
-    ["demo", "doctor", "methods", "diagnose", "train", "eval", "compare", "report", "bench", "lab build"],
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(suffice: Callable[..., Said], verb: str):
     said = suffice(*verb.split(), "--help")
     assert said.code == 0
@@ -416,9 +425,8 @@ def test_a_file_that_is_no_recipe_is_refused(refused: Callable[..., str], tmp_pa
     assert "did you mean lab-s-grpo?" in refused("train", "lab-s-grp")
 
 
-def test_a_recipe_and_a_run_to_resume_are_one_too_many_and_neither_is_too_few(refused: Callable[..., str]):
-    assert "give a recipe" in refused("train")
-    assert "give a recipe" in refused("train", "lab-s-grpo", "--resume", "run")
+def test_a_training_without_a_recipe_is_shown_what_there_is(refused: Callable[..., str]):
+    assert "give a recipe (lab-" in refused("train")
 
 
 @pytest.mark.parametrize("verb", [[*EVAL], ["diagnose", *EVAL[1:]], ["train", "lab-s-grpo"], ["demo"]])
@@ -442,11 +450,72 @@ def test_what_is_no_run_cannot_be_resumed(refused: Callable[..., str], tmp_path:
         assert f"{path} is not a run directory" in refused("train", "--resume", path)
 
 
-def test_a_resumed_run_goes_on_as_it_was(refused: Callable[..., str], tmp_path: Path):
+GOES_WITH_RESUME = {"resume", "as_json", "engine", "dry_run"}
+
+
+def beside_resume() -> Iterator[tuple[str, list[str], str]]:
+    """(verb, words on the command line, what is refused) for everything that a run to resume has decided already."""
+    for verb, command in VERBS.items():
+        if any(each.name == "resume" for each in command.params):
+            for each in command.params:
+                if each.name in GOES_WITH_RESUME | {"help"}:
+                    continue
+                value = "2" if each.name == "problems" else "1"
+                if each.param_type_name == "argument":
+                    yield verb, [value], each.metavar
+                else:
+                    yield verb, [each.opts[0]] if each.is_flag else [each.opts[0], value], each.opts[0]
+
+
+@pytest.mark.parametrize(("verb", "words", "named"), list(beside_resume()))
+def test_whatever_else_is_given_with_resume_is_refused_by_name(
+    refused: Callable[..., str], verb: str, words: list[str], named: str
+):
+    assert f"--resume continues a run as it was: leave {named} out" in refused(verb, *words, "--resume", "run")
+
+
+def test_every_option_that_resume_would_ignore_is_named_at_once(refused: Callable[..., str]):
+    words = [
+        "--samples",
+        "4",
+        "lab/arithmetic",
+        "--baselines",
+        "--resume",
+        "run",
+    ]  # 4 is the default, but was asked for
+    assert "leave MODEL and --samples and --baselines out" in refused("eval", *words)
+
+
+def test_a_resumed_run_keeps_its_engine(refused: Callable[..., str], tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.toml").write_text(load_recipe("lab-s-grpo").dump())
-    assert "--set and --out do not go with it" in refused("train", "--resume", "run", "--set", "train.steps=5")
-    assert "--set and --out do not go with it" in refused("train", "--resume", "run", "--out", "elsewhere")
+    said = refused("train", "--resume", "run", "--engine", "verl")
+    assert "run was trained with --engine local: leave --engine out" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["eval", "m", "--task", "gsm8k", "--protocol", "paper", "--samples", "2"], "--samples"),
+        (["eval", "m", "--task", "gsm8k", "--concurrency", "8"], "--concurrency"),
+        (["diagnose", "m", "--task", "gsm8k", "--tokenizer", "t", "--api-key-env", "K"], "--tokenizer and --api-key"),
+        (["eval", "m", "--task", "gsm8k", "--base-url", "http://localhost:1/v1", "--device", "cpu"], "--device"),
+        (["diagnose", "m", "--from", "records.jsonl", "--task", "gsm8k"], "--task"),
+        (
+            ["diagnose", "m", "--from", "records.jsonl", "--problems", "9", "--temperature", "1"],
+            "--temperature and --p",
+        ),
+    ],
+)
+def test_an_option_that_another_makes_meaningless_is_refused_by_name(
+    refused: Callable[..., str], words: list[str], named: str
+):
+    assert f"leave {named}" in refused(*words)
+
+
+@pytest.mark.parametrize("text", ["", "512,", "x", "0", "-1", "1.5", "9" * 5000])
+def test_budgets_that_are_no_numbers_are_refused(refused: Callable[..., str], text: str):
+    assert "is not a list of whole numbers from 1 on, such as 8,16,32" in refused(*EVAL, "--budgets", text)
 
 
 def test_evaluations_of_different_questions_are_not_compared(suffice: Callable[..., Said], refused: Callable[..., str]):
