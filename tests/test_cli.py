@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -220,6 +221,22 @@ def test_a_diagnosis_writes_records_and_a_picture(suffice: Callable[..., Said], 
     said = suffice("diagnose", *EVAL[1:], "--out", "found")
     assert said.code == 0, said.err
     assert names(tmp_path / "found" / "diagnosis" / "arithmetic") == ["records.jsonl", "summary.json"]
+    assert "No verdict" in said.out  # thoughts of 20 tokens end in nothing right
+    assert "suffice train" not in said.out
+
+
+def test_what_a_diagnosis_advises_next_works(suffice: Callable[..., Said]):
+    said = suffice("diagnose", "lab/arithmetic", "--task", "arithmetic", "--problems", "40", "--out", "found")
+    assert "Worth training" in said.out
+    (advised,) = [line for line in said.out.splitlines() if line.startswith("Next: suffice train")]
+    assert suffice(*shlex.split(advised.removeprefix("Next: suffice ")), "--dry-run").code == 0
+
+
+def test_what_an_evaluation_advises_next_works(suffice: Callable[..., Said]):
+    for options in ([], ["--budgets", "8"]):
+        said = suffice(*EVAL, *options, "--out", f"found{len(options)}")
+        advised = said.out.splitlines()[-1].partition(".")[0].removeprefix("Next: suffice ")
+        assert suffice(*advised.split()).code == 0, advised
 
 
 def test_a_training_with_evaluations_leaves_all_that_a_report_needs(suffice: Callable[..., Said], tmp_path: Path):

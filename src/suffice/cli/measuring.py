@@ -33,6 +33,8 @@ def evaluate(
     ] = None,
 ) -> None:
     """Evaluate a model: accuracy and tokens, each with a question-clustered 95 % interval."""
+    from suffice.cli.advice import after_evaluation
+
     if protocol not in (None, "paper"):
         raise SufficeError(f"unknown --protocol {protocol!r}; there is: paper")
     if protocol:
@@ -42,14 +44,14 @@ def evaluate(
         "baselines": baselines or budgets is not None,
         "budgets": [] if budgets is None else numbers("--budgets", budgets, least=1),
     }
-    directory, _, found = measure("eval", asked, problems, own)
+    directory, request, found = measure("eval", asked, problems, own)
     if asked.as_json:
         emit(by_label(found))
     show_metrics({label: evaluation.summary for label, evaluation in found.items() if "@" not in label})
     if stops := {label: evaluation.summary for label, evaluation in found.items() if "@" in label}:
         show_stops(stops)
     tell(f"Records: {directory / 'evaluations'}")
-    tell(f"Next: suffice compare {directory} ANOTHER, or suffice report {directory}")
+    tell(after_evaluation(directory, request))
 
 
 @asking
@@ -65,6 +67,7 @@ def diagnose(
     ] = None,
 ) -> None:
     """Measure how much of a model's thinking comes after it knows: the forced-exit curve."""
+    from suffice.cli.advice import after_diagnosis
     from suffice.report import save_diagnosis_picture
 
     if recorded:
@@ -80,8 +83,8 @@ def diagnose(
         show_curve(label, summary)
         say.print(summary["verdict"], style="bold", markup=False)
     tell(f"Records: {directory / 'diagnosis'}, picture: {picture}")
-    recipe = "lab-s-grpo" if "arithmetic" in found else "RECIPE"
-    tell(f"Next: suffice train {recipe} --set model.path={request.model}")
+    for line in after_diagnosis(request, summaries):
+        tell(line)
 
 
 def compare(
