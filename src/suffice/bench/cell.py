@@ -14,6 +14,7 @@ import threading
 import time
 import tomllib
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,26 +24,33 @@ from suffice.errors import Interrupted, RunError, SufficeError
 from suffice.run.files import read_json
 
 if TYPE_CHECKING:
+    from suffice.bench.plan import Cell
     from suffice.grading import Grader
 
 STOPPED = 130
 """Exit code of a cell that was asked to stop; what it did is saved."""
 
 
-def label(step: int) -> str:
+def label(step: int, greedy: bool = False) -> str:
     """The folder of a step's evaluation in `evaluations`."""
-    return f"step-{step:06d}"
+    return f"step-{step:06d}{'-greedy' if greedy else ''}"
 
 
-def finished(recipe: Recipe, at: tuple[int, ...], run: Path) -> bool:
+def wanted(at: Sequence[int], greedy: bool) -> list[tuple[int, bool]]:
+    """The evaluations of a cell: each a step, and whether it is greedy."""
+    return [(step, False) for step in at] + [(at[-1], True)] * greedy
+
+
+def finished(cell: Cell, run: Path) -> bool:
     """Whether a cell's folder holds all that it is to hold.
 
     Raises:
         RunError: the folder is of a recipe that differs in something the folder's name does not show.
     """
     if (run / "recipe.toml").exists():
-        check_same(recipe, run)
-    return all((run / "evaluations" / label(step) / "summary.json").exists() for step in at)
+        check_same(cell.recipe, run)
+    labels = [label(*each) for each in wanted(cell.at, cell.greedy)]
+    return all((run / "evaluations" / each / "summary.json").exists() for each in labels)
 
 
 def check_same(recipe: Recipe, run: Path) -> None:
@@ -55,7 +63,7 @@ def check_same(recipe: Recipe, run: Path) -> None:
         raise RunError(f"{run} is a run of another recipe; remove it or choose another --out")
 
 
-def carry_out(recipe: Recipe, at: list[int], run: Path) -> None:
+def carry_out(recipe: Recipe, at: list[int], greedy: bool, run: Path) -> None:
     """Train, unless step 0 (the base) is all that is asked for, then evaluate; each from where it was left."""
     from suffice.engines.local import train
     from suffice.grading import Grader
@@ -65,10 +73,10 @@ def carry_out(recipe: Recipe, at: list[int], run: Path) -> None:
     if at != [0] and not (step_folder(run, at[-1]).exists() or chosen.exists()):
         train(recipe, run, resume=(run / "recipe.toml").exists())
     with Grader() as grader:
-        for step in at:
-            folder = run / "evaluations" / label(step)
+        for step, greedily in wanted(at, greedy):
+            folder = run / "evaluations" / label(step, greedily)
             if not (folder / "summary.json").exists():
-                evaluate_model(recipe, model_at(recipe, run, step, at[-1]), folder, grader)
+                evaluate_model(recipe, model_at(recipe, run, step, at[-1]), folder, grader, greedily)
 
 
 def model_at(recipe: Recipe, run: Path, step: int, last: int) -> str:
@@ -87,19 +95,20 @@ def model_at(recipe: Recipe, run: Path, step: int, last: int) -> str:
     return str(run / choice["path"]) if choice["step"] else str(choice["path"])
 
 
-def evaluate_model(recipe: Recipe, path: str, folder: Path, grader: Grader) -> None:
-    """Evaluate a model by the recipe's `[eval]` into a folder."""
+def evaluate_model(recipe: Recipe, path: str, folder: Path, grader: Grader, greedy: bool) -> None:
+    """Evaluate a model by the recipe's `[eval]`, or with one greedy sample a problem, into a folder."""
     from suffice.engines.local.build import load_eval_problems
     from suffice.evaluation.local import LocalSource
     from suffice.evaluation.protocol import evaluate, write_evaluation
     from suffice.evaluation.source import Sampling
     from suffice.model.load import load, set_threads
 
-    changes: dict[str, Any] = {"path": path} if path == recipe.model.path else {"path": path, "revision": None}
-    model, chat = load(recipe.model.model_copy(update=changes), recipe.rollout.inducer)
+    place: dict[str, Any] = {"path": path} if path == recipe.model.path else {"path": path, "revision": None}
+    model, chat = load(recipe.model.model_copy(update=place), recipe.rollout.inducer)
     set_threads(model, 1)
     problems = load_eval_problems(recipe, model, chat)
-    protocol = Sampling.of(recipe.eval, cache_gb=recipe.rollout.cache_gb)
+    changes = {"temperature": 0.0, "samples": 1} if greedy else {}
+    protocol = Sampling.of(recipe.eval, cache_gb=recipe.rollout.cache_gb, **changes)
     found = evaluate(LocalSource(path, model, chat), problems, protocol, grader)
     write_evaluation(folder, found)
     print(f"evaluated {path}: {found.summary['seconds']:.1f} s", file=sys.stderr)
@@ -110,7 +119,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, interrupt)
     threading.Thread(target=stop_without, args=(job["parent"],), daemon=True).start()
     try:
-        carry_out(make_recipe(tomllib.loads(job["recipe"])), job["at"], Path(job["run"]))
+        carry_out(make_recipe(tomllib.loads(job["recipe"])), job["at"], job["greedy"], Path(job["run"]))
     except (Interrupted, KeyboardInterrupt):
         sys.exit(STOPPED)
     except Exception as error:  # the bench goes on without this cell and says why

@@ -1,10 +1,11 @@
 """What a bench found: `bench.json`, computed again from the records of its cells whenever it is asked for.
 
 plan, model, protocol, manifest
-base       metrics of the untrained model
+base       metrics of the untrained model; `base_greedy` where the plan asks for it
 cells      by arm and seed: `failed` (why, or null), `collapsed` (step or null), `steps` (each evaluation with its
-           metrics, change to the base, and what was spent up to it), `curve` (in-batch accuracy and thinking tokens)
-arms       over the seeds that finished: `steps` with means and intervals over seeds and questions
+           metrics, change to the base, and what was spent up to it), `greedy` (the last step's, against the base's),
+           `curve` (in-batch accuracy and thinking tokens)
+arms       over the seeds that finished: `steps` and `greedy` with means and intervals over seeds and questions
 budgets    by kind of spending: `budget`, and each arm's last evaluated step within it
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from suffice.bench.cell import finished, label
+from suffice.bench.cell import finished, label, wanted
 from suffice.bench.plan import Bench, Cell
 from suffice.evaluation.compare import compare, on_front
 from suffice.evaluation.protocol import LENGTHS, OUTCOMES, Evaluation, Figure, summarise
@@ -42,24 +43,26 @@ WINDOW, FALL = 10, 0.1
 
 def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
     """Compute what the cells in OUT say, and write it to `bench.json`."""
-    base = light(out / "runs" / bench.base.folder / "evaluations" / label(0)) if has_base(bench, out) else None
+    bases = read_evaluations(bench.base, out)
     by_arm: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in bench.plan.arm}
     arms = []
     for name, cells in by_arm.items():
-        own = [cell for cell in bench.cells if cell.arm == name]
         evaluations = {}
-        for cell in own:
+        for cell in [cell for cell in bench.cells if cell.arm == name]:
             found = read_cell(cell, out, failed.get(cell.folder))
             cells.append(found)
-            if base is not None and finished(cell.recipe, cell.at, out / "runs" / cell.folder):
-                evaluations[cell.seed] = [light(out / "runs" / cell.folder / "evaluations" / label(s)) for s in cell.at]
+            if bases and (own := read_evaluations(cell, out)):
+                evaluations[cell.seed] = own
                 spent = spending(read_jsonl(out / "runs" / cell.folder / "metrics.jsonl"), cell.at)
                 found["steps"] = [
-                    {"step": step, **measured(base, [each])} | cost
-                    for step, each, cost in zip(cell.at, evaluations[cell.seed], spent, strict=True)
+                    {"step": step, **measured(bases[0, False], [own[step, False]])} | cost
+                    for step, cost in zip(cell.at, spent, strict=True)
                 ]
-        if base is not None and evaluations:
-            arms.append(arm_of(name, own[0].at, base, evaluations, cells))
+                if cell.greedy:
+                    found["greedy"] = measured(bases[0, True], [own[cell.at[-1], True]])
+        if evaluations:
+            arms.append(arm_of(name, bases, evaluations, cells))
+    base, greedy = bases.get((0, False)), bases.get((0, True))
     result = {
         "plan": bench.plan.model_dump(exclude_none=True),
         "model": bench.base.recipe.model.path,
@@ -67,6 +70,7 @@ def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> dict[str
         "manifest": manifest(),
         "questions": None if base is None else len({record["problem"] for record in base.records}),
         "base": None if base is None else summarise(base.records)["metrics"],
+        "base_greedy": None if greedy is None else summarise(greedy.records)["metrics"],
         "cells": [cell for cells in by_arm.values() for cell in cells],
         "arms": arms,
         "budgets": budgets(arms),
@@ -76,8 +80,16 @@ def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> dict[str
     return result
 
 
-def has_base(bench: Bench, out: Path) -> bool:
-    return finished(bench.base.recipe, bench.base.at, out / "runs" / bench.base.folder)
+Evaluations = dict[tuple[int, bool], Evaluation]
+"""Of one cell, by step and whether it is greedy."""
+
+
+def read_evaluations(cell: Cell, out: Path) -> Evaluations:
+    """Those of a finished cell; none of one that is not."""
+    run = out / "runs" / cell.folder
+    if not finished(cell, run):
+        return {}
+    return {each: light(run / "evaluations" / label(*each)) for each in wanted(cell.at, cell.greedy)}
 
 
 def light(folder: Path) -> Evaluation:
@@ -102,6 +114,7 @@ def read_cell(cell: Cell, out: Path, failed: str | None) -> dict[str, Any]:
         "failed": failed,
         "collapsed": collapse(curve["accuracy"]),
         "steps": [],
+        "greedy": None,
         "curve": curve,
     }
 
@@ -150,38 +163,36 @@ def measured(base: Evaluation, seeds: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def arm_of(
-    name: str,
-    at: Sequence[int],
-    base: Evaluation,
-    evaluations: Mapping[int, Sequence[Evaluation]],
-    cells: Sequence[Mapping[str, Any]],
+    name: str, bases: Evaluations, evaluations: Mapping[int, Evaluations], cells: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """An arm over its finished seeds: intervals by `over_seeds`, spending as means."""
     done = [cell for cell in cells if cell["seed"] in evaluations]
+
+    def over(single: Sequence[Mapping[str, Any]], step: int, greedy: bool) -> dict[str, Any]:
+        pooled = measured(bases[0, greedy], [evaluations[cell["seed"]][step, greedy] for cell in done])
+        return {
+            "step": step,
+            "metrics": {key: widened(pooled["metrics"][key], [one["metrics"][key] for one in single]) for key in SHOWN},
+            "change": {
+                key: widened(pooled["change"][key], [one["change"][key] for one in single], centre)
+                for key, centre in CHANGES.items()
+            },
+            "compression": widened(pooled["compression"], [one["compression"] for one in single]),
+        }
+
     steps = []
-    for i, step in enumerate(at):
+    for i, step in enumerate(each["step"] for each in done[0]["steps"]):
         single = [cell["steps"][i] for cell in done]
-        pooled = measured(base, [evaluations[cell["seed"]][i] for cell in done])
-        steps.append(
-            {
-                "step": step,
-                "metrics": {
-                    key: widened(pooled["metrics"][key], [one["metrics"][key] for one in single]) for key in SHOWN
-                },
-                "change": {
-                    key: widened(pooled["change"][key], [one["change"][key] for one in single], centre)
-                    for key, centre in CHANGES.items()
-                },
-                "compression": widened(pooled["compression"], [one["compression"] for one in single]),
-                **{kind: sum(one[kind] for one in single) / len(single) for kind in SPENT},
-            }
-        )
+        spent = {kind: sum(one[kind] for one in single) / len(single) for kind in SPENT}
+        steps.append(over(single, step, greedy=False) | spent)
+    greedy = [cell["greedy"] for cell in done if cell["greedy"]]
     return {
         "arm": name,
         "seeds": [cell["seed"] for cell in done],
         "unfinished": [cell["seed"] for cell in cells if cell["seed"] not in evaluations],
         "collapsed": {str(cell["seed"]): cell["collapsed"] for cell in cells if cell["collapsed"]},
         "steps": steps,
+        "greedy": over(greedy, steps[-1]["step"], greedy=True) if greedy else None,
     }
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suffice.bench.cell import STOPPED, finished, label
+from suffice.bench.cell import STOPPED, finished, label, wanted
 from suffice.bench.plan import Bench, Cell
 from suffice.errors import Interrupted, RunError
 from suffice.run.files import disk_errors, locked
@@ -38,7 +38,7 @@ def run_bench(bench: Bench, out: Path, jobs: int) -> dict[str, str]:
             (out / name).mkdir(parents=True, exist_ok=True)
     with locked(out):
         cells = [bench.base, *bench.cells]
-        waiting = [cell for cell in cells if not finished(cell.recipe, cell.at, out / "runs" / cell.folder)]
+        waiting = [cell for cell in cells if not finished(cell, out / "runs" / cell.folder)]
         failed = work_off(waiting, out, jobs) if waiting else {}
     if bench.base.folder in failed:
         raise RunError(f"the base cannot be evaluated, so there is nothing to compare: {failed[bench.base.folder]}")
@@ -93,6 +93,7 @@ class Process:
         job = {
             "recipe": self.cell.recipe.dump(),
             "at": list(self.cell.at),
+            "greedy": self.cell.greedy,
             "run": str(self.out / "runs" / self.cell.folder),
             "parent": os.getpid(),
         }
@@ -139,10 +140,14 @@ class Track:
 
     @property
     def total(self) -> int:
-        return self.cell.at[-1] + self.worth * len(self.cell.at)
+        return self.cell.at[-1] + self.worth * len(self.wanted)
+
+    @property
+    def wanted(self) -> list[tuple[int, bool]]:
+        return wanted(self.cell.at, self.cell.greedy)
 
     def done(self) -> int:
-        evaluated = sum((self.run / "evaluations" / label(step) / "summary.json").exists() for step in self.cell.at)
+        evaluated = sum((self.run / "evaluations" / label(*each) / "summary.json").exists() for each in self.wanted)
         metrics = self.run / "metrics.jsonl"
         steps = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
         return steps + self.worth * evaluated

@@ -26,11 +26,15 @@ class Block:
 
 
 def blocks(result: Mapping[str, Any]) -> list[Block]:
-    """The final step, then one budget of every kind. Nothing while the base or all arms are unfinished."""
+    """The final step, greedily where the plan asks for it, then one budget of every kind. Nothing while the base or all
+    arms are unfinished."""
     if not result["arms"]:
         return []
     ends = [row(arm, arm["steps"][-1], mark=arm["pareto"]) for arm in result["arms"]]
-    found = [Block("After the last step", HEADS, [base_row(result), *ends])]
+    found = [Block("After the last step", HEADS, [base_row(result["base"]), *ends])]
+    if result["base_greedy"]:
+        greedy = [row(arm, arm["greedy"]) for arm in result["arms"]]
+        found.append(Block("After the last step, greedy", HEADS, [base_row(result["base_greedy"]), *greedy]))
     for kind, name in SPENT.items():
         budget = result["budgets"][kind]
         rows = []
@@ -41,8 +45,7 @@ def blocks(result: Mapping[str, Any]) -> list[Block]:
     return found
 
 
-def base_row(result: Mapping[str, Any]) -> list[str]:
-    metrics = result["base"]
+def base_row(metrics: Mapping[str, Any]) -> list[str]:
     return ["base", "", "0", *place(metrics), "100.0", "", ""]
 
 

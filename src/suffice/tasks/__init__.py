@@ -1,6 +1,7 @@
 """Tasks: where problems come from.
 
->>> load_task("arithmetic", split="test", limit=100)  # doctest: +SKIP
+>>> [problem.id for problem in load_task("arithmetic", split="test", limit=2)]
+['arithmetic-test-788', 'arithmetic-test-1729']
 """
 
 from __future__ import annotations

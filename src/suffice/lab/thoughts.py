@@ -1,4 +1,4 @@
-"""How the base of `arithmetic` learns to think: traces that derive the answer, then check it again and again.
+"""What the base of `arithmetic` learns to think: thoughts that derive the answer, then check it again and again.
 
     a = 6 ; b = 6 - 1 = 5 ; c = 5 * 8 = 0 ; so 5 0 .
     wait , a = 6 ; b = 6 - 1 = 5 ; c = 5 * 8 = 0 ; so 5 0 .
@@ -22,7 +22,7 @@ VOCABULARY = (*"0123456789?=;.", *NAMES, *OPERATORS, "so", *" ".join(OPENERS).sp
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """What the writer of the traces tends to do.
+    """What the writer of the thoughts tends to do.
 
     Args:
         rechecks: probability of 0, 1, 2, … rechecks after the first pass; they sum to 1.
@@ -36,10 +36,10 @@ class Habits:
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class Thought:
     """A thought as text, and for each of its passes the conclusion it came to."""
 
-    thought: str
+    text: str
     conclusions: tuple[str, ...]
 
     @property
@@ -48,7 +48,7 @@ class Trace:
         return self.conclusions[-1]
 
 
-def checked(derive: Callable[[float], tuple[str, str]], rng: random.Random, habits: Habits) -> Trace:
+def checked(derive: Callable[[float], tuple[str, str]], rng: random.Random, habits: Habits) -> Thought:
     """A first pass and its rechecks; `derive(slip)` writes one pass and says what it concludes."""
     lines, conclusions = [], []
     rechecks = rng.choices(range(len(habits.rechecks)), habits.rechecks)[0]
@@ -56,21 +56,21 @@ def checked(derive: Callable[[float], tuple[str, str]], rng: random.Random, habi
         line, conclusion = derive(habits.recheck_slip if index else habits.slip)
         lines.append(f"{rng.choice(OPENERS)} {line}" if index else line)
         conclusions.append(conclusion)
-    return Trace("\n".join(lines), tuple(conclusions))
+    return Thought("\n".join(lines), tuple(conclusions))
 
 
-def teach(prompt: str, gold: str, trace: Trace) -> Lesson:
-    """A trace to learn from. Cut, its answer is the last conclusion there was time for."""
+def teach(prompt: str, gold: str, thought: Thought) -> Lesson:
+    """A thought to learn from. Cut, its answer is the last conclusion there was time for."""
 
     def answer_at(words: Sequence[str]) -> str:
         concluded = words.count(".")
         # before the first conclusion the right one is the best to aim at
-        return trace.conclusions[concluded - 1] if concluded else gold
+        return thought.conclusions[concluded - 1] if concluded else gold
 
-    return Lesson(prompt, trace.thought, trace.answer, answer_at)
+    return Lesson(prompt, thought.text, thought.answer, answer_at)
 
 
-def write(chain: Chain, rng: random.Random, habits: Habits = Habits()) -> Trace:
+def write(chain: Chain, rng: random.Random, habits: Habits = Habits()) -> Thought:
     """A thought about `chain` with the given habits, drawn from `rng`."""
     return checked(lambda slip: _pass(chain, rng, slip), rng, habits)
 
@@ -81,7 +81,7 @@ def lessons(rng: random.Random, habits: Habits) -> Iterator[Lesson]:
 
 
 def lesson(chain: Chain, rng: random.Random, habits: Habits = Habits()) -> Lesson:
-    """What to learn from a trace about `chain`."""
+    """What to learn from a thought about `chain`."""
     return teach(chain.prompt, chain.gold, write(chain, rng, habits))
 
 
