@@ -17,7 +17,7 @@ class Marks:
 
 
 FAMILIES = (
-    Marks("<think>", "</think>", "Qwen3, QwQ, DeepSeek R1 and V3, GLM, Hunyuan, EXAONE 4, SmolLM3, Nemotron, MiniMax, LFM"),
+    Marks("<think>", "</think>", "Qwen3, QwQ, DeepSeek R1 and V3, GLM, Hunyuan, EXAONE 4, SmolLM3, Nemotron, MiniMax"),
     Marks("[THINK]", "[/THINK]", "Magistral, Ministral 3"),
     Marks("<thought>", "</thought>", "EXAONE Deep"),
     Marks("<seed:think>", "</seed:think>", "Seed-OSS"),
