@@ -29,7 +29,8 @@ from suffice.lab.ballots import (
 )
 from suffice.lab.splits import SPLITS
 from suffice.lab.tokenizer import build_tokenizer
-from suffice.model.load import load_model, load_tokenizer
+from suffice.model.load import load_model
+from suffice.model.tokenizer import load_tokenizer
 from suffice.tasks import load_task, locate
 
 # votes of a … o: class 9 five times, 3 four times, 0 three times, 1, 2 and 4 once

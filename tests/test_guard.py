@@ -29,7 +29,7 @@ from suffice.guard.foresight import Trail, foresee
 from suffice.guard.rules import Candidate, Guard, Probe, choose
 from suffice.methods import get_method, registry
 from suffice.methods.adaptive import FIRST
-from suffice.model.load import resolve_path
+from suffice.model.resolve import resolve_path
 from suffice.report import write_report
 from suffice.run.chosen import read_chosen
 from suffice.run.files import read_jsonl, write_json

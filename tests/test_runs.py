@@ -176,7 +176,8 @@ def test_a_full_disk_under_safetensors_is_the_same_one_line(tmp_path: Path):
 
 
 def test_a_full_disk_under_a_tokenizer_is_the_same_one_line(tmp_path: Path):
-    from suffice.model.load import SHIPPED, load_tokenizer
+    from suffice.model.resolve import SHIPPED
+    from suffice.model.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(SHIPPED)
     with files_of_at_most(1000), pytest.raises(RunError) as error, whole_directory(tmp_path / "folder") as aside:

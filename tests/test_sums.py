@@ -22,7 +22,8 @@ from suffice.lab.splits import SPLITS
 from suffice.lab.sums import NAMES, VOCABULARY, Sum, problems, sums, write
 from suffice.lab.thoughts import Habits, teach
 from suffice.lab.tokenizer import build_tokenizer
-from suffice.model.load import load_model, load_tokenizer
+from suffice.model.load import load_model
+from suffice.model.tokenizer import load_tokenizer
 from suffice.tasks import load_task, locate
 
 CASE = Sum(482, 917, 3)

@@ -361,7 +361,8 @@ def group_of_sessions(monkeypatch):
     pytest.importorskip("verl", reason="verl is not installed: pip install '.[verl]'")
     import suffice.engines.verl.plugin  # noqa: F401
     from suffice.engines.verl.agents import PENDING, MemberLoop
-    from suffice.model.load import load_chat, resolve_path
+    from suffice.model.load import load_chat
+    from suffice.model.resolve import resolve_path
 
     path = resolve_path("lab/arithmetic")
 

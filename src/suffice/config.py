@@ -38,6 +38,10 @@ class ModelSection(Section):
         description="Checkpoint folder, hub id, or a shipped base: `lab/arithmetic`, `lab/ballots`, `lab/sums`.",
     )
     revision: str | None = Field(None, description="Hub revision; unused for a local folder.")
+    system: str | None = Field(None, description="A system turn before every question; default: the template's own.")
+    chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="Options of the chat template, such as `enable_thinking`."
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU, else float32.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lora: int = Field(0, ge=0, description="LoRA rank on every linear layer; 0 trains all weights.")

@@ -14,7 +14,8 @@ from suffice.evaluation.local import LocalSource
 from suffice.evaluation.protocol import write_evaluation
 from suffice.evaluation.source import Sampling
 from suffice.grading import Grader
-from suffice.model.load import load, set_threads
+from suffice.model.device import set_threads
+from suffice.model.load import load
 from suffice.report import write_report
 from suffice.run.files import read_json, start_run
 from suffice.tasks import load_task

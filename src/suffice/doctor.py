@@ -131,7 +131,8 @@ def _versions(recipe: Recipe) -> Iterator[Finding]:
 def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
     """The model's shape, if it is known, its chat, if it lies here, and what was found of both; of a hub id only that
     it can be had."""
-    from suffice.model.load import load_chat, resolve_path
+    from suffice.model.load import chat_of
+    from suffice.model.resolve import resolve_path
 
     section = recipe.model
     shape = KNOWN.get(section.path)
@@ -142,7 +143,7 @@ def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
             size = _count(shape.parameters) if shape else "size unknown: no estimate without a local folder;"
             return shape, None, [Finding("model", f"{section.path}, {size} parameters, commit {commit}")]
         shape = shape_of(resolved)
-        chat = load_chat(section.path, recipe.rollout.inducer)
+        chat = chat_of(section, recipe.rollout.inducer)
     except SufficeError as error:
         return shape, None, [Finding("model", str(error), ok=False)]
     marks = f"<think> is token {chat.open_id}, </think> {chat.close_id}; the inducer has {len(chat.inducer)} tokens"
@@ -190,7 +191,7 @@ def _longest_prompt(recipe: Recipe, chat: Chat) -> int:
     Raises:
         DataError: they cannot be read.
     """
-    from suffice.model.load import longest_prompt
+    from suffice.model.positions import longest_prompt
     from suffice.tasks.provenance import training_problems
 
     return longest_prompt(chat, training_problems(recipe))
@@ -267,7 +268,8 @@ def _installed(package: str, extra: str) -> str:
 
 def _shipped_model() -> Finding:
     from suffice.config import DEFAULT_INDUCER
-    from suffice.model.load import SHIPPED, load_chat, load_model
+    from suffice.model.load import load_chat, load_model
+    from suffice.model.resolve import SHIPPED
 
     load_chat(SHIPPED, DEFAULT_INDUCER)
     parameters = load_model(SHIPPED, device="cpu").num_parameters()

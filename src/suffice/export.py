@@ -22,7 +22,7 @@ from suffice.evaluation.compare import compare
 from suffice.evaluation.sides import read_checked
 from suffice.methods import registry
 from suffice.model.checkpoint import MANIFEST, checkpoints, damage, step_folder
-from suffice.model.load import BASES
+from suffice.model.resolve import BASES
 from suffice.report.findings import Unit, headline, shown
 from suffice.report.source import Comparison, Interval, read_run
 from suffice.run.chosen import read_chosen

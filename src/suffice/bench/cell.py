@@ -101,7 +101,8 @@ def evaluate_model(recipe: Recipe, path: str, folder: Path, grader: Grader, gree
     from suffice.evaluation.local import LocalSource
     from suffice.evaluation.protocol import evaluate, write_evaluation
     from suffice.evaluation.source import Sampling
-    from suffice.model.load import load, set_threads
+    from suffice.model.device import set_threads
+    from suffice.model.load import load
 
     place: dict[str, Any] = {"path": path} if path == recipe.model.path else {"path": path, "revision": None}
     model, chat = load(recipe.model.model_copy(update=place), recipe.rollout.inducer)

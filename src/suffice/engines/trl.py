@@ -33,9 +33,10 @@ from suffice.engines.local.engine import training_dtype
 from suffice.errors import DataError, ModelError, RecipeError, SufficeError
 from suffice.extras import install_command
 from suffice.grading import Grader
-from suffice.groups import Group, GroupBatch, Problem, Spine
+from suffice.groups import Group, GroupBatch, Problem
 from suffice.methods import get_method
-from suffice.model.load import check_positions, resolve_device
+from suffice.model.device import resolve_device
+from suffice.model.positions import check_positions
 from suffice.objective import Objective, to_batch, weigh
 from suffice.objective.loss import IMPORTANCE_CAP
 from suffice.objective.spine import check_model
@@ -316,8 +317,7 @@ def _read_groups(texts: Sequence[str], responses: Sequence[list[int]], size: int
         prompt = chat.render(text)
         group = Group(Problem(text, "", text, ""), prompt, chat.inducer, [])
         for tokens in responses[i * size : (i + 1) * size]:
-            start, end, closed = chat.thought(prompt, tokens)
-            group.spines.append(Spine(tokens, [], start, end, closed, truncated=tokens[-1] not in chat.end_ids))
+            group.spines.append(chat.read(prompt, tokens, [], truncated=tokens[-1] not in chat.end_ids))
         groups.append(group)
     return groups
 

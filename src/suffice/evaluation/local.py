@@ -52,7 +52,7 @@ class LocalSource:
         for problem, trace in recorded:
             prompt = self.chat.render(problem.prompt)
             thought = self.chat.tokenizer.encode(trace.thought, add_special_tokens=False)
-            opening = [] if self.chat.opened(prompt) else [self.chat.open_id]
+            opening = self.chat.opening(prompt)
             end = len(opening) + len(thought)
             spine = Spine(opening + thought, [], len(opening), end, trace.closed, trace.truncated)
             groups.append(Group(problem, prompt, self.chat.inducer, [spine], f"force/{trace.problem}/{trace.sample}"))

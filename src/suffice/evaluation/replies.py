@@ -9,7 +9,10 @@ from itertools import takewhile
 from pydantic import BaseModel, Field
 
 from suffice.evaluation.source import Forced
-from suffice.model.chat import CLOSE, OPEN, Chat
+from suffice.model.chat import Chat
+from suffice.model.marks import THINK
+
+OPEN, CLOSE = THINK.open, THINK.close
 
 
 class Message(BaseModel):

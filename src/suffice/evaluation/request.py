@@ -74,6 +74,8 @@ class Request(Section):
     max_thought_tokens: int | None = Field(None, ge=1)
     max_answer_tokens: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
+    system: str | None = None
+    chat_template_kwargs: dict[str, Any] = Field({})
     baselines: bool = False
     budgets: list[int] = Field([])
     price: float | None = Field(None, gt=0, description="Of a million generated tokens, in any currency.")
@@ -151,21 +153,27 @@ def prepare(request: Request) -> Work:
 
 def _open(request: Request, problems: Sequence[Problem]) -> tuple[Source, int, int]:
     """The source, and its budgets: as asked, else as suit the model."""
-    from suffice.model.load import (
-        check_positions,
-        load_chat,
-        load_model,
-        resolve_path,
-        set_threads,
-        suitable_budgets,
-    )
+    from suffice.model.device import set_threads
+    from suffice.model.load import load_chat, load_model
+    from suffice.model.positions import check_positions, suitable_budgets
+    from suffice.model.resolve import resolve_path
+    from suffice.rollout.check import check_sampling
 
     thought, answer = request.max_thought_tokens, request.max_answer_tokens
     if request.server is not None:
         from suffice.evaluation.server import ServerSource
 
         part = request.server
-        chat = load_chat(part.tokenizer, DEFAULT_INDUCER) if part.tokenizer else None
+        forces = request.verb == "diagnose" or request.baselines
+        chat = None
+        if part.tokenizer:
+            chat = load_chat(
+                part.tokenizer,
+                DEFAULT_INDUCER,
+                options=request.chat_template_kwargs,
+                system=request.system,
+                use="evaluate" if forces else "count",
+            )
         key = os.environ.get(part.key_variable)
         source = ServerSource(part.base_url, request.model, chat=chat, api_key=key, concurrency=part.concurrency)
         return source, thought or 8192, answer or 1024
@@ -175,11 +183,17 @@ def _open(request: Request, problems: Sequence[Problem]) -> tuple[Source, int, i
         request.checkpoint = resolve_path(request.model)  # of a run that trains on, the one of now
         if chosen := read_chosen(Path(request.model)):
             print(f"{request.model}: {chosen.words}", file=sys.stderr)
-    chat = load_chat(request.checkpoint, DEFAULT_INDUCER)
+    chat = load_chat(
+        request.checkpoint,
+        DEFAULT_INDUCER,
+        options=request.chat_template_kwargs,
+        system=request.system,
+        use="evaluate",
+    )
     model = load_model(request.checkpoint, device=request.device)
     set_threads(model)
     budgets = suitable_budgets(model, chat, problems, thought, answer)
-    check_positions(model, chat, problems, *budgets)
+    check_sampling(model, chat, check_positions(model, chat, problems, *budgets))
     return LocalSource(request.model, model, chat), *budgets
 
 

@@ -17,10 +17,32 @@ from torch.utils.checkpoint import checkpoint
 LOGITS_PER_CHUNK = 2**26  # 256 MiB of float32; what fits one chunk is not computed twice
 
 
-def backbone_and_head(model: Any) -> tuple[Any, Any]:
+def backbone_and_head(model: Any) -> tuple[Any, Head]:
     """The transformer without its head, and the head; LoRA layers stay where peft put them."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return causal.base_model, causal.get_output_embeddings()
+    backbone = causal.get_decoder() if causal.base_model is causal else causal.base_model
+    return backbone, Head(causal.get_output_embeddings(), causal.config.get_text_config())
+
+
+class Head:
+    """Hidden states [T, D] → logits [T, V] as the model makes them: some scale them (Granite, Cohere, Falcon-H1), some
+    bend them towards a cap (Gemma)."""
+
+    def __init__(self, layer: Any, config: Any) -> None:
+        self.layer = layer
+        self.weight = layer.weight
+        self.cap = getattr(config, "final_logit_softcapping", None)
+        self.scale = (
+            getattr(config, "logit_scale", None)
+            or getattr(config, "lm_head_multiplier", None)
+            or 1 / (getattr(config, "logits_scaling", None) or 1.0)
+        )
+
+    def __call__(self, hidden_T_D: Tensor) -> Tensor:
+        logits: Tensor = self.layer(hidden_T_D)
+        if self.scale != 1:
+            logits = logits * self.scale
+        return self.cap * torch.tanh(logits / self.cap) if self.cap else logits
 
 
 def head_logprobs(head: Any, hidden_T_D: Tensor, target_T: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

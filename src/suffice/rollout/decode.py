@@ -20,6 +20,7 @@ from suffice.errors import ModelError
 
 NUCLEUS = 256  # entries: most next tokens have their nucleus among fewer
 COMPACT = 7 / 8  # finished rows leave when the batch shrinks to so much of its size
+OPENING = 3  # tokens with which a model may open its thought: the mark, and blanks before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Ask:
     """One sequence to sample: a prefix of token ids, what may follow, and the key of its random stream.
 
     `thought` and `answer` are budgets in tokens; `thought` is None where the prefix has closed its thought already.
-    `opens` says that the model writes the open of the thought itself, which is not counted.
+    `opens` says that the model writes the open of the thought itself, which is not counted, nor are blanks before it.
     """
 
     prefix: list[int]
@@ -39,7 +40,7 @@ class Ask:
     @property
     def room(self) -> int:
         """Tokens that may be generated before the budget decides: one more than it holds, to see whether it ends."""
-        return self.answer + 1 if self.thought is None else self.thought + 1 + self.opens
+        return self.answer + 1 if self.thought is None else self.thought + 1 + OPENING * self.opens
 
     @property
     def longest(self) -> int:
@@ -91,6 +92,7 @@ class Decoder:
     end_ids: frozenset[int]
     temperature: float
     top_p: float
+    blank_ids: frozenset[int] = frozenset()
 
     @torch.inference_mode()
     def run(
@@ -105,7 +107,7 @@ class Decoder:
         device, longest = logits.device, max(ask.longest for ask in asks)
         # row by row in the order of the stream; a place that only fills a shape gets a row of its own at the end
         noise = torch.from_numpy(np.stack([keyed(ask.key).random(longest) for ask in asks])).to(device)
-        ends = torch.tensor(sorted(self.end_ids), device=device)
+        ends, blanks = (torch.tensor(sorted(ids), device=device) for ids in (self.end_ids, self.blank_ids))
         sampled = torch.zeros(len(asks) + 1, longest, dtype=torch.long, device=device)
         logprobs = torch.zeros(len(asks) + 1, longest, device=device)
         lengths = torch.zeros(len(asks), dtype=torch.long)
@@ -115,13 +117,16 @@ class Decoder:
             for column in zip(*((a.room, a.answer, a.thought is not None, a.opens) for a in asks), strict=True)
         )
         room, answer, thinking, opens, noise = (x[result] for x in (room, answer, thinking, opens, noise))
+        spare = OPENING * opens.long()  # of the room, what only the opening of a thought may use
         done, left = result < 0, len(asks)
         for t in range(longest):
             token, logprob = self.choose(logits, noise[:, t])
             sampled[result, t], logprobs[result, t] = token, logprob
-            if t == 0:
-                # what is not the open of the thought is its first token
-                room = room - (opens & (token != self.open_id)).long()
+            if t < OPENING:
+                opened, blank = opens & (token == self.open_id), opens & (spare > 1) & torch.isin(token, blanks)
+                spare = spare - (opened | blank).long()
+                opens = blank  # anything else ends the opening: it was the mark, or there is none
+                room, spare = torch.where(opens, room, room - spare), torch.where(opens, spare, 0)
             closes = thinking & (token == self.close_id)
             thinking = thinking & ~closes
             room = torch.where(closes, answer + 1, room - 1)
@@ -142,8 +147,8 @@ class Decoder:
             if stopped and stream.size(~done) <= COMPACT * len(done):
                 order = stream.select(~done)
                 filler = order < 0
-                result, done, room, answer, thinking, noise, token = (
-                    x[order] for x in (result, done, room, answer, thinking, noise, token)
+                result, done, room, answer, thinking, opens, spare, noise, token = (
+                    x[order] for x in (result, done, room, answer, thinking, opens, spare, noise, token)
                 )
                 result, done = result.masked_fill(filler, -1), done | filler
             logits = stream.step(token)

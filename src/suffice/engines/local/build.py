@@ -11,17 +11,20 @@ from suffice.config import Recipe
 from suffice.engines.local.engine import Engine, Problems, training_dtype
 from suffice.engines.local.keeper import set_aside
 from suffice.engines.local.passrate import Stopped, keep_solved
-from suffice.errors import ModelError, RecipeError
+from suffice.errors import RecipeError
 from suffice.evaluation.protocol import check_questions
 from suffice.evaluation.source import Sampling
 from suffice.grading import Grader
 from suffice.groups import Problem
 from suffice.methods import get_method
-from suffice.model.checkpoint import restore
-from suffice.model.load import check_positions, load_chat, load_model, set_threads
+from suffice.model.checkpoint import restore, try_save
+from suffice.model.device import set_threads
+from suffice.model.load import chat_of, load_model
 from suffice.model.lora import add_lora
-from suffice.objective.spine import check_model
+from suffice.model.positions import check_positions
+from suffice.objective.check import check_trainable
 from suffice.rollout import Chat
+from suffice.rollout.check import check_sampling
 from suffice.tasks import load_task
 from suffice.tasks.provenance import training_problems
 
@@ -37,24 +40,20 @@ def build_engine(
             f"train.problems_per_step is {recipe.train.problems_per_step} but {recipe.task.name} has {len(problems)} "
             "problems; lower it or give more data"
         )
-    chat = load_chat(section.path, recipe.rollout.inducer, section.revision)
+    chat = chat_of(section, recipe.rollout.inducer)
     if recipe.task.solved:
         problems = keep_solved(recipe, problems, chat, grader, stopped)
     problems, aside = set_aside(recipe, problems)
     dtype = training_dtype(recipe) if section.lora else "float32"
     source = str(checkpoint) if checkpoint and not section.lora else section.path
     model = load_model(source, device=section.device, dtype=dtype, revision=None if checkpoint else section.revision)
-    check_positions(
+    longest = check_positions(
         model, chat, [*problems, *aside], recipe.rollout.max_thought_tokens, recipe.rollout.max_answer_tokens
     )
     set_threads(model, recipe.train.threads)
-    if recipe.objective.layout == "spine":
-        try:
-            check_model(model)
-        except ValueError as reason:
-            raise ModelError(
-                f'the spine layout would be wrong for {section.path}: {reason}; set objective.layout = "rows"'
-            ) from None
+    check_sampling(model, chat, longest)
+    check_trainable(model, section.path, recipe.objective.layout)
+    try_save(model, chat.tokenizer)
     torch.manual_seed(recipe.run.seed)
     if section.lora:
         model = add_lora(model, section.lora)

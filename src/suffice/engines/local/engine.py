@@ -17,7 +17,7 @@ from suffice.engines.local.update import Updater
 from suffice.grading import Grader
 from suffice.groups import Group, GroupBatch, Problem
 from suffice.methods import Method
-from suffice.model.load import resolve_device
+from suffice.model.device import resolve_device
 from suffice.objective import to_batch
 from suffice.rollout import Chat, Sampler, grade_groups, random_exits
 from suffice.rollout.decode import keyed

@@ -20,8 +20,12 @@ from suffice.engines.local.engine import training_dtype
 from suffice.errors import Interrupted, RecipeError
 from suffice.grading import Grader
 from suffice.groups import Group, Problem, Verdict
-from suffice.model.load import check_positions, load_model, resolve_path, set_threads
+from suffice.model.device import set_threads
+from suffice.model.load import load_model
+from suffice.model.positions import check_positions
+from suffice.model.resolve import resolve_path
 from suffice.rollout import Chat, Sampler, grade_groups
+from suffice.rollout.check import check_sampling
 from suffice.run.files import Journal, read_jsonl
 from suffice.run.progress import progress
 
@@ -116,8 +120,9 @@ def _sampler(recipe: Recipe, problems: Sequence[Problem], chat: Chat) -> Sampler
     """A model of its own: the engine's may already be a checkpoint's."""
     section, rollout = recipe.model, recipe.rollout
     model = load_model(section.path, device=section.device, dtype=training_dtype(recipe), revision=section.revision)
-    check_positions(model, chat, problems, rollout.max_thought_tokens, rollout.max_answer_tokens)
+    longest = check_positions(model, chat, problems, rollout.max_thought_tokens, rollout.max_answer_tokens)
     set_threads(model, recipe.train.threads)
+    check_sampling(model, chat, longest)
     return Sampler(
         model,
         chat,
@@ -135,6 +140,7 @@ def cache_file(recipe: Recipe, problems: Sequence[Problem]) -> Path:
     decides = {
         "model": model_identity(recipe.model.path, recipe.model.revision),
         "dtype": training_dtype(recipe),
+        "turns": [recipe.model.system, recipe.model.chat_template_kwargs],
         "samples": recipe.task.solved_of,
         **{
             name: getattr(rollout, name) for name in ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens")

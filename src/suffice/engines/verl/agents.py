@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from transformers import GenerationConfig
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
 from suffice.config import Recipe, make_recipe
@@ -23,8 +22,10 @@ from suffice.engines.verl.tokens import weigh_alone, within
 from suffice.engines.verl.translate import CPU_ROLLOUT
 from suffice.grading import Grader
 from suffice.groups import Branch, Group, Problem, Spine, Verdict
+from suffice.model.load import chat_of
 from suffice.objective import Objective
 from suffice.rollout import Chat, random_exits
+from suffice.rollout.decode import OPENING
 
 
 @dataclass
@@ -42,19 +43,17 @@ class Kit:
 
 
 @cache
-def kit(recipe_toml: str, tokenizer: Any, ends: frozenset[int]) -> Kit:
+def kit(recipe_toml: str, path: str) -> Kit:
     recipe = make_recipe(tomllib.loads(recipe_toml))
-    return Kit(recipe, Chat.of(tokenizer, recipe.rollout.inducer, ends), Grader())
+    return Kit(recipe, chat_at(recipe_toml, path), Grader())
 
 
 @cache
-def end_ids(path: str) -> frozenset[int]:
-    """End-of-turn ids of a checkpoint's generation config, if it has one."""
-    try:
-        ends = GenerationConfig.from_pretrained(path).eos_token_id
-    except OSError:
-        return frozenset()
-    return frozenset([ends] if isinstance(ends, int) else ends or [])
+def chat_at(recipe_toml: str, path: str) -> Chat:
+    """The chat of the model at a path, as the recipe says, by the checkpoint's own tokenizer: verl's may be another."""
+    recipe = make_recipe(tomllib.loads(recipe_toml))
+    section = recipe.model.model_copy(update={"path": path})
+    return chat_of(section, recipe.rollout.inducer)
 
 
 @dataclass
@@ -112,7 +111,7 @@ class MemberLoop(AgentLoopBase):  # type: ignore[misc]
             PENDING.leave(place)
 
     def kit(self) -> Kit:
-        return kit(self.config.suffice.recipe, self.tokenizer, end_ids(self.config.actor_rollout_ref.model.path))
+        return kit(self.config.suffice.recipe, self.config.actor_rollout_ref.model.path)
 
     async def lead(self, shared: Shared, group: Group, sampling: dict[str, Any], row: Mapping[str, Any]) -> Any:
         """Sample the spine and tell those who wait, of a failure too: a sibling must never hang."""
@@ -129,15 +128,15 @@ class MemberLoop(AgentLoopBase):  # type: ignore[misc]
         """Sample thought and answer in one request, and cut what is beyond either budget."""
         kit = self.kit()
         chat, budget = kit.chat, kit.recipe.rollout
-        room = budget.max_thought_tokens + budget.max_answer_tokens + 3  # the marks of the thought, an end of turn
+        # what opens the thought, the close of it, an end of turn
+        room = budget.max_thought_tokens + budget.max_answer_tokens + OPENING + 2
         tokens, logprobs, steps = await self.sample(group.prompt, room, sampling, row, group.key)
-        opened = int(not chat.opened(group.prompt) and tokens[:1] == [chat.open_id])
+        opened = 0 if chat.opened(group.prompt) else chat.after_open(tokens)
         last = opened + budget.max_thought_tokens
         if chat.close_id in tokens[: last + 1]:
             last = tokens.index(chat.close_id) + 1 + budget.max_answer_tokens
         tokens, truncated = within(tokens, last, chat.end_ids)
-        start, end, closed = chat.thought(group.prompt, tokens)
-        return Spine(tokens, logprobs[: len(tokens)], start, end, closed, truncated), steps
+        return chat.read(group.prompt, tokens, logprobs[: len(tokens)], truncated=truncated), steps
 
     async def branch(
         self, group: Group, spine: Spine, position: int, sampling: dict[str, Any], row: Mapping[str, Any]

@@ -34,7 +34,9 @@ from suffice.grading import Grader
 from suffice.groups import Problem
 from suffice.guard.rules import Guard
 from suffice.model.checkpoint import step_folder
-from suffice.model.load import load_chat, load_model, longest_prompt, resolve_path
+from suffice.model.load import chat_of, load_model
+from suffice.model.positions import longest_prompt
+from suffice.model.resolve import resolve_path
 from suffice.model.shape import shape_of
 from suffice.rollout import Chat
 from suffice.run.files import locked, read_jsonl, start_run, write_json, write_text
@@ -159,7 +161,7 @@ def dry_run(recipe: Recipe, run: Path, overrides: Sequence[str]) -> str:
     from omegaconf import OmegaConf
 
     chat, problems = (
-        load_chat(recipe.model.path, recipe.rollout.inducer, recipe.model.revision),
+        chat_of(recipe.model, recipe.rollout.inducer),
         training_problems(recipe),
     )
     return str(OmegaConf.to_yaml(configuration(recipe, run, chat, problems, overrides)))

@@ -26,7 +26,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_to_nested
 
 from suffice.config import Recipe, make_recipe
-from suffice.engines.verl.agents import end_ids, problem_of
+from suffice.engines.verl.agents import chat_at, problem_of
 from suffice.engines.verl.data import STOP
 from suffice.engines.verl.estimators import Scored, observe, recall, score, share
 from suffice.engines.verl.members import Member
@@ -36,6 +36,7 @@ from suffice.engines.verl.translate import check
 from suffice.groups import Branch, Group, Spine, Verdict
 from suffice.methods import get_method
 from suffice.model.checkpoint import seal, step_folder
+from suffice.model.tokenizer import copy_tokenizer
 from suffice.objective import importance
 from suffice.rollout import Chat
 from suffice.rollout.metrics import shown
@@ -112,7 +113,7 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
 
     def _shown(self, batch: Any, scored: Scored) -> list[dict[str, Any]]:
         """The first groups of the step as lines of rollouts.jsonl."""
-        chat = Chat.of(self.tokenizer, self.recipe.rollout.inducer, end_ids(self.config.actor_rollout_ref.model.path))
+        chat = self.chat
         picked = [i for i, at in enumerate(scored.members.place) if at is not None and at[0] < SHOWN_GROUPS]
         fields = ["prompts", "responses", "raw_prompt", "reward_model", "extra_info", "data_source"]
         data = tq.kv_batch_get(
@@ -140,6 +141,10 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
                 self._save_checkpoint()
             self.total_training_steps = self.global_steps  # the step is finished as any, and none follows
 
+    @property
+    def chat(self) -> Chat:
+        return chat_at(self.config.suffice.recipe, self.config.actor_rollout_ref.model.path)
+
     def _save_checkpoint(self) -> None:
         super()._save_checkpoint()
         self._publish()
@@ -157,6 +162,7 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         if not target.exists():
             with whole_directory(target) as folder:
                 shutil.copytree(source, folder, dirs_exist_ok=True)
+                copy_tokenizer(self.chat.tokenizer, folder)
                 seal(folder)
 
 
@@ -168,8 +174,8 @@ def rebuild(members: Sequence[tuple[Member, dict[str, Any]]], chat: Chat, exits:
     for member, row in members:
         if member.exit is None:
             tokens = row["responses"].tolist()
-            start, end, closed = chat.thought(group.prompt, tokens)
-            spine = Spine(tokens, [], start, end, closed, member.truncated, Verdict(member.verdict))
+            spine = chat.read(group.prompt, tokens, [], truncated=member.truncated)
+            spine.verdict = Verdict(member.verdict)
             spines[member.column // (exits + 1)] = spine
     for member, row in sorted(members, key=lambda found: found[0].column):
         k = member.column // (exits + 1)

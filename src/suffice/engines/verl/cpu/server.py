@@ -31,7 +31,7 @@ class Server:
     def __init__(self, path: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self.model = load_model(path, device="cpu", dtype="float32")
-        self.chat = load_chat(path, "</think>")
+        self.chat = load_chat(path, "", use="count")
         self.waiting: list[tuple[list[int], dict[str, Any], asyncio.Future[TokenOutput]]] = []
         self.work: asyncio.Task[None] | None = None
         self.step = 0
