@@ -45,7 +45,7 @@ class Head:
         return self.cap * torch.tanh(logits / self.cap) if self.cap else logits
 
 
-def head_logprobs(head: Any, hidden_T_D: Tensor, target_T: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def head_logprobs(head: Head, hidden_T_D: Tensor, target_T: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probs and entropies of targets from the hidden states that predict them, chunked over tokens."""
     chunk = max(1, LOGITS_PER_CHUNK // head.weight.shape[0])
     if torch.is_grad_enabled() and _is_frozen(head):
@@ -73,17 +73,18 @@ def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
     return torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, -1)
 
 
-def _is_frozen(head: Any) -> bool:
-    """Whether a head is a plain linear map of which nothing is trained."""
-    return type(head) is nn.Linear and not any(parameter.requires_grad for parameter in head.parameters())
+def _is_frozen(head: Head) -> bool:
+    """Whether a head is a linear map of which nothing is trained."""
+    layer = head.layer
+    return type(layer) is nn.Linear and not head.cap and not any(each.requires_grad for each in layer.parameters())
 
 
 class _FrozenHead(torch.autograd.Function):
-    """d log p / d hidden = (W[target] − Σ_v p_v W[v]) / temperature, kept [T, D] in place of logits [T, V]."""
+    """d log p / d hidden = scale · (W[target] − Σ_v p_v W[v]) / temperature, kept [T, D] in place of logits [T, V]."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, hidden_T_D: Tensor, head: nn.Linear, target_T: Tensor, temperature: float, chunk: int
+        ctx: FunctionCtx, hidden_T_D: Tensor, head: Head, target_T: Tensor, temperature: float, chunk: int
     ) -> tuple[Tensor, Tensor]:
         logprobs, entropies, slopes = [], [], []
         for hidden, target in zip(hidden_T_D.split(chunk), target_T.split(chunk), strict=True):
@@ -93,7 +94,8 @@ class _FrozenHead(torch.autograd.Function):
             logprobs.append(logprob.gather(-1, target[:, None])[:, 0])
             entropies.append(-(probability * logprob).sum(-1))
             ahead = probability.neg_().scatter_add_(-1, target[:, None], torch.ones_like(logprob[:, :1]))
-            slopes.append(((ahead / temperature).to(logits.dtype) @ head.weight.to(logits.dtype)).to(hidden.dtype))
+            slope = (head.scale / temperature * ahead).to(logits.dtype) @ head.weight.to(logits.dtype)
+            slopes.append(slope.to(hidden.dtype))
         ctx.save_for_backward(torch.cat(slopes))
         entropy_T = torch.cat(entropies)
         ctx.mark_non_differentiable(entropy_T)  # type: ignore[attr-defined]
