@@ -178,6 +178,8 @@ def test_a_file_that_is_no_plan_is_named(tmp_path: Path):
         load_plan("quikc")
     with pytest.raises(RecipeError, match="--methods"):
         load_plan("lab-grpo")
+    with pytest.raises(RecipeError, match="quick is a plan, which names its methods"):
+        methods_plan("quick", ["grpo"])
 
 
 def test_the_digest_is_of_the_recipe_and_not_of_the_seed():

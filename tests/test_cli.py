@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.main import get_command
 
-from suffice import cli
+from suffice import __version__, cli
 from suffice.config import load_recipe
 from suffice.lab import base_path
 from suffice.methods import list_methods
@@ -164,6 +164,10 @@ def test_what_only_says_something_loads_nothing_heavy(tmp_path: Path, arguments:
     assert found.returncode == 0, found.stderr
     assert said in found.stdout
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_said(suffice: Callable[..., Said]):
+    assert suffice("--version") == (0, f"{__version__}\n", "")
 
 
 def test_the_package_runs_as_a_module(tmp_path: Path):
@@ -528,6 +532,7 @@ def test_a_resumed_run_keeps_its_engine(refused: Callable[..., str], tmp_path: P
         (["diagnose", "m", "--task", "gsm8k", "--tokenizer", "t", "--api-key-env", "K"], "--tokenizer and --api-key"),
         (["eval", "m", "--task", "gsm8k", "--base-url", "http://localhost:1/v1", "--device", "cpu"], "--device"),
         (["diagnose", "m", "--from", "records.jsonl", "--task", "gsm8k"], "--task"),
+        (["doctor", "--gpu", "H100", "--set", "train.steps=1"], "--set and --gpu"),
         (
             ["diagnose", "m", "--from", "records.jsonl", "--problems", "9", "--temperature", "1"],
             "--temperature and --p",

@@ -76,10 +76,10 @@ def carry_out(recipe: Recipe, at: list[int], greedy: bool, run: Path) -> None:
         for step, greedily in wanted(at, greedy):
             folder = run / "evaluations" / label(step, greedily)
             if not (folder / "summary.json").exists():
-                evaluate_model(recipe, model_at(recipe, run, step, at[-1]), folder, grader, greedily)
+                evaluate_model(recipe, model_at(recipe.model.path, run, step, at[-1]), folder, grader, greedily)
 
 
-def model_at(recipe: Recipe, run: Path, step: int, last: int) -> str:
+def model_at(base: str, run: Path, step: int, last: int) -> str:
     """What a cell has to show after a step: its checkpoint.
 
     Where a guard chose one it stands for the last step, and for those that a stopped run did not reach.
@@ -87,7 +87,7 @@ def model_at(recipe: Recipe, run: Path, step: int, last: int) -> str:
     from suffice.model.checkpoint import step_folder
 
     if last == 0:
-        return recipe.model.path
+        return base
     folder, chosen = step_folder(run, step), run / "chosen.json"
     if not chosen.exists() or (step < last and folder.exists()):
         return str(folder)

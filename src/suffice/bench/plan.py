@@ -159,7 +159,13 @@ def load_plan(name_or_path: str) -> Plan:
 
 
 def methods_plan(recipe: str, methods: Sequence[str]) -> Plan:
-    """The plan that compares methods on the model and task of one recipe."""
+    """The plan that compares methods on the model and task of one recipe.
+
+    Raises:
+        RecipeError: it is a plan's name.
+    """
+    if recipe in plan_names() and not os.path.isfile(recipe):
+        raise RecipeError(f"{recipe} is a plan, which names its methods; leave --methods out, or give a recipe")
     return make_plan({"recipe": recipe, "arm": [{"name": method, "method": method} for method in methods]})
 
 

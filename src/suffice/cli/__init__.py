@@ -6,10 +6,12 @@ Verbs import what they need when they are called: `suffice --help` loads neither
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from suffice import __version__
 from suffice.cli import machine, measuring, runs, training
 from suffice.cli.screen import say
 from suffice.errors import Interrupted, NonFiniteError, SufficeError, one_line
@@ -22,17 +24,33 @@ app = typer.Typer(
 )
 lab = typer.Typer(no_args_is_help=True, help="The lab: micro reasoners that overthink, and tasks to train them on.")
 
-app.command("methods")(machine.methods)
-app.command("train")(training.train)
-app.command("eval")(measuring.evaluate)
+
+def print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def of_every_verb(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("demo")(training.demo)
+app.command("doctor")(machine.doctor)
 app.command("diagnose")(measuring.diagnose)
+app.command("train")(training.train)
+app.command("watch")(runs.watch)
+app.command("eval")(measuring.evaluate)
 app.command("compare")(measuring.compare)
 app.command("report")(runs.report)
-app.command("watch")(runs.watch)
 app.command("export")(runs.export)
-app.command("doctor")(machine.doctor)
 app.command("bench")(training.bench)
-app.command("demo")(training.demo)
+app.command("methods")(machine.methods)
 app.add_typer(lab, name="lab")
 lab.command("build")(training.build_base)
 

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from suffice.cli.options import Json, Set
+from suffice.cli.options import Json, Set, refuse
 from suffice.cli.screen import emit, say, tell
-from suffice.errors import SufficeError
 
 
 def methods(as_json: Json = False) -> None:
@@ -39,6 +38,7 @@ def methods(as_json: Json = False) -> None:
 
 
 def doctor(
+    context: typer.Context,
     recipe: Annotated[
         str | None,
         typer.Argument(
@@ -60,8 +60,9 @@ def doctor(
 
     estimate = None
     if recipe is None:
-        if overrides or gpu or mean_thought or tokens_per_second:
-            raise SufficeError("these options are about a recipe: give a recipe, as in suffice doctor lab-s-grpo")
+        refuse(
+            context, "nothing is estimated unless you give a recipe, as in suffice doctor lab-s-grpo", but={"as_json"}
+        )
         findings = doing.examine()
     else:
         from suffice.config import load_recipe

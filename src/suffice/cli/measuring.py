@@ -91,7 +91,7 @@ def compare(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PATH…",
+            metavar="PATH",
             help="What suffice eval or train wrote, or one of its evaluation folders; all are compared with the first. "
             "A training run alone: after with before.",
         ),
