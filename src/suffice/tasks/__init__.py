@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from suffice.errors import DataError
 from suffice.groups import Problem
 from suffice.tasks import jsonl
-from suffice.tasks.benchmarks import BENCHMARKS
+from suffice.tasks.datasets import DATASETS
 from suffice.tasks.lab import LAB
 from suffice.tasks.overlap import overlap
 from suffice.tasks.prompts import PROMPTS, check_prompt, with_prompt
@@ -32,7 +32,7 @@ class Task(Protocol):
         """What fixes which data `load` reads."""
 
 
-TASKS: dict[str, Task] = {**LAB, **BENCHMARKS, "jsonl": jsonl}
+TASKS: dict[str, Task] = {**LAB, **DATASETS, "jsonl": jsonl}
 
 
 def list_tasks() -> list[str]:
@@ -67,7 +67,7 @@ def load_task(
             or malformed, with the place.
     """
     task = _task(name)
-    prompt = prompt or ("boxed" if name in BENCHMARKS else "plain")
+    prompt = prompt or ("boxed" if name in DATASETS else "plain")
     check_prompt(prompt)
     if limit is not None and limit < 1:
         raise DataError(f"limit must be at least 1, not {limit}; leave it out for all problems")

@@ -1,4 +1,4 @@
-"""Benchmarks and training sets of the hub: what each is called there, and what its records mean.
+"""Data sets of the hub: what each is called there, and what its records mean.
 
 Each is read from the hub, or from a copy: a `.jsonl`, `.json` or `.parquet` file, or a folder.
 """
@@ -47,7 +47,7 @@ def with_choices(values: Values) -> Values:
 
 
 @dataclass(frozen=True, slots=True)
-class Benchmark:
+class Dataset:
     """A data set of the hub.
 
     `splits` are our names → the hub's, `fields` our names → the names a record may use. `shape` makes a problem of
@@ -125,11 +125,11 @@ def _complete(files: list[Path]) -> bool:
     return bool(files) and endings == [f"-{n:05d}-of-{len(files):05d}" for n in range(len(files))]
 
 
-BENCHMARKS = {
-    benchmark.name: benchmark
-    for benchmark in (
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
         # grade-school word problems (Cobbe et al., arXiv 2110.14168)
-        Benchmark(
+        Dataset(
             "gsm8k",
             hub="openai/gsm8k",
             config="main",
@@ -138,7 +138,7 @@ BENCHMARKS = {
             shape=with_number,
         ),
         # 500 of MATH's test problems (Lightman et al., arXiv 2305.20050); difficulty is the level, 1 to 5
-        Benchmark(
+        Dataset(
             "math500",
             hub="HuggingFaceH4/MATH-500",
             splits={"test": "test"},
@@ -151,7 +151,7 @@ BENCHMARKS = {
             shape=stripped,
         ),
         # 40 problems of the AMC 12 of 2023, reworded so that each answer is a number
-        Benchmark(
+        Dataset(
             "amc23",
             hub="math-ai/amc23",
             splits={"test": "test"},
@@ -159,14 +159,14 @@ BENCHMARKS = {
             shape=with_number,
         ),
         # 30 problems a year, answers 0 to 999
-        Benchmark(
+        Dataset(
             "aime24",
             hub="HuggingFaceH4/aime_2024",
             splits={"test": "train"},
             fields={"prompt": ("problem",), "gold": ("answer",), "id": ("id",)},
             shape=with_number,
         ),
-        Benchmark(
+        Dataset(
             "aime25",
             hub="math-ai/aime25",
             splits={"test": "test"},
@@ -174,7 +174,7 @@ BENCHMARKS = {
             shape=with_number,
         ),
         # the 198 hardest of GPQA (Rein et al., arXiv 2311.12022); its authors ask that no question be shown in public
-        Benchmark(
+        Dataset(
             "gpqa",
             hub="Idavidrein/gpqa",
             config="gpqa_diamond",
@@ -190,7 +190,7 @@ BENCHMARKS = {
             shape=with_choices,
         ),
         # 103,000 training problems (He et al., arXiv 2504.11456); difficulty is a number, most from 5 to 9
-        Benchmark(
+        Dataset(
             "deepmath",
             hub="zwhe99/DeepMath-103K",
             splits={"train": "train"},
