@@ -14,8 +14,11 @@ from typing import Any
 
 from suffice.errors import DataError
 from suffice.groups import Problem
+from suffice.tasks.choices import listed_below
+from suffice.tasks.files import Record, checksum, read_records
 from suffice.tasks.hub import hub_commit, hub_records
-from suffice.tasks.records import Record, Values, checksum, read_records, to_problems
+from suffice.tasks.prompts import with_prompts
+from suffice.tasks.records import Values, named, to_problems
 
 
 def stripped(values: Values) -> Values:
@@ -42,8 +45,8 @@ def with_choices(values: Values) -> Values:
     prompt = values["prompt"].strip()
     answers = [values[name].strip() for name in ("gold", "wrong1", "wrong2", "wrong3")]
     order = sorted(range(4), key=lambda i: blake2b(f"{prompt}\0{answers[i]}".encode()).digest())
-    listed = [f"{letter}) {answers[i]}" for letter, i in zip("ABCD", order, strict=True)]
-    return values | {"prompt": "\n".join([prompt, *listed]), "gold": "ABCD"[order.index(0)], "kind": "choice"}
+    listed = listed_below(prompt, [answers[i] for i in order])
+    return values | {"prompt": listed, "gold": "ABCD"[order.index(0)], "kind": "choice"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,12 @@ class Dataset:
     tolerant: bool = False
 
     def load(
-        self, path: str | None, split: str | None, fields: dict[str, str] | None, revision: str | None
+        self,
+        path: str | None,
+        split: str | None,
+        fields: dict[str, str] | None,
+        revision: str | None,
+        prompt: str | None,
     ) -> list[Problem]:
         """The problems of a split (default: the first of `splits`)."""
         if fields:
@@ -77,7 +85,11 @@ class Dataset:
         else:
             records = [record for file in self.files(Path(path), split) for record in read_records(file, columns)]
             records = [Record(record.where, n, record.data) for n, record in enumerate(records, start=1)]
-        return to_problems(records, self.name, split, self.fields, self.shape, tolerant=self.tolerant)
+        problems = to_problems(records, self.name, split, self._read, tolerant=self.tolerant)
+        return with_prompts((problem, prompt or "boxed") for problem in problems)
+
+    def _read(self, record: Record) -> Values:
+        return self.shape(named(record, self.fields))
 
     def locate(self, path: str | None, split: str | None, revision: str | None) -> dict[str, Any]:
         """The split, and the hub's data set with the commit of `revision`, or the local copy with its SHA-256."""
