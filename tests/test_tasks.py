@@ -11,10 +11,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from problem_files import refusal, write
 from suffice.errors import DataError
 from suffice.groups import Problem
 from suffice.tasks import PROMPTS, list_tasks, load_task, locate, overlap
@@ -28,19 +29,6 @@ HENS = {
 VAN = {"question": "A van costs $1,300 less than $3,500. What does it cost?", "answer": "3500-1300=2200\n#### 2,200"}
 DEBT = {"question": "Ann has $2 and owes $5. What is she worth?", "answer": "2-5=-3\n#### -3"}
 BOXED = r"Please reason step by step, and put your final answer within \boxed{}."
-
-
-def write(path, records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return str(path)
-
-
-def refusal(*args, **options):
-    with pytest.raises(DataError) as caught:
-        load_task(*args, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def refusal_of(path, line, **options):
@@ -147,6 +135,7 @@ def test_gsm8k_takes_no_fields(tmp_path):
 
 def test_a_hub_out_of_reach_asks_for_a_local_copy(tmp_path):
     code = """
+from problem_files import refusal, write
 from suffice.errors import DataError
 from suffice.tasks import load_task
 try:
@@ -586,7 +575,8 @@ def test_the_refusal_of_a_record_without_gold_says_how_to_map_it(tmp_path):
 def test_a_mapped_field_must_be_there(tmp_path):
     said = refusal_of(tmp_path / "a.jsonl", b'{"prompt": "a", "gold": "1"}', fields={"difficulty": "levle"})
     assert said.endswith(
-        "a.jsonl:1: no field 'levle' among its columns 'prompt', 'gold'; correct the record, or what fields.difficulty says"
+        "a.jsonl:1: no field 'levle' among its columns 'prompt', 'gold'; correct the record, or what "
+        "fields.difficulty says"
     )
 
 
@@ -642,6 +632,7 @@ def test_bad_files_of_other_formats_are_refused(tmp_path, name, content, said):
     assert refusal("jsonl", path=str(tmp_path / name)).startswith(f"{tmp_path / name}{said}")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_problems_or_a_refusal_of_one_line(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("hostile") / "a.jsonl"
@@ -656,6 +647,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(["prompt", "gold", "id", "kind"]), JSON), min_size=1, max_size=3))
 def test_any_records_are_problems_or_a_refusal_of_one_line(tmp_path_factory, records):
     path = write(tmp_path_factory.mktemp("hostile") / "a.jsonl", records)

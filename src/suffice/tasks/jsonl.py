@@ -23,7 +23,7 @@ from suffice.tasks.fields import Mapped, our_names
 from suffice.tasks.files import Record, checksum, read_records
 from suffice.tasks.prompts import with_prompts
 from suffice.tasks.records import OPTIONAL, Values, to_problems
-from suffice.tasks.text import check_answer, gold_text, is_blank, plain, prompt_text
+from suffice.tasks.text import check_answer, gold_text, is_blank, opened, plain, prompt_text
 from suffice.tasks.unread import check_options, check_passages, lists_letters
 
 
@@ -97,7 +97,7 @@ def _options(draft: _Draft, mapped: Mapped) -> Options | None:
     try:
         if (found := find(record, "choices", mapped)) is not None:
             draft.columns["choices"] = found[0]
-            return options_of(found[1])
+            return None if is_blank(opened(found[1])) else options_of(found[1])
         if "choices" in mapped:
             return None
         columns = in_columns(record.data)

@@ -102,8 +102,8 @@ def to_problems(
         print(f"{task}: {len(refused)} of {len(records)} records left out; the first: {refused[0]}", file=sys.stderr)
     if repeated:
         print(
-            f"{task}: {len(repeated)} of {len(problems)} problems repeat a question, {repeated[0]} first; each counts, "
-            "and intervals take them for different ones",
+            f"{task}: {len(repeated)} of {len(problems)} problems repeat an earlier question (the first: {repeated[0]})"
+            "; intervals count them as different questions",
             file=sys.stderr,
         )
     return problems
