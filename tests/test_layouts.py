@@ -13,6 +13,8 @@ import pytest
 from pyarrow import parquet
 
 from problem_files import Folder
+from suffice.config import load_recipe
+from suffice.errors import RecipeError
 from suffice.tasks import load_task
 from suffice.tasks.fields import at
 
@@ -341,3 +343,25 @@ def test_no_second_instruction_is_added(folder: Folder, question: str, capsys: p
     )
     folder.load({"prompt": question, "gold": "2"})
     assert not capsys.readouterr().err
+
+
+# how fields are given
+
+
+@pytest.mark.parametrize(
+    ("said", "fields"),
+    [
+        ("prompt=query,gold=reward_model.ground_truth", {"prompt": "query", "gold": "reward_model.ground_truth"}),
+        (" prompt = my query , gold=a", {"prompt": "my query", "gold": "a"}),
+        ("gold=right, or not,prompt=x=y", {"gold": "right, or not", "prompt": "x=y"}),
+        ('{ prompt = "query" }', {"prompt": "query"}),
+    ],
+)
+def test_fields_are_given_in_one_text_or_as_a_table(said: str, fields: dict[str, str]):
+    assert load_recipe("lab-s-grpo", [f"task.fields={said}"]).task.fields == fields
+
+
+@pytest.mark.parametrize("said", ["gold", "gold=", "=answer", "gold=a,gold=b", "5"])
+def test_fields_of_another_form_are_refused(said: str):
+    with pytest.raises(RecipeError, match=r"^task\.fields = .* is not allowed: it should be "):
+        load_recipe("lab-s-grpo", [f"task.fields={said}"])
