@@ -11,12 +11,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from typer.testing import CliRunner
 
-from problem_files import Folder
+from problem_files import Folder, write
+from suffice.cli import app
 from suffice.config import load_recipe
-from suffice.errors import RecipeError
+from suffice.errors import RecipeError, SufficeError
+from suffice.run.files import read_json, read_jsonl
 from suffice.tasks import load_task
 from suffice.tasks.fields import at
+from suffice.tasks.provenance import training_problems
 
 VERL = {
     "data_source": "math_dapo",
@@ -365,3 +369,35 @@ def test_fields_are_given_in_one_text_or_as_a_table(said: str, fields: dict[str,
 def test_fields_of_another_form_are_refused(said: str):
     with pytest.raises(RecipeError, match=r"^task\.fields = .* is not allowed: it should be "):
         load_recipe("lab-s-grpo", [f"task.fields={said}"])
+
+
+def test_eval_diagnose_and_train_take_fields(tmp_path: Path):
+    problems = load_task("arithmetic", split="train", limit=4)
+    rows = [{"ask": {"text": p.prompt}, "right": [p.gold], "answer": "of another"} for p in problems]
+    path = write(tmp_path / "mine.jsonl", rows)
+    fields = "prompt=ask.text,gold=right"
+    data = ["--task", "jsonl", "--path", path, "--fields", fields]
+    short = ["--problems", "2", "--max-thought-tokens", "8", "--max-answer-tokens", "4"]
+    for verb, folder in (("eval", "evaluations"), ("diagnose", "diagnosis")):
+        run = tmp_path / verb
+        ended = CliRunner().invoke(app, [verb, "lab/arithmetic", *data, *short, "--out", str(run)])
+        assert ended.exit_code == 0, ended.output
+        known = {(p.prompt, p.gold) for p in problems}
+        records = read_jsonl(run / folder / "jsonl" / "records.jsonl")
+        assert {(record["prompt"], record["gold"]) for record in records} < known
+        assert read_json(run / "request.json")["tasks"][0]["fields"] == {"prompt": "ask.text", "gold": "right"}
+    recipe = load_recipe("lab-s-grpo", ["task.name=jsonl", f"task.path={path}", f"task.fields={fields}"])
+    assert [p.prompt for p in training_problems(recipe)] == [p.prompt for p in problems]
+
+
+def test_fields_that_are_wrong_are_one_line_of_the_command(tmp_path: Path):
+    path = write(tmp_path / "mine.jsonl", [{"prompt": "Q?", "x": "1"}] * 2)
+    for task, fields, said in (
+        ("jsonl", "gold", "is not allowed: it should be pairs field=column"),
+        ("jsonl", "gold=y", "no field 'y' among its columns 'prompt', 'x'"),
+        ("jsonl", "gould=x", "fields has the unknown name 'gould'"),
+        ("gsm8k", "gold=x", "leave fields out, or use task jsonl"),
+    ):
+        ended = CliRunner().invoke(app, ["eval", "lab/arithmetic", "--task", task, "--path", path, "--fields", fields])
+        assert said in str(ended.exception), ended.output
+        assert isinstance(ended.exception, SufficeError)

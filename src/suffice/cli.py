@@ -39,6 +39,10 @@ Model = Annotated[
 ]
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="Task to sample problems from; may be repeated.")]
 DataPath = Annotated[str | None, typer.Option("--path", help="Local file or folder of the tasks' format.")]
+Fields = Annotated[
+    str | None,
+    typer.Option("--fields", help="Of task jsonl, field=column: prompt=query,gold=reward_model.ground_truth."),
+]
 Split = Annotated[str, typer.Option("--split")]
 Prompt = Annotated[str | None, typer.Option("--prompt", help="How a problem is put; default: the task's own way.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Hub revision of the task's data.")]
@@ -177,6 +181,7 @@ def evaluate(
     model: Model = None,
     task: Tasks = None,
     path: DataPath = None,
+    fields: Fields = None,
     split: Split = "test",
     prompt: Prompt = None,
     revision: Revision = None,
@@ -216,7 +221,8 @@ def evaluate(
     asked |= {"temperature": temperature, "top_p": top_p, "seed": seed, "device": device}
     asked |= {"max_thought_tokens": max_thought_tokens, "max_answer_tokens": max_answer_tokens}
     asked["server"] = server(base_url, tokenizer, concurrency, api_key_env)
-    data = {"path": path, "split": split, "revision": revision, "prompt": prompt, "problems": problems}
+    data: dict[str, Any] = {"path": path, "fields": fields or {}, "split": split, "revision": revision}
+    data |= {"prompt": prompt, "problems": problems}
     asked["tasks"] = [{"name": name, **data} for name in task or []]
     directory, found = carry_out("eval", model, asked, out, resume)
     if as_json:
@@ -235,6 +241,7 @@ def diagnose(
     model: Model = None,
     task: Tasks = None,
     path: DataPath = None,
+    fields: Fields = None,
     split: Split = "test",
     prompt: Prompt = None,
     revision: Revision = None,
@@ -269,7 +276,8 @@ def diagnose(
     asked |= {"temperature": temperature, "top_p": top_p, "seed": seed, "device": device}
     asked |= {"max_thought_tokens": max_thought_tokens, "max_answer_tokens": max_answer_tokens}
     asked["server"] = server(base_url, tokenizer, concurrency, api_key_env)
-    data = {"path": path, "split": split, "revision": revision, "prompt": prompt, "problems": problems}
+    data: dict[str, Any] = {"path": path, "fields": fields or {}, "split": split, "revision": revision}
+    data |= {"prompt": prompt, "problems": problems}
     asked["tasks"] = [{"name": name, **data} for name in task or []]
     directory, found = carry_out("diagnose", model, asked, out, resume)
     picture = save_diagnosis_picture({label: e.summary for label, e in found.items()}, directory / "diagnosis.png")
