@@ -95,6 +95,20 @@ def test_a_parquet_file_of_mmlu_is_read(tmp_path: Path):
     ]
 
 
+def test_how_gold_answers_were_read_is_said(folder: Folder, capsys: pytest.CaptureFixture[str]):
+    for golds, reading in (
+        ([0, 1], "an index from 0"),
+        ([1, 4], "an index from 1"),
+        (["A", "C"], "a label"),
+        (["gold", "zinc"], "an option's text"),
+    ):
+        folder.load(*asked(*golds), {"question": "2 + 2?", "choices": [], "answer": "4"})
+        assert capsys.readouterr().err == (
+            "jsonl: 2 of 3 problems are multiple choice; their options are shown, and gold answers are read as "
+            f"{reading}\n"
+        )
+
+
 def asked(*golds: Any, choices: list[Any] = METALS) -> list[dict[str, Any]]:
     return [{"question": f"{n}?", "choices": choices, "answer": gold} for n, gold in enumerate(golds)]
 
@@ -281,7 +295,7 @@ def test_every_way_to_point_at_an_option_gives_its_letter(texts: list[str], data
     places = [*range(len(texts)), *data.draw(st.lists(st.sampled_from(range(len(texts))), max_size=5))]
     right = [LETTERS[place] for place in places]
     for golds in (right, [str(p) for p in places], [str(p + 1) for p in places], [texts[p] for p in places]):
-        assert right_letters([("here", gold, options) for gold in golds]) == right
+        assert right_letters([("here", gold, options) for gold in golds])[0] == right
 
 
 def test_options_keep_their_order_and_their_numbers():

@@ -39,10 +39,7 @@ Model = Annotated[
 ]
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="Task to sample problems from; may be repeated.")]
 DataPath = Annotated[str | None, typer.Option("--path", help="Local file or folder of the tasks' format.")]
-Fields = Annotated[
-    str | None,
-    typer.Option("--fields", help="Of task jsonl, field=column: prompt=query,gold=reward_model.ground_truth."),
-]
+Fields = Annotated[str | None, typer.Option("--fields", help="Columns of a jsonl file: prompt=query,gold=a.b.")]
 Split = Annotated[str, typer.Option("--split")]
 Prompt = Annotated[str | None, typer.Option("--prompt", help="How a problem is put; default: the task's own way.")]
 Revision = Annotated[str | None, typer.Option("--revision", help="Hub revision of the task's data.")]

@@ -52,7 +52,7 @@ class ServerPart(Section):
 class TaskPart(Section):
     name: str
     path: str | None = None
-    fields: Fields = {}
+    fields: Fields = Field({})
     split: str = "test"
     revision: str | None = None
     prompt: str | None = None

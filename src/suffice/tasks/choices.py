@@ -159,8 +159,8 @@ _READINGS: dict[str, Callable[[str, Options], int | None]] = {
 }
 
 
-def right_letters(asked: Sequence[tuple[str, str, Options]]) -> list[str]:
-    """The letter of the right option of each record.
+def right_letters(asked: Sequence[tuple[str, str, Options]]) -> tuple[list[str], str]:
+    """The letter of the right option of each record, and how the gold answers were read.
 
     Args:
         asked: where the record stands, its gold answer, its options; at least one.
@@ -195,4 +195,4 @@ def right_letters(asked: Sequence[tuple[str, str, Options]]) -> list[str]:
             f"{asked[0][0]}: the right option is {letters[0]} in every one of {len(letters)} records, which a model "
             "learns at once; put the options in a random order"
         )
-    return letters
+    return letters, name

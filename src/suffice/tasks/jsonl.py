@@ -9,6 +9,7 @@ for in `\boxed{}`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,13 @@ def _settle(drafts: Sequence[_Draft], mapped: Mapped) -> None:
     """
     chosen = [(draft, draft.options) for draft in drafts if draft.options]
     if chosen:
-        letters = right_letters([(draft.record.where, draft.values["gold"], options) for draft, options in chosen])
+        asked = [(draft.record.where, draft.values["gold"], options) for draft, options in chosen]
+        letters, reading = right_letters(asked)
+        print(
+            f"jsonl: {len(chosen)} of {len(drafts)} problems are multiple choice; their options are shown, and gold "
+            f"answers are read as {reading}",
+            file=sys.stderr,
+        )
         for (draft, options), letter in zip(chosen, letters, strict=True):
             listed = listed_below(draft.values["prompt"], options.texts)
             draft.values |= {"prompt": listed, "gold": letter, "kind": "choice"}
