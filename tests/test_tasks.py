@@ -135,7 +135,6 @@ def test_gsm8k_takes_no_fields(tmp_path):
 
 def test_a_hub_out_of_reach_asks_for_a_local_copy(tmp_path):
     code = """
-from problem_files import refusal, write
 from suffice.errors import DataError
 from suffice.tasks import load_task
 try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 from suffice.errors import DataError
@@ -63,15 +65,21 @@ def _named_by_user(record: Record, name: str, path: str) -> tuple[str, Any] | No
 
 
 def _known(record: Record, names: Sequence[str]) -> list[tuple[str, Any]]:
-    by_case = {column.casefold(): column for column in record.data}
+    by_case = _by_case(tuple(record.data))
     found = []
     for name in names:
         column = name if name in record.data else by_case.get(name.casefold(), name)
-        try:
-            found.append((column, at(record.data, column)))
-        except LookupError:
-            continue
+        if column in record.data:
+            found.append((column, record.data[column]))
+        elif "." in column:
+            with suppress(LookupError):
+                found.append((column, at(record.data, column)))
     return found
+
+
+@lru_cache(maxsize=64)  # most records of a file have the same columns
+def _by_case(columns: tuple[str, ...]) -> dict[str, str]:
+    return {column.casefold(): column for column in columns}
 
 
 def _agree(name: str, found: Sequence[tuple[str, Any]]) -> bool:
@@ -165,7 +173,17 @@ def refused(record: Record, error: ValueError, mapped: Mapped, known: Collection
     return DataError(f"{record.where}: {error}")
 
 
-def another(record: Record, taken: Collection[str]) -> str:
-    """Another column that may hold the gold answer, if its name says so."""
+def unanswered(record: Record, gold: str, mapped: Mapped, taken: Collection[str]) -> DataError:
+    """The refusal of a gold answer that no final answer can equal, with another column if its name tells.
+
+    Args:
+        taken: columns that hold something else.
+    """
+    told = (
+        f"{record.where}: gold is a text of {len(gold.split())} words, which no final answer equals; write the answer "
+    )
+    told += r"alone, after '####' or in \boxed{}, or give the record the kind exact"
     path = _likely(record, "gold", set(taken))
-    return path if any(sign in path.casefold() for sign in _SIGNS["gold"]) else ""
+    if any(sign in path.casefold() for sign in _SIGNS["gold"]):
+        told += f", or name its column: {advice({**mapped, 'gold': path})}"
+    return DataError(told)

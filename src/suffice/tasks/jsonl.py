@@ -19,12 +19,12 @@ from suffice.errors import DataError
 from suffice.grading.extract import gold_expression
 from suffice.groups import Problem
 from suffice.tasks.choices import Options, in_columns, listed_below, options_of, right_letters
-from suffice.tasks.columns import another, find, missing, refused
+from suffice.tasks.columns import find, missing, refused, unanswered
 from suffice.tasks.fields import Mapped, our_names
 from suffice.tasks.files import Record, checksum, read_records
 from suffice.tasks.prompts import with_prompts
 from suffice.tasks.records import OPTIONAL, Values, to_problems
-from suffice.tasks.text import check_answer, gold_text, is_blank, opened, plain, prompt_text
+from suffice.tasks.text import gold_text, is_answer, is_blank, opened, plain, prompt_text
 from suffice.tasks.unread import check_options, check_passages, lists_letters
 
 
@@ -139,8 +139,6 @@ def _settle(drafts: Sequence[_Draft], mapped: Mapped) -> None:
         ):
             draft.values |= {"kind": "choice"}
             continue
-        try:
-            check_answer(gold, another(draft.record, draft.columns.values()))
-        except ValueError as error:
-            raise refused(draft.record, error, mapped) from None
+        if not is_answer(gold):
+            raise unanswered(draft.record, gold, mapped, draft.columns.values())
         draft.values["gold"] = gold_expression(gold)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,8 @@ LONGEST_ANSWER = 12
 """Words of an answer that is compared as an expression; what has more is a solution or a sentence."""
 
 USER, SYSTEM, ASSISTANT = ("user", "human"), ("system", "developer"), ("assistant", "gpt", "model")
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 Turn = tuple[str, str, Any]
 """Role, name of the part that holds the content, content."""
@@ -61,7 +64,7 @@ def plain(value: Any, name: str) -> str:
         ValueError: neither text nor a finite number, or a text that no model can read.
     """
     if isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if _HALF.search(value):
             raise ValueError(f"{name} holds half of a surrogate pair, which is no text; correct it")
         if len(value) > LONGEST:
             raise ValueError(f"{name} has {len(value):,} characters; shorten it to {LONGEST:,} or fewer")
@@ -154,18 +157,7 @@ def gold_text(value: Any, column: str) -> str:
     return plain(value, "gold")
 
 
-def check_answer(gold: str, other: str) -> None:
-    """
-    Args:
-        other: a column that may hold the answer instead, or ''.
-
-    Raises:
-        UnclearError: a text so long that no final answer equals it.
-    """
+def is_answer(gold: str) -> bool:
+    """Whether a final answer could equal a text: it is not so long that it must be a solution or a sentence."""
     words = gold_expression(gold).split()
-    if len(words) > LONGEST_ANSWER and sum(word.isalpha() and len(word) > 1 for word in words) > LONGEST_ANSWER:
-        told = (
-            f"gold is a text of {len(words)} words, which no final answer equals; write the answer alone, after '####' "
-        )
-        told += r"or in \boxed{}, or give the record the kind exact"
-        raise UnclearError(f"{told}, or name its column", gold=other) if other else ValueError(told)
+    return len(words) <= LONGEST_ANSWER or sum(word.isalpha() and len(word) > 1 for word in words) <= LONGEST_ANSWER
