@@ -14,10 +14,10 @@ from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from suffice.errors import RecipeError
 
@@ -30,6 +30,29 @@ Table = dict[str, Any]
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+def _fields(value: Any) -> Any:
+    """`prompt=query,gold=reward.answer` as a dictionary; a comma in a column's name is kept."""
+    if not isinstance(value, str):
+        return value
+    pairs: list[str] = []
+    for part in value.split(","):
+        if "=" in part or not pairs:
+            pairs.append(part)
+        else:
+            pairs[-1] += f",{part}"
+    split = [pair.split("=", 1) for pair in pairs]
+    if not all(len(pair) == 2 and pair[0].strip() and pair[1].strip() for pair in split):
+        raise ValueError("pairs field=column, such as prompt=query,gold=reward_model.ground_truth")
+    fields = {name.strip(): column.strip() for name, column in split}
+    if len(fields) < len(split):
+        raise ValueError("pairs field=column, each field once")
+    return fields
+
+
+Fields = Annotated[dict[str, str], BeforeValidator(_fields)]
+"""Our field names → a file's columns, as a dictionary or as `prompt=query,gold=reward.answer`."""
 
 
 class ModelSection(Section):
@@ -57,7 +80,9 @@ class TaskSection(Section):
         None, description="boxed, answer-boxed or plain; default: boxed for benchmarks, else plain."
     )
     limit: int | None = Field(None, ge=1, description="Use only so many problems, drawn by the run's seed.")
-    fields: dict[str, str] = Field({}, description="For `jsonl`: our field names → the file's.")
+    fields: Fields = Field(
+        {}, description="For `jsonl`: our field names → the file's columns, or prompt=query,gold=reward.answer."
+    )
     solved_of: int = Field(8, ge=1, description="Samples a problem behind `solved`.")
     solved: tuple[int, int] | None = Field(
         None, description="Keep problems of which the model solves so many samples, from … to; GRPO-λ's paper: [2, 6]."

@@ -71,7 +71,19 @@ def diagnose(
     from suffice.report import save_diagnosis_picture
 
     if recorded:
-        brought = {"task", "path", "split", "prompt", "revision", "problems", "samples", "temperature", "top_p", "seed"}
+        brought = {
+            "task",
+            "path",
+            "fields",
+            "split",
+            "prompt",
+            "revision",
+            "problems",
+            "samples",
+            "temperature",
+            "top_p",
+            "seed",
+        }
         refuse(asked.context, "--from brings its own problems and thoughts", brought)
     own = {"samples": samples, "price": price, "recorded": recorded and str(recorded)}
     directory, request, found = measure("diagnose", asked, problems, own)
@@ -157,7 +169,8 @@ def requested(verb: Literal["eval", "diagnose"], asked: Asked, problems: int | N
             "concurrency": asked.concurrency,
             "key_variable": asked.api_key_env,
         }
-    data = {name: getattr(asked, name) for name in ("path", "split", "revision", "prompt")} | {"problems": problems}
+    data = {name: getattr(asked, name) for name in ("path", "split", "revision", "prompt")}
+    data |= {"fields": asked.fields or {}, "problems": problems}
     sampling = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens", "seed", "device")
     try:
         return Request(

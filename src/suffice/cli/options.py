@@ -46,6 +46,9 @@ class Asked:
         None
     )
     path: Annotated[str | None, _of_problems("--path", help="Local file or folder of the tasks' format.")] = None
+    fields: Annotated[str | None, _of_problems("--fields", help="Columns of a jsonl file: prompt=query,gold=a.b.")] = (
+        None
+    )
     split: Annotated[str, _of_problems("--split")] = "test"
     prompt: Annotated[
         str | None, _of_problems("--prompt", help="How a problem is put; default: the task's own way.")

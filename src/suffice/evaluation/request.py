@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from suffice.config import DEFAULT_INDUCER, Section
+from suffice.config import DEFAULT_INDUCER, Fields, Section
 from suffice.errors import DataError, Interrupted, RunError, SufficeError
 from suffice.evaluation.baselines import baselines, default_budgets, stops
 from suffice.evaluation.collect import collect, grade
@@ -52,6 +52,7 @@ class ServerPart(Section):
 class TaskPart(Section):
     name: str
     path: str | None = None
+    fields: Fields = Field({})
     split: str = "test"
     revision: str | None = None
     prompt: str | None = None
@@ -135,6 +136,7 @@ def prepare(request: Request) -> Work:
             split=part.split,
             limit=part.problems,
             seed=request.seed,
+            fields=part.fields,
             revision=part.revision,
             prompt=part.prompt,
         )

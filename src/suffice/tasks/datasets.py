@@ -1,4 +1,4 @@
-"""Benchmarks and training sets of the hub: what each is called there, and what its records mean.
+"""Data sets of the hub: what each is called there, and what its records mean.
 
 Each is read from the hub, or from a copy: a `.jsonl`, `.json` or `.parquet` file, or a folder.
 """
@@ -14,8 +14,11 @@ from typing import Any
 
 from suffice.errors import DataError
 from suffice.groups import Problem
+from suffice.tasks.choices import listed_below
+from suffice.tasks.files import Record, checksum, read_records
 from suffice.tasks.hub import hub_commit, hub_records
-from suffice.tasks.records import Record, Values, checksum, read_records, to_problems
+from suffice.tasks.prompts import with_prompts
+from suffice.tasks.records import Values, named, to_problems
 
 
 def stripped(values: Values) -> Values:
@@ -42,12 +45,12 @@ def with_choices(values: Values) -> Values:
     prompt = values["prompt"].strip()
     answers = [values[name].strip() for name in ("gold", "wrong1", "wrong2", "wrong3")]
     order = sorted(range(4), key=lambda i: blake2b(f"{prompt}\0{answers[i]}".encode()).digest())
-    listed = [f"{letter}) {answers[i]}" for letter, i in zip("ABCD", order, strict=True)]
-    return values | {"prompt": "\n".join([prompt, *listed]), "gold": "ABCD"[order.index(0)], "kind": "choice"}
+    listed = listed_below(prompt, [answers[i] for i in order])
+    return values | {"prompt": listed, "gold": "ABCD"[order.index(0)], "kind": "choice"}
 
 
 @dataclass(frozen=True, slots=True)
-class Benchmark:
+class Dataset:
     """A data set of the hub.
 
     `splits` are our names → the hub's, `fields` our names → the names a record may use. `shape` makes a problem of
@@ -63,7 +66,12 @@ class Benchmark:
     tolerant: bool = False
 
     def load(
-        self, path: str | None, split: str | None, fields: dict[str, str] | None, revision: str | None
+        self,
+        path: str | None,
+        split: str | None,
+        fields: dict[str, str] | None,
+        revision: str | None,
+        prompt: str | None,
     ) -> list[Problem]:
         """The problems of a split (default: the first of `splits`)."""
         if fields:
@@ -77,7 +85,11 @@ class Benchmark:
         else:
             records = [record for file in self.files(Path(path), split) for record in read_records(file, columns)]
             records = [Record(record.where, n, record.data) for n, record in enumerate(records, start=1)]
-        return to_problems(records, self.name, split, self.fields, self.shape, tolerant=self.tolerant)
+        problems = to_problems(records, self.name, split, self._read, tolerant=self.tolerant)
+        return with_prompts((problem, prompt or "boxed") for problem in problems)
+
+    def _read(self, record: Record) -> Values:
+        return self.shape(named(record, self.fields))
 
     def locate(self, path: str | None, split: str | None, revision: str | None) -> dict[str, Any]:
         """The split, and the hub's data set with the commit of `revision`, or the local copy with its SHA-256."""
@@ -125,11 +137,11 @@ def _complete(files: list[Path]) -> bool:
     return bool(files) and endings == [f"-{n:05d}-of-{len(files):05d}" for n in range(len(files))]
 
 
-BENCHMARKS = {
-    benchmark.name: benchmark
-    for benchmark in (
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
         # grade-school word problems (Cobbe et al., arXiv 2110.14168)
-        Benchmark(
+        Dataset(
             "gsm8k",
             hub="openai/gsm8k",
             config="main",
@@ -138,7 +150,7 @@ BENCHMARKS = {
             shape=with_number,
         ),
         # 500 of MATH's test problems (Lightman et al., arXiv 2305.20050); difficulty is the level, 1 to 5
-        Benchmark(
+        Dataset(
             "math500",
             hub="HuggingFaceH4/MATH-500",
             splits={"test": "test"},
@@ -151,7 +163,7 @@ BENCHMARKS = {
             shape=stripped,
         ),
         # 40 problems of the AMC 12 of 2023, reworded so that each answer is a number
-        Benchmark(
+        Dataset(
             "amc23",
             hub="math-ai/amc23",
             splits={"test": "test"},
@@ -159,14 +171,14 @@ BENCHMARKS = {
             shape=with_number,
         ),
         # 30 problems a year, answers 0 to 999
-        Benchmark(
+        Dataset(
             "aime24",
             hub="HuggingFaceH4/aime_2024",
             splits={"test": "train"},
             fields={"prompt": ("problem",), "gold": ("answer",), "id": ("id",)},
             shape=with_number,
         ),
-        Benchmark(
+        Dataset(
             "aime25",
             hub="math-ai/aime25",
             splits={"test": "test"},
@@ -174,7 +186,7 @@ BENCHMARKS = {
             shape=with_number,
         ),
         # the 198 hardest of GPQA (Rein et al., arXiv 2311.12022); its authors ask that no question be shown in public
-        Benchmark(
+        Dataset(
             "gpqa",
             hub="Idavidrein/gpqa",
             config="gpqa_diamond",
@@ -190,7 +202,7 @@ BENCHMARKS = {
             shape=with_choices,
         ),
         # 103,000 training problems (He et al., arXiv 2504.11456); difficulty is a number, most from 5 to 9
-        Benchmark(
+        Dataset(
             "deepmath",
             hub="zwhe99/DeepMath-103K",
             splits={"train": "train"},
