@@ -98,10 +98,10 @@ def stops_of(comparison: dict[str, Any]) -> list[dict[str, Any]]:
             "run": side.rpartition("(")[2].removeprefix("runs/").removesuffix(")"),
             "accuracy": metrics[side]["accuracy"],
             "thought_tokens": metrics[side]["thought_tokens"],
-            "over": {rival["kind"]: rival["accuracy"] for rival in verdict["rivals"]},
-            "sentence": verdict["sentence"],
+            "over": {rival["kind"]: rival["accuracy"] for rival in contest["rivals"]},
+            "sentence": contest["sentence"],
         }
-        for side, verdict in task["verdicts"].items()
+        for side, contest in task["outcomes"].items()
     ]
 
 

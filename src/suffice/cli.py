@@ -16,7 +16,7 @@ from rich.text import Text
 from suffice.errors import Interrupted, NonFiniteError, SufficeError, one_line
 
 if TYPE_CHECKING:
-    from suffice.evaluation.protocol import Evaluation
+    from suffice.evaluation.perform import Found
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -129,6 +129,7 @@ def train(
 ) -> None:
     """Train a model by a recipe. With --engine verl, --set verl.KEY=VALUE sets verl's own configuration."""
     from suffice.config import load_recipe, recipe_names
+    from suffice.run.layout import RECIPE, VERL_CONFIGURATION
 
     if (recipe is None) == (resume is None):
         raise SufficeError(
@@ -136,16 +137,14 @@ def train(
         )
     own: list[str] = []
     if resume is not None:
-        if not (resume / "recipe.toml").is_file():
-            raise SufficeError(
-                f"{resume} is not a run directory: it holds no recipe.toml; start one with --out {resume}"
-            )
+        if not (resume / RECIPE).is_file():
+            raise SufficeError(f"{resume} is not a run directory: it holds no {RECIPE}; start one with --out {resume}")
         if overrides or out:
             raise SufficeError("--resume continues a run as it was: --set and --out do not go with it")
-        was: Literal["local", "verl"] = "verl" if (resume / "verl.yaml").exists() else "local"
+        was: Literal["local", "verl"] = "verl" if (resume / VERL_CONFIGURATION).exists() else "local"
         if engine not in (None, was):
             raise SufficeError(f"{resume} was trained with --engine {was}: leave --engine out to continue it")
-        engine, resolved = was, load_recipe(str(resume / "recipe.toml"))
+        engine, resolved = was, load_recipe(str(resume / RECIPE))
     else:
         assert recipe is not None
         if engine == "verl":
@@ -154,7 +153,7 @@ def train(
     if dry_run and engine != "verl":
         print(resolved.dump(), end="")
         return
-    from suffice.run.files import free_run, timestamped
+    from suffice.run.start import free_run, timestamped
 
     run = resume or free_run(out or resolved.run.dir or timestamped(Path(str(recipe)).stem))
     if engine == "verl":
@@ -206,6 +205,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Evaluate a model: accuracy and tokens, each with a question-clustered 95 % interval."""
+    from suffice.run.layout import EVALUATIONS, stop_in
+
     if protocol not in (None, "paper"):
         raise SufficeError(f"unknown --protocol {protocol!r}; there is: paper")
     asked: dict[str, Any] = {
@@ -221,10 +222,11 @@ def evaluate(
     directory, found = carry_out("eval", model, asked, out, resume)
     if as_json:
         emit(summaries(found))
-    show_metrics({label: evaluation.summary for label, evaluation in found.items() if "@" not in label})
-    if stops := {label: evaluation.summary for label, evaluation in found.items() if "@" in label}:
+    by_label = {label: each.summary.as_dict() for label, each in found.items()}
+    show_metrics({label: summary for label, summary in by_label.items() if not stop_in(label)})
+    if stops := {label: summary for label, summary in by_label.items() if stop_in(label)}:
         show_stops(stops)
-    say.print(f"Records: {directory / 'evaluations'}", markup=False, highlight=False)
+    say.print(f"Records: {directory / EVALUATIONS}", markup=False, highlight=False)
     say.print(
         f"Next: suffice compare {directory} ANOTHER, or suffice report {directory}", markup=False, highlight=False
     )
@@ -262,6 +264,8 @@ def diagnose(
 ) -> None:
     """Measure how much of a model's thinking comes after it knows: the forced-exit curve."""
     from suffice.report import save_diagnosis_picture
+    from suffice.run.directory import Run
+    from suffice.run.layout import DIAGNOSES, PICTURE
 
     if recorded and task:
         raise SufficeError("--from brings its own problems: leave --task out")
@@ -272,28 +276,29 @@ def diagnose(
     data = {"path": path, "split": split, "revision": revision, "prompt": prompt, "problems": problems}
     asked["tasks"] = [{"name": name, **data} for name in task or []]
     directory, found = carry_out("diagnose", model, asked, out, resume)
-    picture = save_diagnosis_picture({label: e.summary for label, e in found.items()}, directory / "diagnosis.png")
+    diagnoses = Run(directory).diagnoses()
+    picture = save_diagnosis_picture(diagnoses, directory / PICTURE)
     if as_json:
         emit(summaries(found))
-    for label, diagnosis in found.items():
-        show_curve(label, diagnosis.summary)
-        say.print(diagnosis.summary["verdict"], style="bold", markup=False)
-    say.print(f"Records: {directory / 'diagnosis'}, picture: {picture}", markup=False, highlight=False)
+    for label, diagnosis in diagnoses.items():
+        show_curve(label, diagnosis.as_dict())
+        say.print(diagnosis.conclusion, style="bold", markup=False)
+    say.print(f"Records: {directory / DIAGNOSES}, picture: {picture}", markup=False, highlight=False)
     recipe = "lab-s-grpo" if "arithmetic" in found else "RECIPE"
-    say.print(
-        f"Next: suffice train {recipe} --set model.path={diagnosis.summary['model']}", markup=False, highlight=False
-    )
+    say.print(f"Next: suffice train {recipe} --set model.path={diagnosis.model}", markup=False, highlight=False)
 
 
 def carry_out(
     verb: Literal["eval", "diagnose"], model: str | None, asked: dict[str, Any], out: Path | None, resume: Path | None
-) -> tuple[Path, dict[str, Evaluation]]:
+) -> tuple[Path, Found]:
     """Do an evaluation or a diagnosis, or go on with one: its directory and what was found."""
     from pydantic import ValidationError
 
     from suffice.config import explain
-    from suffice.evaluation.request import Request, perform, prepare, read_request
-    from suffice.run.files import create_run, free_run, timestamped
+    from suffice.evaluation.perform import perform
+    from suffice.evaluation.prepare import prepare
+    from suffice.evaluation.request import Request, read_request
+    from suffice.run.start import create_run, free_run, timestamped
 
     if resume is not None:
         if model or asked["tasks"] or out:
@@ -310,9 +315,9 @@ def carry_out(
     return directory, perform(work, create_run(directory))
 
 
-def summaries(found: dict[str, Evaluation]) -> dict[str, Any]:
+def summaries(found: Found) -> dict[str, Any]:
     """For `--json`: the summary of one evaluation, or those of several by label."""
-    by_label = {label: evaluation.summary for label, evaluation in found.items()}
+    by_label = {label: each.summary.as_dict() for label, each in found.items()}
     return by_label if len(by_label) > 1 else next(iter(by_label.values()))
 
 
@@ -367,8 +372,8 @@ def compare(
     sides = read_sides(paths)
     found = compare_all(sides)
     if as_json:
-        emit(found)
-    show_comparison(found)
+        emit(found.as_dict())
+    show_comparison(found.as_dict())
     if out:
         page = write_comparison(sides, found, out)
         say.print(f"Page: {page} (open it in a browser; it needs no network)", markup=False, highlight=False)
@@ -489,8 +494,9 @@ def bench(
         return
     from suffice.bench import record
     from suffice.bench.run import run_bench
+    from suffice.run.layout import RUNS
 
-    out = out or Path("runs") / f"bench-{Path(what).stem}"
+    out = out or Path(RUNS) / f"bench-{Path(what).stem}"
     try:
         failed = run_bench(planned, out, jobs or os.cpu_count() or 1)
     except Interrupted:
@@ -498,7 +504,7 @@ def bench(
         raise
     result = record(planned, out, failed)
     if as_json:
-        emit(result)
+        emit(result.as_dict())
     show_arms(result, out)
     if failed:
         raise typer.Exit(2)
@@ -512,7 +518,7 @@ def demo(
 ) -> None:
     """The main job on the embedded micro reasoner: diagnose, train with S-GRPO, evaluate, report. About two minutes."""
     from suffice.demo import run_demo
-    from suffice.run.files import timestamped
+    from suffice.run.start import timestamped
 
     result = run_demo(out or timestamped("demo"), seed)
     if as_json:
@@ -538,9 +544,10 @@ def lab_build(
 
     from suffice.lab import build
     from suffice.lab.training import course
+    from suffice.run.layout import RUNS
     from suffice.run.progress import progress
 
-    out, recipe = out or Path("runs") / f"lab-{task}", course(task).recipe
+    out, recipe = out or Path(RUNS) / f"lab-{task}", course(task).recipe
     recipe = replace(recipe, steps=steps or recipe.steps)
     torch.set_num_threads(1)  # a model this small gains nothing from more
     with progress("build the base", recipe.steps) as advance:
@@ -559,7 +566,7 @@ def lab_bench(
 ) -> None:
     """Train a lab recipe with several seeds, evaluate each before and after, and show all of them."""
     from suffice.lab.bench import bench
-    from suffice.run.files import timestamped
+    from suffice.run.start import timestamped
 
     try:
         chosen = [int(seed) for seed in seeds.split(",")]
@@ -641,8 +648,8 @@ def show_comparison(found: dict[str, Any]) -> None:
                 accuracy = with_interval(row["change"]["accuracy"], 100, signed=True, key="difference")
                 thought = with_interval(row["change"]["thought_tokens_change"], 100, signed=True)
                 lines.append(f"{task}, {row['side']}: paired, accuracy {accuracy} points, thinking tokens {thought} %")
-        for side, verdict in each["verdicts"].items():
-            lines.append(f"{task}, {side}: {verdict['sentence']}")
+        for side, contest in each["outcomes"].items():
+            lines.append(f"{task}, {side}: {contest['sentence']}")
         for key, values in each["protocols"].items():
             said = ", ".join(f"{value} for {side}" for side, value in values.items())
             lines.append(f"{task}: sampled differently, {key} {said}")
@@ -734,8 +741,9 @@ def show_bench(result: dict[str, Any]) -> None:
     say.print(f"Recorded: {result['record']}", markup=False, highlight=False)
 
 
-def show_arms(result: dict[str, Any], out: Path) -> None:
+def show_arms(result: Any, out: Path) -> None:
     from suffice.bench.tables import CAPTION, blocks, notes
+    from suffice.run.layout import BENCH
 
     for block in blocks(result):
         table = Table(*block.heads, title=block.title, title_justify="left", show_edge=False)
@@ -744,5 +752,5 @@ def show_arms(result: dict[str, Any], out: Path) -> None:
         for row in block.rows:
             table.add_row(*map(Text, row))
         say.print(table)
-    for line in [CAPTION, *notes(result), f"Recorded: {out / 'bench.json'}; tables and figures beside it"]:
+    for line in [CAPTION, *notes(result), f"Recorded: {out / BENCH}; tables and figures beside it"]:
         say.print(line, markup=False, highlight=False)

@@ -9,7 +9,10 @@ from typing import Any
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
 from suffice.errors import RecipeError, RunError
-from suffice.run.files import free_run, manifest, read_json, read_jsonl, write_json
+from suffice.run.directory import Run
+from suffice.run.files import write_json
+from suffice.run.layout import AFTER, BEFORE, BENCH, COMPARISON, RECIPE, greedy
+from suffice.run.start import free_run, manifest
 
 
 def bench(recipe: str, seeds: Sequence[int], overrides: Sequence[str], out: Path) -> dict[str, Any]:
@@ -29,19 +32,17 @@ def bench(recipe: str, seeds: Sequence[int], overrides: Sequence[str], out: Path
         free_run(out)
     for seed, run, one in zip(seeds, runs, resolved, strict=True):
         finish(one, run)
-        ends = {
-            end: read_json(run / "evaluations" / end / "summary.json")
-            for end in ("before", "after", "before-greedy", "after-greedy")
-        }
-        steps = read_jsonl(run / "metrics.jsonl")
-        seconds = sum(line["seconds"] for line in [*steps, *ends.values()])
+        summaries, steps, change = Run(run).evaluations(), Run(run).metrics(), Run(run).comparison()
+        assert change is not None
+        ends = {label: summaries[label] for label in (BEFORE, AFTER, greedy(BEFORE), greedy(AFTER))}
+        seconds = sum(line.seconds for line in steps) + sum(end.seconds or 0.0 for end in ends.values())
         rows.append(
             {
                 "seed": seed,
                 "seconds": round(seconds, 1),
-                "tokens_sampled": sum(line["tokens_decode"] for line in steps),
-                "change": read_json(run / "comparison.json"),
-                **{end: summary["metrics"] for end, summary in ends.items()},
+                "tokens_sampled": sum(line.tokens_decode for line in steps),
+                "change": change.as_dict(),
+                **{end: summary.metrics.as_dict() for end, summary in ends.items()},
             }
         )
     command = f"suffice lab bench --recipe {recipe} --seeds {','.join(map(str, seeds))}" + "".join(
@@ -50,18 +51,18 @@ def bench(recipe: str, seeds: Sequence[int], overrides: Sequence[str], out: Path
     result = {
         "recipe": recipe,
         "command": command,
-        "manifest": manifest(),
-        "record": str(out / "bench.json"),
+        "manifest": manifest().as_dict(),
+        "record": str(out / BENCH),
         "seeds": rows,
     }
-    write_json(out / "bench.json", result)
+    write_json(out / BENCH, result)
     return result
 
 
 def finish(recipe: Recipe, run: Path) -> None:
     """Train a recipe in `run`, from where an earlier attempt left it."""
-    begun = (run / "recipe.toml").is_file()
-    if begun and (run / "recipe.toml").read_text(encoding="utf-8") != recipe.dump():
+    begun = (run / RECIPE).is_file()
+    if begun and (run / RECIPE).read_text(encoding="utf-8") != recipe.dump():
         raise RunError(f"{run} is a run of another recipe; choose another directory with --out")
-    if not (run / "comparison.json").exists():
+    if not (run / COMPARISON).exists():
         train(recipe, run if begun else free_run(run), resume=begun)

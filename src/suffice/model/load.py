@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from suffice.errors import ModelError, RecipeError
 from suffice.groups import Problem
 from suffice.model.chat import Chat
-from suffice.run.chosen import read_chosen
+from suffice.run.directory import Run
+from suffice.run.layout import CHECKPOINTS
 
 SHIPPED = "lab/arithmetic"
 BASES = {SHIPPED: "arithmetic", "lab/ballots": "ballots", "lab/sums": "sums"}
@@ -32,11 +33,11 @@ def resolve_path(path: str) -> str:
         from suffice.lab import base_path
 
         return str(base_path(BASES[path]))
-    if (folder / "checkpoints").is_dir() and not (folder / "config.json").exists():
-        if chosen := read_chosen(folder):
-            kept = str(chosen.checkpoint(folder))
-            return kept if chosen.step else resolve_path(kept)
-        checkpoints = sorted((folder / "checkpoints").glob("step-*"))
+    if (folder / CHECKPOINTS).is_dir() and not (folder / "config.json").exists():
+        run = Run(folder)
+        if chosen := run.chosen():
+            return str(folder / chosen.path) if chosen.step else resolve_path(chosen.path)
+        checkpoints = [*run.checkpoints().values()]
         if not checkpoints:
             raise ModelError(f"{path} is a run without checkpoints; train it first or name a checkpoint folder")
         return str(checkpoints[-1])

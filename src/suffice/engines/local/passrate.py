@@ -22,7 +22,8 @@ from suffice.grading import Grader
 from suffice.groups import Group, Problem, Verdict
 from suffice.model.load import check_positions, load_model, resolve_path, set_threads
 from suffice.rollout import Chat, Sampler, grade_groups
-from suffice.run.files import Journal, read_jsonl
+from suffice.run.files import read_jsonl
+from suffice.run.journal import Journal
 from suffice.run.progress import progress
 
 Stopped = Callable[[], bool]
@@ -90,7 +91,7 @@ def pass_rates(
         return solved
     of = recipe.task.solved_of
     with Journal(file) as journal:
-        solved = {record["id"]: record["solved"] for record in journal.records}
+        solved = {record["id"]: record["solved"] for record in journal.lines}
         missing = [problem for problem in problems if problem.id not in solved]
         sampler = _sampler(recipe, problems, chat)
         with progress("pass rates", len(problems) * of, done=len(solved) * of) as advance:
