@@ -116,10 +116,10 @@ def stops_of(comparison: dict[str, Any]) -> list[dict[str, Any]]:
             "run": re.sub(r"-(seed-\d+)-[0-9a-f]{8}/.*", r"/\1", side),
             "accuracy": metrics[side]["accuracy"],
             "thought_tokens": metrics[side]["thought_tokens"],
-            "over": {rival["kind"]: rival["accuracy"] for rival in verdict["rivals"]},
-            "sentence": verdict["sentence"],
+            "over": {rival["kind"]: rival["accuracy"] for rival in contest["rivals"]},
+            "sentence": contest["sentence"],
         }
-        for side, verdict in task["verdicts"].items()
+        for side, contest in task["outcomes"].items()
     ]
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from suffice.bench import record
 from suffice.bench.cell import wanted
 from suffice.bench.figures import spread
+from suffice.bench.found import Budget
 from suffice.bench.plan import (
     Plan,
     digest,
@@ -37,7 +38,9 @@ from suffice.bench.run import run_bench
 from suffice.bench.tables import blocks, markdown, notes, signed
 from suffice.cli import main
 from suffice.errors import RecipeError
-from suffice.statistics import Interval, over_seeds
+from suffice.interval import UNKNOWN, Interval
+from suffice.run.records import Step
+from suffice.statistics import over_seeds
 
 TINY: dict[str, Any] = {
     "recipe": "lab-ballots-grpo",
@@ -207,12 +210,12 @@ def test_the_budget_brings_every_arm_to_an_evaluation_and_arms_stand_at_their_la
         "dear": {10: 90.0, 20: 101.5},
         "dearest": {10: 101.0, 20: 200.0},
     }
-    assert within(spent) == {"budget": 101.0, "steps": {"cheap": 20, "dear": 10, "dearest": 10}}
+    assert within(spent) == Budget(budget=101.0, steps={"cheap": 20, "dear": 10, "dearest": 10})
 
 
 def test_spending_is_summed_up_to_a_step_and_a_guards_probes_count():
     lines = [
-        {"step": step, "tokens_decode": 10, "tokens_train": 3, "seconds": 0.5, "tokens_guard": guard}
+        Step(step=step, tokens_decode=10, tokens_train=3, seconds=0.5, tokens_guard=guard)
         for step, guard in ((1, 0), (2, 7), (3, 0))
     ]
     assert spending(lines, [1, 3]) == [
@@ -268,9 +271,8 @@ def test_more_than_one_seed_never_narrows_an_interval(means: list[float], below:
 
 
 def test_no_interval_stays_none():
-    nothing = {"mean": None, "low": None, "high": None}
-    assert widened(nothing, [nothing]) == nothing
-    assert signed(nothing) == "n/a"
+    assert widened(UNKNOWN, [UNKNOWN]) is UNKNOWN
+    assert signed(UNKNOWN) == "n/a"
 
 
 @given(st.lists(st.floats(0, 1), max_size=8), st.floats(0.01, 0.3))
@@ -353,7 +355,7 @@ def test_a_bench_killed_and_called_again_ends_with_everything(killed_and_resumed
 def test_what_is_unfinished_is_said_and_the_rest_shown(killed_and_resumed: Path):
     seeds = [{**arm, "seeds": [0, 1]} for arm in TINY["arm"]]
     found = record(resolve(changed(arm=seeds)), killed_and_resumed, {})
-    assert [arm["unfinished"] for arm in found["arms"]] == [[1], [1]]
+    assert [arm.unfinished for arm in found.arms] == [[1], [1]]
     assert notes(found) == ["GRPO: unfinished for seed 1", "cut: unfinished for seed 1"]
 
 
@@ -378,7 +380,7 @@ def test_a_changed_arm_alone_runs_and_a_failed_one_stops_no_other(killed_and_res
     assert {path: after[path] for path in before} == before
 
     found = record(bench, killed_and_resumed, failed)
-    assert [arm["arm"] for arm in found["arms"]] == ["GRPO", "cut"]
+    assert [arm.arm for arm in found.arms] == ["GRPO", "cut"]
     assert "greedy for problems, seed 0, failed: train.problems_per_step" in notes(found)[0]
     table = markdown(found)
     assert [re.sub(r"[\d.]+ (k |M )?", "", block.title) for block in blocks(found)] == [

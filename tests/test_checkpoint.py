@@ -17,8 +17,10 @@ from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
 from suffice.engines.local.loop import forget_after
 from suffice.errors import RunError
-from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal, step_folder
-from suffice.run.files import locked, write_json, write_jsonl
+from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal
+from suffice.run.directory import Run
+from suffice.run.files import write_json, write_jsonl
+from suffice.run.lock import locked
 from test_cli import snapshot
 
 SMALL = {
@@ -54,7 +56,7 @@ def run(straight: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(run: Path) -> Path:
-    return step_folder(run, 2)
+    return Run(run).checkpoint(2)
 
 
 def resume(run: Path) -> None:
@@ -115,24 +117,24 @@ def test_a_list_of_files_is_not_led_out_to_a_device_without_end(folder: Path):
 
 def test_checkpoints_are_ordered_by_their_number(tmp_path: Path):
     for step in (999_999, 1_000_000):
-        write_json(step_folder(tmp_path, step) / "config.json", {})
-        seal(step_folder(tmp_path, step))
+        write_json(Run(tmp_path).checkpoint(step) / "config.json", {})
+        seal(Run(tmp_path).checkpoint(step))
     (tmp_path / "checkpoints" / "step-last").mkdir()
-    assert latest_checkpoint(tmp_path) == step_folder(tmp_path, 1_000_000)
+    assert latest_checkpoint(tmp_path) == Run(tmp_path).checkpoint(1_000_000)
 
 
 def test_the_newest_good_checkpoint_is_taken_and_each_damaged_one_said_in_one_line(
     run: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert latest_checkpoint(run) == step_folder(run, 4)
-    flip(step_folder(run, 4) / "model.safetensors")
-    step_folder(run, 6).touch()
+    assert latest_checkpoint(run) == Run(run).checkpoint(4)
+    flip(Run(run).checkpoint(4) / "model.safetensors")
+    Run(run).checkpoint(6).touch()
     capsys.readouterr()
-    assert latest_checkpoint(run) == step_folder(run, 2)
+    assert latest_checkpoint(run) == Run(run).checkpoint(2)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert said[1] == (
-        f"warning: {step_folder(run, 4)} is damaged and passed over: model.safetensors is not what was saved"
+        f"warning: {Run(run).checkpoint(4)} is damaged and passed over: model.safetensors is not what was saved"
     )
 
 
@@ -141,7 +143,7 @@ def test_a_run_goes_on_from_before_the_damage_and_ends_as_if_there_had_been_none
     run: Path, straight: Path, damaged: list[int]
 ):
     for step in damaged:
-        cut(step_folder(run, step) / "trainer.safetensors")
+        cut(Run(run).checkpoint(step) / "trainer.safetensors")
     resume(run)
     assert contents(run) == contents(straight)
 
@@ -249,10 +251,10 @@ SOURCE = Path(__file__).parent.parent / "src" / "suffice"
 
 
 def test_the_wall_clock_decides_nothing():
-    """It names directories, is noted in manifests (run/files.py), and tells `suffice watch` the age of a log."""
+    """It names directories and is noted in manifests (run/start.py); `suffice watch` tells the age of a log by it."""
     wall = re.compile(r"\btime\.(time|localtime|gmtime|ctime)\b|\bdatetime\b")
     files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
-    assert {name for name, text in files.items() if wall.search(text)} <= {"files.py", "watch.py"}
+    assert {name for name, text in files.items() if wall.search(text)} <= {"run/start.py", "watch.py"}
 
 
 def test_nothing_in_the_package_unpickles_or_evaluates():

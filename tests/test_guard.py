@@ -31,9 +31,9 @@ from suffice.methods import get_method, registry
 from suffice.methods.adaptive import FIRST
 from suffice.model.resolve import resolve_path
 from suffice.report import write_report
-from suffice.run.chosen import read_chosen
+from suffice.run.directory import Run
 from suffice.run.files import read_jsonl, write_json
-from suffice.watch import read_recipe, read_state
+from suffice.watch import read_state
 
 STEADY = {"thought_tokens": 100, "entropy": 0.5, "grad_norm": 0.1, "repetition": 0.0, "groups": 16, "dropped": 0}
 HEALTHY = STEADY | {"unclosed": 0.0, "unparsed": 0.0, "truncated": 0.0}
@@ -525,8 +525,8 @@ def test_a_run_is_rolled_back_eased_and_in_the_end_stopped_in_good_order(rolled_
     probed = [line["step"] for line in lines if "tokens_guard" in line]
     assert probed == [4, 8, 12, 16, 20, 24, 28]
     assert (rolled_back / "comparison.json").exists()
-    assert read_chosen(rolled_back) is not None
-    assert read_state(rolled_back, read_recipe(rolled_back)).complete
+    assert Run(rolled_back).chosen() is not None
+    assert read_state(Run(rolled_back), Run(rolled_back).recipe()).complete
     page = write_report(rolled_back).read_text()
     assert "rolled back to step" in page
     assert "Kept: " in page
@@ -557,7 +557,7 @@ def test_a_resumed_run_with_roll_backs_equals_an_uninterrupted_one_bit_for_bit(
 def test_a_finished_run_has_nothing_left_to_do(rolled_back: Path, capsys: pytest.CaptureFixture[str]):
     before = (rolled_back / "metrics.jsonl").read_bytes()
     kept = train(load_recipe(str(rolled_back / "recipe.toml")), rolled_back, resume=True)
-    assert kept == read_chosen(rolled_back).checkpoint(rolled_back)
+    assert kept == Run(rolled_back).chosen_checkpoint()
     assert "nothing is left to do" in capsys.readouterr().err
     assert (rolled_back / "metrics.jsonl").read_bytes() == before
 
@@ -566,7 +566,7 @@ def test_only_checkpoints_that_are_needed_are_kept(tmp_path: Path):
     run = tmp_path / "run"
     train(tiny(train__steps=7, train__checkpoint_every=3, guard__every=2), run)
     kept = {int(path.name.removeprefix("step-")) for path in (run / "checkpoints").iterdir()}
-    assert kept == {3, 6, 7, read_chosen(run).step} - {0}
+    assert kept == {3, 6, 7, Run(run).chosen().step} - {0}
 
 
 def test_a_probe_is_the_same_whenever_it_is_taken(grader: Grader, tmp_path: Path):
@@ -618,9 +618,9 @@ def test_a_run_that_did_not_help_stands_for_its_base(rolled_back: Path, tmp_path
 
 
 def test_a_malformed_choice_is_one_line(tmp_path: Path):
-    write_json(tmp_path / "chosen.json", {"step": -1})
-    with pytest.raises(RunError, match=r"chosen\.json: step = -1") as caught:
-        read_chosen(tmp_path)
+    write_json(tmp_path / "chosen.json", {"step": -1, "path": "p", "accuracy": 0.5, "thought_tokens": 1.0, "rule": ""})
+    with pytest.raises(RunError, match=r"chosen\.json has a bad step") as caught:
+        Run(tmp_path).chosen()
     assert "\n" not in str(caught.value)
 
 

@@ -15,7 +15,8 @@ from suffice.engines.local import train
 from suffice.engines.trackers import KNOWN, Trackers
 from suffice.errors import RecipeError
 from suffice.extras import install_command
-from suffice.run.files import read_json, read_jsonl, start_run
+from suffice.run.files import read_json, read_jsonl
+from suffice.run.start import start_run
 from test_export import small
 
 Points = dict[str, list[tuple[int, float]]]

@@ -33,6 +33,8 @@ from suffice.config import (
 )
 from suffice.errors import RecipeError
 from suffice.methods import get_method, registry
+from suffice.run.directory import Run
+from suffice.run.layout import RUNS
 
 OWN = {
     "run.seed": "seeds",
@@ -131,6 +133,10 @@ class Cell:
     @property
     def seed(self) -> int:
         return self.recipe.run.seed
+
+    def run(self, out: Path) -> Run:
+        """Its run in the directory of the bench."""
+        return Run(out / RUNS / self.folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from suffice.cli.tables import show_comparison, show_curve, show_metrics, show_s
 from suffice.errors import SufficeError
 
 if TYPE_CHECKING:
-    from suffice.evaluation.protocol import Evaluation
+    from suffice.evaluation.perform import Found
     from suffice.evaluation.request import Request
 
 
@@ -34,6 +34,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model: accuracy and tokens, each with a question-clustered 95 % interval."""
     from suffice.cli.advice import after_evaluation
+    from suffice.run.layout import EVALUATIONS, stop_in
 
     if protocol not in (None, "paper"):
         raise SufficeError(f"unknown --protocol {protocol!r}; there is: paper")
@@ -45,12 +46,13 @@ def evaluate(
         "budgets": [] if budgets is None else numbers("--budgets", budgets, least=1),
     }
     directory, request, found = measure("eval", asked, problems, own)
+    summaries = by_label(found)
     if asked.as_json:
-        emit(by_label(found))
-    show_metrics({label: evaluation.summary for label, evaluation in found.items() if "@" not in label})
-    if stops := {label: evaluation.summary for label, evaluation in found.items() if "@" in label}:
+        emit(alone(summaries))
+    show_metrics({label: summary for label, summary in summaries.items() if not stop_in(label)})
+    if stops := {label: summary for label, summary in summaries.items() if stop_in(label)}:
         show_stops(stops)
-    tell(f"Records: {directory / 'evaluations'}")
+    tell(f"Records: {directory / EVALUATIONS}")
     tell(after_evaluation(directory, request))
 
 
@@ -69,6 +71,8 @@ def diagnose(
     """Measure how much of a model's thinking comes after it knows: the forced-exit curve."""
     from suffice.cli.advice import after_diagnosis
     from suffice.report import save_diagnosis_picture
+    from suffice.run.directory import Run
+    from suffice.run.layout import DIAGNOSES, PICTURE
 
     if recorded:
         brought = {
@@ -87,14 +91,14 @@ def diagnose(
         refuse(asked.context, "--from brings its own problems and thoughts", brought)
     own = {"samples": samples, "price": price, "recorded": recorded and str(recorded)}
     directory, request, found = measure("diagnose", asked, problems, own)
-    summaries = {label: diagnosis.summary for label, diagnosis in found.items()}
-    picture = save_diagnosis_picture(summaries, directory / "diagnosis.png")
+    summaries = by_label(found)
+    picture = save_diagnosis_picture(Run(directory).diagnoses(), directory / PICTURE)
     if asked.as_json:
-        emit(by_label(found))
+        emit(alone(summaries))
     for label, summary in summaries.items():
         show_curve(label, summary)
-        say.print(summary["verdict"], style="bold", markup=False)
-    tell(f"Records: {directory / 'diagnosis'}, picture: {picture}")
+        say.print(summary["conclusion"], style="bold", markup=False)
+    tell(f"Records: {directory / DIAGNOSES}, picture: {picture}")
     for line in after_diagnosis(request, summaries):
         tell(line)
 
@@ -121,8 +125,8 @@ def compare(
     sides = read_sides(paths)
     found = compare_all(sides)
     if as_json:
-        emit(found)
-    show_comparison(found)
+        emit(found.as_dict())
+    show_comparison(found.as_dict())
     if out:
         page = write_comparison(sides, found, out)
         tell(f"Page: {page} (open it in a browser; it needs no network)")
@@ -130,10 +134,12 @@ def compare(
 
 def measure(
     verb: Literal["eval", "diagnose"], asked: Asked, problems: int | None, own: dict[str, Any]
-) -> tuple[Path, Request, dict[str, Evaluation]]:
+) -> tuple[Path, Request, Found]:
     """Do an evaluation or a diagnosis, or go on with one: its directory, what was asked, and what was found."""
-    from suffice.evaluation.request import perform, prepare, read_request
-    from suffice.run.files import create_run, free_run, timestamped
+    from suffice.evaluation.perform import perform
+    from suffice.evaluation.prepare import prepare
+    from suffice.evaluation.request import read_request
+    from suffice.run.start import create_run, free_run, timestamped
 
     if asked.resume is not None:
         request, directory = read_request(asked.resume, verb), asked.resume
@@ -185,7 +191,10 @@ def requested(verb: Literal["eval", "diagnose"], asked: Asked, problems: int | N
         raise SufficeError(explain(error, Request)) from None
 
 
-def by_label(found: dict[str, Evaluation]) -> dict[str, Any]:
+def by_label(found: Found) -> dict[str, dict[str, Any]]:
+    return {label: measured.summary.as_dict() for label, measured in found.items()}
+
+
+def alone(summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """For `--json`: the summary of one evaluation, or those of several by label."""
-    summaries = {label: evaluation.summary for label, evaluation in found.items()}
     return summaries if len(summaries) > 1 else next(iter(summaries.values()))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
 
 from suffice.cli.screen import say, tell
+
+if TYPE_CHECKING:
+    from suffice.bench.found import Found
 
 
 def with_interval(
@@ -76,8 +79,8 @@ def show_comparison(found: dict[str, Any]) -> None:
                 accuracy = with_interval(row["change"]["accuracy"], 100, signed=True, key="difference")
                 thought = with_interval(row["change"]["thought_tokens_change"], 100, signed=True)
                 lines.append(f"{task}, {row['side']}: paired, accuracy {accuracy} points, thinking tokens {thought} %")
-        for side, verdict in each["verdicts"].items():
-            lines.append(f"{task}, {side}: {verdict['sentence']}")
+        for side, outcome in each["outcomes"].items():
+            lines.append(f"{task}, {side}: {outcome['sentence']}")
         for key, values in each["protocols"].items():
             said = ", ".join(f"{value} for {side}" for side, value in values.items())
             lines.append(f"{task}: sampled differently, {key} {said}")
@@ -151,15 +154,16 @@ def show_demo(result: dict[str, Any]) -> None:
     tell("Next, with your own model: suffice diagnose MODEL --task gsm8k")
 
 
-def show_arms(result: dict[str, Any], out: Path) -> None:
+def show_arms(found: Found, out: Path) -> None:
     from suffice.bench.tables import CAPTION, blocks, notes
+    from suffice.run.layout import BENCH
 
-    for block in blocks(result):
+    for block in blocks(found):
         table = Table(*block.heads, title=block.title, title_justify="left", show_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
         for row in block.rows:
             table.add_row(*map(Text, row))
         say.print(table)
-    for line in [CAPTION, *notes(result), f"Recorded: {out / 'bench.json'}; tables and figures beside it"]:
+    for line in [CAPTION, *notes(found), f"Recorded: {out / BENCH}; tables and figures beside it"]:
         tell(line)

@@ -33,18 +33,17 @@ def train(
 ) -> None:
     """Train a model by a recipe. With --engine verl, --set verl.KEY=VALUE sets verl's own configuration."""
     from suffice.config import load_recipe, recipe_names
+    from suffice.run.layout import RECIPE, VERL_CONFIGURATION
 
     own: list[str] = []
     if resume is not None:
         refuse(context, RESUMED, but={"resume", "engine", "dry_run"})
-        if not (resume / "recipe.toml").is_file():
-            raise SufficeError(
-                f"{resume} is not a run directory: it holds no recipe.toml; start one with --out {resume}"
-            )
-        was: Literal["local", "verl"] = "verl" if (resume / "verl.yaml").exists() else "local"
+        if not (resume / RECIPE).is_file():
+            raise SufficeError(f"{resume} is not a run directory: it holds no {RECIPE}; start one with --out {resume}")
+        was: Literal["local", "verl"] = "verl" if (resume / VERL_CONFIGURATION).exists() else "local"
         if engine not in (None, was):
             raise SufficeError(f"{resume} was trained with --engine {was}: leave --engine out to continue it")
-        engine, resolved = was, load_recipe(str(resume / "recipe.toml"))
+        engine, resolved = was, load_recipe(str(resume / RECIPE))
     elif recipe is not None:
         if engine == "verl":
             own = [override for override in overrides or [] if override.startswith("verl.")]
@@ -56,7 +55,7 @@ def train(
     if dry_run and engine != "verl":
         print(resolved.dump(), end="")
         return
-    from suffice.run.files import free_run, timestamped
+    from suffice.run.start import free_run, timestamped
 
     run = resume or free_run(out or resolved.run.dir or timestamped(Path(str(recipe)).stem))
     if engine == "verl":
@@ -103,8 +102,9 @@ def bench(
         return
     from suffice.bench import record
     from suffice.bench.run import run_bench
+    from suffice.run.layout import RUNS
 
-    out = out or Path("runs") / f"bench-{Path(what).stem}"
+    out = out or Path(RUNS) / f"bench-{Path(what).stem}"
     try:
         failed = run_bench(planned, out, jobs or os.cpu_count() or 1)
     except Interrupted:
@@ -112,7 +112,7 @@ def bench(
         raise
     result = record(planned, out, failed)
     if as_json:
-        emit(result)
+        emit(result.as_dict())
     show_arms(result, out)
     if failed:
         raise typer.Exit(2)
@@ -121,7 +121,7 @@ def bench(
 def demo(seed: Seed = 0, out: Out = None, as_json: Json = False) -> None:
     """The main job on the embedded micro reasoner: diagnose, train with S-GRPO, evaluate, report. About two minutes."""
     from suffice.demo import run_demo
-    from suffice.run.files import timestamped
+    from suffice.run.start import timestamped
 
     result = run_demo(out or timestamped("demo"), seed)
     if as_json:
@@ -146,9 +146,10 @@ def build_base(
 
     from suffice.lab import build
     from suffice.lab.training import course
+    from suffice.run.layout import RUNS
     from suffice.run.progress import progress
 
-    out, recipe = out or Path("runs") / f"lab-{task}", course(task).recipe
+    out, recipe = out or Path(RUNS) / f"lab-{task}", course(task).recipe
     recipe = replace(recipe, steps=steps or recipe.steps)
     torch.set_num_threads(1)  # a model this small gains nothing from more
     with progress("build the base", recipe.steps) as advance:

@@ -16,6 +16,7 @@ from typing import Protocol, Self
 from suffice.config import Recipe
 from suffice.errors import RecipeError
 from suffice.extras import install_command
+from suffice.run.layout import MANIFEST, TENSORBOARD, TRACKIO, WANDB
 
 PROJECT = "suffice"
 Figures = Mapping[str, float]
@@ -35,7 +36,7 @@ class TensorBoard:
     def __init__(self, run: Path, recipe: Recipe, done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1 if done else 0)
+        self.writer = SummaryWriter(str(run / TENSORBOARD), purge_step=done + 1 if done else 0)
 
     def log(self, step: int, figures: Figures) -> None:
         for name, value in figures.items():
@@ -53,7 +54,7 @@ class Trackio:
     """
 
     def __init__(self, run: Path, recipe: Recipe, done: int) -> None:
-        os.environ.setdefault("TRACKIO_DIR", str(run.resolve() / "trackio"))  # read when trackio is imported
+        os.environ.setdefault("TRACKIO_DIR", str(run.resolve() / TRACKIO))  # read when trackio is imported
         import trackio
 
         self.run = trackio.init(PROJECT, name=run.resolve().name, config=recipe.model_dump(), resume="allow")
@@ -75,7 +76,7 @@ class WandB:
         import wandb
 
         # the manifest says when and by which command the run was made, so it names the run, resumed or not
-        identity = sha256((run / "manifest.json").read_bytes()).hexdigest()[:16]
+        identity = sha256((run / MANIFEST).read_bytes()).hexdigest()[:16]
         try:
             self.run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
@@ -100,9 +101,9 @@ class WandB:
 
 
 KNOWN: dict[str, Callable[[Path, Recipe, int], Tracker]] = {
-    "tensorboard": TensorBoard,
-    "trackio": Trackio,
-    "wandb": WandB,
+    TENSORBOARD: TensorBoard,
+    TRACKIO: Trackio,
+    WANDB: WandB,
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from suffice.evaluation.source import Advance, Ask, Exits, Forced, Sampling, Trace, switches
+from suffice.evaluation.source import Advance, Draw, ExitRule, Forced, Sampling, Trace, switches
 from suffice.groups import Branch, Group, Problem, Spine
 from suffice.objective.spine import check_model
 from suffice.rollout import Chat, Sampler
@@ -29,10 +29,10 @@ class LocalSource:
     counts: Literal["tokenizer"] = field(default="tokenizer", init=False)
 
     def sample(
-        self, asks: Sequence[Ask], sampling: Sampling, exits: Exits | None, advance: Advance
+        self, draws: Sequence[Draw], sampling: Sampling, exits: ExitRule | None, advance: Advance
     ) -> Iterator[list[Trace]]:
         """All samples of the problems asked for, as one lot."""
-        problems = list({problem.id: problem for problem, _ in asks}.values())
+        problems = list({problem.id: problem for problem, _ in draws}.values())
         groups = self.sampler(sampling).groups(
             problems,
             sampling.samples,
@@ -45,7 +45,7 @@ class LocalSource:
         ]
 
     def force(
-        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: Exits, advance: Advance
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: ExitRule, advance: Advance
     ) -> Iterator[list[Trace]]:
         """The recorded thoughts, tokenized anew, with forced answers."""
         groups = []
@@ -85,7 +85,7 @@ class LocalSource:
             return False
         return True
 
-    def trace(self, problem: str, sample: int, spine: Spine, exits: Exits | None) -> Trace:
+    def trace(self, problem: str, sample: int, spine: Spine, exits: ExitRule | None) -> Trace:
         """A spine as text; where its thought turns is looked for only if answers are forced."""
         thought = spine.tokens[spine.thought_start : spine.thought_end]
         text = self.chat.thought_text(thought)

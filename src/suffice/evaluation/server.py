@@ -33,7 +33,7 @@ from suffice.evaluation.replies import (
     blank_of,
     separated,
 )
-from suffice.evaluation.source import Advance, Ask, Exits, Sampling, Trace, switches
+from suffice.evaluation.source import Advance, Draw, ExitRule, Sampling, Trace, switches
 from suffice.groups import Problem
 from suffice.model.chat import Chat
 
@@ -92,7 +92,7 @@ class ServerSource:
             portal.call(self._check)
 
     def sample(
-        self, asks: Sequence[Ask], sampling: Sampling, exits: Exits | None, advance: Advance
+        self, draws: Sequence[Draw], sampling: Sampling, exits: ExitRule | None, advance: Advance
     ) -> Iterator[list[Trace]]:
         """Each trace as it completes, with answers forced in it if there are `exits`.
 
@@ -100,11 +100,11 @@ class ServerSource:
             ServerError: a request fails for good, once all that were in flight beside it have ended and been yielded;
                 or answers cannot be forced, before anything is sampled.
         """
-        jobs = (partial(self._sampled, *ask, sampling, exits) for ask in asks)
-        yield from self._finished(jobs, asks[0][0] if exits and asks else None, advance)
+        jobs = (partial(self._sampled, *draw, sampling, exits) for draw in draws)
+        yield from self._finished(jobs, draws[0][0] if exits and draws else None, advance)
 
     def force(
-        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: Exits, advance: Advance
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: ExitRule, advance: Advance
     ) -> Iterator[list[Trace]]:
         """Each recorded trace as its answers complete.
 
@@ -200,7 +200,7 @@ class ServerSource:
         )
 
     async def _sampled(
-        self, problem: Problem, number: int, sampling: Sampling, exits: Exits | None, client: AsyncOpenAI
+        self, problem: Problem, number: int, sampling: Sampling, exits: ExitRule | None, client: AsyncOpenAI
     ) -> Trace:
         reply = await self._whole(
             ChatReply,
@@ -223,7 +223,7 @@ class ServerSource:
         return await self._answered(problem, trace, sampling, exits, client) if exits else trace
 
     async def _answered(
-        self, problem: Problem, trace: Trace, sampling: Sampling, exits: Exits, client: AsyncOpenAI
+        self, problem: Problem, trace: Trace, sampling: Sampling, exits: ExitRule, client: AsyncOpenAI
     ) -> Trace:
         """The trace, its thought tokenized here, with answers forced in it one by one, so that no more requests are in
         flight than there are workers."""

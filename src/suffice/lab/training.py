@@ -21,7 +21,8 @@ from suffice.errors import DataError
 from suffice.lab import ballots, sums, thoughts
 from suffice.lab.lesson import Lesson
 from suffice.lab.tokenizer import MAX_LENGTH, build_tokenizer
-from suffice.run.files import create_run, read_json, write_json
+from suffice.run.files import read_json, write_json
+from suffice.run.start import create_run
 
 IGNORED = -100
 SORTED_BATCHES = 16  # batches whose examples are sorted by length together, to pad little

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from suffice.groups import Group, Verdict
 from suffice.rollout import Chat
+from suffice.run.records import ShownExit, ShownGroup, ShownSpine
 
 REPEATED = 8  # tokens that make a passage: shorter ones repeat in any sound thought
 
@@ -42,23 +42,19 @@ def mean(values: Iterable[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def shown(step: int, group: Group, chat: Chat) -> dict[str, Any]:
-    """A group as a line of rollouts.jsonl: text to look at, never to train on."""
-    return {
-        "step": step,
-        "problem": group.problem.id,
-        "prompt": group.problem.prompt,
-        "gold": group.problem.gold,
-        "spines": [
-            {
-                "thought": chat.text(spine.tokens[spine.thought_start : spine.thought_end]),
-                "answer": chat.answer_text(spine.answer_tokens),
-                "verdict": spine.verdict,
-                "exits": [
-                    {"exit": branch.exit, "answer": chat.answer_text(branch.answer), "verdict": branch.verdict}
-                    for branch in spine.branches
-                ],
-            }
-            for spine in group.spines
-        ],
-    }
+def shown(step: int, group: Group, chat: Chat) -> ShownGroup:
+    """A group as text to look at, never to train on."""
+    spines = [
+        ShownSpine(
+            thought=chat.text(spine.tokens[spine.thought_start : spine.thought_end]),
+            answer=chat.answer_text(spine.answer_tokens),
+            verdict=spine.verdict,
+            exits=[
+                ShownExit(exit=branch.exit, answer=chat.answer_text(branch.answer), verdict=branch.verdict)
+                for branch in spine.branches
+            ],
+        )
+        for spine in group.spines
+    ]
+    problem = group.problem
+    return ShownGroup(step=step, problem=problem.id, prompt=problem.prompt, gold=problem.gold, spines=spines)

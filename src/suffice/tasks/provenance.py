@@ -11,6 +11,7 @@ from suffice.config import Recipe
 from suffice.errors import RunError
 from suffice.groups import Problem
 from suffice.run.files import read_json
+from suffice.run.layout import DATA
 from suffice.tasks import load_task, locate, overlap
 from suffice.tasks.lab import LAB
 
@@ -61,11 +62,11 @@ def check_unchanged(run: Path, data: dict[str, Any]) -> None:
     Raises:
         RunError: a file that the run was started with has changed.
     """
-    recorded = read_json(run / "data.json")
+    recorded = read_json(run / DATA)
     for name, found in data.items():
         if found != recorded.get(name):
             raise RunError(
-                f"{found.get('path', found['task'])} is not what {run} was started with (data.json, {name}); "
+                f"{found.get('path', found['task'])} is not what {run} was started with ({DATA}, {name}); "
                 "put it back, or start a new run"
             )
 

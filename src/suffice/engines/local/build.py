@@ -12,8 +12,8 @@ from suffice.engines.local.engine import Engine, Problems, training_dtype
 from suffice.engines.local.keeper import set_aside
 from suffice.engines.local.passrate import Stopped, keep_solved
 from suffice.errors import RecipeError
-from suffice.evaluation.protocol import check_questions
 from suffice.evaluation.source import Sampling
+from suffice.evaluation.summary import check_questions
 from suffice.grading import Grader
 from suffice.groups import Problem
 from suffice.methods import get_method

@@ -18,12 +18,13 @@ from suffice.engines.local.engine import Engine
 from suffice.errors import RecipeError
 from suffice.groups import Problem, Verdict
 from suffice.guard.rules import RULE, Decision, Guard, Probe
-from suffice.model.checkpoint import NAME, restore, step_folder
+from suffice.model.checkpoint import restore
 from suffice.model.load import load_model
 from suffice.rollout import grade_groups
 from suffice.rollout.decode import keyed
-from suffice.run.chosen import Chosen
-from suffice.run.files import append_jsonl, write_json
+from suffice.run.directory import Run
+from suffice.run.layout import GUARD
+from suffice.run.records import Chosen, GuardLine
 
 BASE_SAMPLES = 4  # a problem: every later probe is compared with the base
 
@@ -70,7 +71,7 @@ class Keeper:
     def begin(self) -> bool:
         """Probe the base; whether a checkpoint of it is needed, to roll back to."""
         settings = self.guard.settings
-        (self.run / "guard.jsonl").unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
+        (self.run / GUARD).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         if settings.probes:
             probe, tokens = self.probe(BASE_SAMPLES)
             self.record(0, self.guard.observe(0, {}, probe), probe, {"tokens_guard": tokens})
@@ -120,7 +121,7 @@ class Keeper:
 
     def roll_back(self) -> int:
         """To the weights, the optimizer and the method of the last good checkpoint, eased; its step."""
-        engine, folder = self.engine, step_folder(self.run, self.guard.good)
+        engine, folder = self.engine, Run(self.run).checkpoint(self.guard.good)
         self.ease()
         engine.optimizer.state.clear()
         state = restore(folder, engine.model, engine.optimizer)
@@ -143,40 +144,41 @@ class Keeper:
     def keep(self, needed: Set[int]) -> None:
         """Remove all checkpoints but the recipe's own and those of the steps `needed`."""
         own = self.engine.recipe.train.checkpoint_every
-        for folder in (self.run / "checkpoints").glob("step-*"):
-            found = NAME.fullmatch(folder.name)
-            if found and int(found[1]) not in needed and (int(found[1]) % own or found[1] == "000000"):
+        for step, folder in Run(self.run).checkpoints().items():
+            if step not in needed and (step % own or step == 0):
                 shutil.rmtree(folder)
 
     def finish(self, step: int) -> Path:
         """The checkpoint to keep after the last step, in `chosen.json` if it was chosen: with a guard that probes the
         one that `choose` names, else the last."""
-        settings, base = self.guard.settings, self.engine.recipe.model.path
+        settings, base, run = self.guard.settings, self.engine.recipe.model.path, Run(self.run)
         if not settings.probes:
-            return step_folder(self.run, step)
+            return run.checkpoint(step)
         chosen = self.guard.chosen()
         self.keep({step, chosen.step})
-        path = str(step_folder(self.run, chosen.step).relative_to(self.run)) if chosen.step else base
+        kept = run.checkpoint(chosen.step) if chosen.step else Path(base)
+        path = str(kept.relative_to(self.run)) if chosen.step else base
         rule = RULE.format(tolerance=100 * settings.tolerance)
-        kept = Chosen(
-            step=chosen.step, path=path, accuracy=chosen.accuracy, thought_tokens=chosen.thought_tokens, rule=rule
+        run.write(
+            Chosen(
+                step=chosen.step, path=path, accuracy=chosen.accuracy, thought_tokens=chosen.thought_tokens, rule=rule
+            )
         )
-        write_json(self.run / "chosen.json", kept.model_dump())
         if chosen.step == 0:
             say(f"training did not help: no checkpoint is shorter and as accurate; keep the base, {base}")
-            return kept.checkpoint(self.run)
+            return kept
         say(
             f"chosen: step {chosen.step}, {100 * chosen.accuracy:.1f} % right at {chosen.thought_tokens:.1f} thinking "
             f"tokens on {len(self.engine.aside)} held-out problems; suffice eval and export take it"
         )
-        return kept.checkpoint(self.run)
+        return kept
 
 
 def tell(run: Path, step: int, decision: Decision, found: Mapping[str, float]) -> None:
     """A line of guard.jsonl for every alarm and whatever else was `found`; an alarm is also said."""
     if decision.action == "go" and not found:
         return
-    append_jsonl(run / "guard.jsonl", [{"step": step, **decision._asdict(), **found}])
+    Run(run).append([GuardLine.model_validate({"step": step, **decision._asdict(), **found})])
     match decision.action:
         case "warn":
             say(f"step {step}: {decision.reason}")

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,20 +18,41 @@ from suffice.engines.local.keeper import Keeper
 from suffice.engines.trackers import Trackers
 from suffice.errors import Interrupted, ModelError, NonFiniteError, RunError
 from suffice.evaluation.compare import compare
+from suffice.evaluation.evaluate import evaluate
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.protocol import evaluate, summarise, write_evaluation
-from suffice.evaluation.sides import read_checked
 from suffice.evaluation.source import Sampling
 from suffice.grading import Grader
 from suffice.groups import Group, Problem
 from suffice.guard.rules import Guard
-from suffice.model.checkpoint import NAME, latest_checkpoint, save_checkpoint, step_folder
+from suffice.model.checkpoint import latest_checkpoint, save_checkpoint
 from suffice.model.load import load_model
 from suffice.rollout.metrics import shown
-from suffice.run.chosen import read_chosen
-from suffice.run.files import append_jsonl, locked, manifest, read_json, read_jsonl, start_run, write_json, write_jsonl
+from suffice.run.directory import Run
+from suffice.run.files import read_json, read_jsonl, write_jsonl
+from suffice.run.layout import (
+    AFTER,
+    BEFORE,
+    CHOSEN,
+    COMPARISON,
+    DATA,
+    EVALUATIONS,
+    GUARD,
+    MANIFEST,
+    METRICS,
+    NON_FINITE,
+    RECIPE,
+    ROLLOUTS,
+    TRAINER,
+    greedy,
+    is_greedy,
+    step_name,
+    step_of,
+)
+from suffice.run.lock import locked
 from suffice.run.progress import progress
+from suffice.run.records import Comparison, Data, Step
 from suffice.run.signals import stop_requests
+from suffice.run.start import manifest, start_run
 from suffice.tasks.provenance import check_unchanged, locate_data, shared
 
 SHOWN_GROUPS = 2  # groups a step that rollouts.jsonl keeps
@@ -55,42 +75,41 @@ def train(recipe: Recipe, run: Path, *, resume: bool = False) -> Path:
         checkpoint = latest_checkpoint(run) if resume else None
         if checkpoint and is_finished(run, recipe, checkpoint):
             print(f"{run} is finished: nothing is left to do", file=sys.stderr)
-            chosen = read_chosen(run)
-            return chosen.checkpoint(run) if chosen else checkpoint
+            return Run(run).chosen_checkpoint() or checkpoint
         data = locate_data(recipe)
-        if (run / "data.json").exists():
+        if (run / DATA).exists():
             check_unchanged(run, data)
         trackers, grader = stack.enter_context(Trackers(recipe)), stack.enter_context(Grader())
         stopped = stack.enter_context(stop_requests())
         engine, start = build_engine(recipe, grader, checkpoint, stopped)
         held_out = load_eval_problems(recipe, engine.model, engine.chat) if recipe.train.eval_every else []
         if not resume:
-            if not (run / "recipe.toml").exists():
+            if not (run / RECIPE).exists():
                 start_run(run, recipe.dump())
             stack.enter_context(locked(run))
-            if (run / "data.json").exists():
+            if (run / DATA).exists():
                 raise RunError(f"another process began in {run} meanwhile; choose another directory with --out")
         forget_after(run, start, recipe.train.steps)
-        if not (run / "manifest.json").exists():  # killed before it was written
-            write_json(run / "manifest.json", manifest())
-        if not (run / "data.json").exists():
-            write_json(run / "data.json", data | shared(engine.problems.problems, held_out))
+        if not (run / MANIFEST).exists():  # killed before it was written
+            Run(run).write(manifest())
+        if not (run / DATA).exists():
+            Run(run).write(Data(**data, **shared(engine.problems.problems, held_out)))
         trackers.open(run, start)
         if held_out and start == 0:
-            trackers.log(0, evaluate_now(engine, held_out, run, "before"))
-        keeper = Keeper.of(engine, run, read_json(checkpoint / "trainer.json").get("guard") if checkpoint else None)
+            trackers.log(0, evaluate_now(engine, held_out, run, BEFORE))
+        keeper = Keeper.of(engine, run, read_json(checkpoint / TRAINER).get("guard") if checkpoint else None)
         if start == 0 and keeper.begin():
             save(engine, run, 0, keeper.guard)
         steps = start if keeper.guard.stopped else take_steps(keeper, held_out, trackers, start, stopped)
         kept = keeper.finish(steps)
         if held_out:
-            if kept != step_folder(run, steps):
+            if kept != Run(run).checkpoint(steps):
                 dtype = training_dtype(recipe) if recipe.model.lora else "float32"
                 engine.model = load_model(
                     str(kept), device=recipe.model.device, dtype=dtype, revision=recipe.model.revision
                 )
-            trackers.log(steps, evaluate_now(engine, held_out, run, "after"))
-            write_json(run / "comparison.json", compare_ends(run))
+            trackers.log(steps, evaluate_now(engine, held_out, run, AFTER))
+            Run(run).write(compare_ends(run))
     return kept
 
 
@@ -107,11 +126,11 @@ def take_steps(
         for step in range(start + 1, train.steps + 1):
             metrics, groups = take_step(engine, run, step)
             if held_out and step % train.eval_every == 0 and step < train.steps:
-                metrics |= evaluate_now(engine, held_out, run, f"step-{step:06d}")
+                metrics |= evaluate_now(engine, held_out, run, step_name(step))
             metrics |= keeper.look(step, metrics)
-            append_jsonl(run / "metrics.jsonl", [{"step": step, **metrics}])
+            Run(run).append([Step.model_validate({"step": step, **metrics})])
             trackers.log(step, metrics)
-            append_jsonl(run / "rollouts.jsonl", [shown(step, group, engine.chat) for group in groups[:SHOWN_GROUPS]])
+            Run(run).append([shown(step, group, engine.chat) for group in groups[:SHOWN_GROUPS]])
             ends = step == train.steps or stopped() or keeper.guard.stopped
             if step % train.checkpoint_every == 0 or ends or keeper.due(step):
                 save(engine, run, step, keeper.guard)
@@ -134,8 +153,8 @@ def take_step(engine: Engine, run: Path, step: int) -> tuple[dict[str, float], l
     try:
         return engine.step(step)
     except NonFiniteError as error:
-        path = run / "non-finite.jsonl"
-        write_jsonl(path, [shown(step, group, engine.chat) for group in error.groups])
+        path = run / NON_FINITE
+        write_jsonl(path, [shown(step, group, engine.chat).as_dict() for group in error.groups])
         raise NonFiniteError(f"step {step}: {error} (whose it is: {path})") from None
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and "DefaultCPUAllocator" not in str(error):
@@ -144,39 +163,37 @@ def take_step(engine: Engine, run: Path, step: int) -> tuple[dict[str, float], l
         raise ModelError(
             f"step {step} ran out of memory; if it was sampling, lower rollout.cache_gb (now {cache:g}), if updating, "
             f"train.micro_batch_tokens (now {batch}) or set model.gradient_checkpointing; suffice doctor "
-            f"{run / 'recipe.toml'} estimates both; then resume"
+            f"{run / RECIPE} estimates both; then resume"
         ) from error
 
 
 def is_finished(run: Path, recipe: Recipe, checkpoint: Path) -> bool:
     """Whether the last step is saved, or a checkpoint chosen by the guard, and, if the run evaluates, the two ends are
     compared."""
-    last = checkpoint == step_folder(run, recipe.train.steps) and not recipe.guard.probes
-    return (last or (run / "chosen.json").exists()) and (
-        not recipe.train.eval_every or (run / "comparison.json").exists()
-    )
+    last = checkpoint == Run(run).checkpoint(recipe.train.steps) and not recipe.guard.probes
+    return (last or (run / CHOSEN).exists()) and (not recipe.train.eval_every or (run / COMPARISON).exists())
 
 
 def forget_after(run: Path, step: int, steps: int) -> None:
     """Drop the log lines and evaluations of steps, of `steps` in all, that a resumed run will do again."""
-    for name in ("metrics.jsonl", "rollouts.jsonl", "guard.jsonl"):
+    for name in (METRICS, ROLLOUTS, GUARD):
         if (run / name).exists():
             write_jsonl(run / name, [line for line in read_jsonl(run / name) if line["step"] <= step])
-    folders = [*(run / "evaluations").glob("step-*")]
-    later = [folder for folder in folders if (found := NAME.match(folder.name)) and int(found[1]) > step]
+    folders = [*(run / EVALUATIONS).glob("*")]
+    later = [each for each in folders if (step_of(each.name.removesuffix(greedy(""))) or 0) > step]
     if step < steps:
-        later += (run / "evaluations").glob("after*")
-        (run / "comparison.json").unlink(missing_ok=True)
-        (run / "chosen.json").unlink(missing_ok=True)
+        later += [each for each in folders if each.name in (AFTER, greedy(AFTER))]
+        (run / COMPARISON).unlink(missing_ok=True)
+        (run / CHOSEN).unlink(missing_ok=True)
     for folder in later:
         shutil.rmtree(folder)
 
 
-def compare_ends(run: Path) -> dict[str, Any]:
+def compare_ends(run: Path) -> Comparison:
     """After minus before, sampled (the primary figure) and greedy."""
-    ends = [read_checked(run / "evaluations" / label) for label in ("before", "after")]
-    greedy = [read_checked(run / "evaluations" / f"{label}-greedy") for label in ("before", "after")]
-    return compare(*ends) | {"greedy": compare(*greedy)}
+    before, after = (Run(run).evaluation(label, texts=False) for label in (BEFORE, AFTER))
+    cold_before, cold_after = (Run(run).evaluation(greedy(label), texts=False) for label in (BEFORE, AFTER))
+    return Comparison(**dict(compare(before, after)), greedy=compare(cold_before, cold_after))
 
 
 def evaluate_now(engine: Engine, problems: Sequence[Problem], run: Path, label: str) -> dict[str, float]:
@@ -187,17 +204,16 @@ def evaluate_now(engine: Engine, problems: Sequence[Problem], run: Path, label: 
     sampled = Sampling.of(engine.recipe.eval, cache_gb=engine.recipe.rollout.cache_gb)
     engine.model.eval()
     found: dict[str, float] = {}
-    for name, protocol in ((label, sampled), (f"{label}-greedy", replace(sampled, temperature=0.0, samples=1))):
-        folder = run / "evaluations" / name
-        if folder.exists():
-            evaluation = read_checked(folder)
+    for name, protocol in ((label, sampled), (greedy(label), replace(sampled, temperature=0.0, samples=1))):
+        if Run(run).is_evaluated(name):
+            evaluation = Run(run).evaluation(name)
         else:
             with engine.precision():
                 evaluation = evaluate(LocalSource(name, engine.model, engine.chat), problems, protocol, engine.grader)
-            write_evaluation(folder, evaluation)
-        prefix = "eval_greedy" if name.endswith("greedy") else "eval"
-        metrics = summarise(evaluation.records)["metrics"]
-        found |= {f"{prefix}_{key}": metrics[key]["mean"] for key in ("accuracy", "thought_tokens")}
+            Run(run).write_evaluation(name, evaluation)
+        prefix = "eval_greedy" if is_greedy(name) else "eval"
+        metrics = evaluation.summary.metrics
+        found |= {f"{prefix}_accuracy": metrics.accuracy.mean, f"{prefix}_thought_tokens": metrics.thought_tokens.mean}
     return found
 
 

@@ -26,7 +26,8 @@ from suffice.model.positions import check_positions
 from suffice.model.resolve import resolve_path
 from suffice.rollout import Chat, Sampler, grade_groups
 from suffice.rollout.check import check_sampling
-from suffice.run.files import Journal, read_jsonl
+from suffice.run.files import read_jsonl
+from suffice.run.journal import Journal
 from suffice.run.progress import progress
 
 Stopped = Callable[[], bool]
@@ -94,7 +95,7 @@ def pass_rates(
         return solved
     of = recipe.task.solved_of
     with Journal(file) as journal:
-        solved = {record["id"]: record["solved"] for record in journal.records}
+        solved = {record["id"]: record["solved"] for record in journal.lines}
         missing = [problem for problem in problems if problem.id not in solved]
         sampler = _sampler(recipe, problems, chat)
         with progress("pass rates", len(problems) * of, done=len(solved) * of) as advance:

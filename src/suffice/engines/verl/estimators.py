@@ -20,7 +20,7 @@ from suffice.engines.verl.members import Member, Members, gather
 from suffice.errors import RecipeError
 from suffice.groups import GroupBatch, Scores
 from suffice.methods import Method, list_methods
-from suffice.run.files import read_jsonl
+from suffice.run.directory import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,9 @@ def observe(method: Method, metrics: Mapping[str, float]) -> dict[str, float]:
 
 def recall(method: Method, run: Path, step: int) -> None:
     """What the method had learned by `step` of a run: what it was told stands in the metrics."""
-    for line in read_jsonl(run / "metrics.jsonl"):
-        if line["step"] <= step:
-            observe(method, line)
+    for line in Run(run).metrics():
+        if line.step <= step:
+            observe(method, line.figures())
 
 
 def _groups(batch: GroupBatch, kept_P: Tensor) -> GroupBatch:

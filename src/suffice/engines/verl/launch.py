@@ -25,7 +25,7 @@ from suffice.engines.local.engine import Engine
 from suffice.engines.local.keeper import tell
 from suffice.engines.local.loop import compare_ends, evaluate_now, forget_after
 from suffice.engines.trackers import Trackers
-from suffice.engines.verl.data import STOP, write_problems
+from suffice.engines.verl.data import write_problems
 from suffice.engines.verl.main import FAILED, compose
 from suffice.engines.verl.translate import Settings, check, memory_share, translate
 from suffice.errors import Interrupted, ModelError, RecipeError, RunError
@@ -33,15 +33,27 @@ from suffice.extras import install_command
 from suffice.grading import Grader
 from suffice.groups import Problem
 from suffice.guard.rules import Guard
-from suffice.model.checkpoint import step_folder
 from suffice.model.load import chat_of, load_model
 from suffice.model.positions import longest_prompt
 from suffice.model.resolve import resolve_path
 from suffice.model.shape import shape_of
 from suffice.rollout import Chat
-from suffice.run.files import locked, read_jsonl, start_run, write_json, write_text
+from suffice.run.directory import Run
+from suffice.run.files import write_text
+from suffice.run.layout import (
+    RECIPE,
+    TRAINING_PROBLEMS,
+    VALIDATION_PROBLEMS,
+    VERL,
+    VERL_CONFIGURATION,
+    VERL_LOG,
+    VERL_STOP,
+)
+from suffice.run.lock import locked
 from suffice.run.progress import progress
+from suffice.run.records import Data
 from suffice.run.signals import stop_requests
+from suffice.run.start import start_run
 from suffice.tasks.provenance import check_unchanged, locate_data, shared, training_problems
 
 if TYPE_CHECKING:
@@ -199,11 +211,11 @@ def train(recipe: Recipe, run: Path, overrides: Sequence[str], *, resume: bool =
                 trackers.log(0, evaluate_now(engine, held_out, run, "before"))
             release(engine)
             steps = follow(run, recipe, start, trackers, stopped, lock)
-            last = step_folder(run, steps)
+            last = Run(run).checkpoint(steps)
             if held_out:
                 engine.model = load_model(str(last), device=recipe.model.device, dtype="float32")
                 trackers.log(steps, evaluate_now(engine, held_out, run, "after"))
-                write_json(run / "comparison.json", compare_ends(run))
+                Run(run).write(compare_ends(run))
     return last
 
 
@@ -214,13 +226,14 @@ def prepare(
     from omegaconf import OmegaConf
 
     config = configuration(recipe, run, engine.chat, engine.problems.problems, overrides)
-    if not (run / "recipe.toml").exists():
+    if not (run / RECIPE).exists():
         start_run(run, recipe.dump())
-    write_text(run / "verl.yaml", OmegaConf.to_yaml(config))
-    write_json(run / "data.json", data | shared(engine.problems.problems, held_out))
+    write_text(run / VERL_CONFIGURATION, OmegaConf.to_yaml(config))
+    Run(run).write(Data(**data, **shared(engine.problems.problems, held_out)))
     drawn = engine.problems.draw(recipe.train.steps * recipe.train.problems_per_step)
-    write_problems(run / "problems.parquet", drawn, "suffice")
-    write_problems(run / "validation.parquet", held_out or drawn[: recipe.train.problems_per_step], "suffice-plain")
+    write_problems(run / TRAINING_PROBLEMS, drawn, "suffice")
+    validation = held_out or drawn[: recipe.train.problems_per_step]
+    write_problems(run / VALIDATION_PROBLEMS, validation, "suffice-plain")
 
 
 def release(engine: Engine) -> None:
@@ -233,7 +246,7 @@ def release(engine: Engine) -> None:
 
 def done_before(run: Path) -> int:
     """Steps that verl's last whole checkpoint holds."""
-    marker = run / "verl" / "latest_checkpointed_iteration.txt"
+    marker = run / VERL / "latest_checkpointed_iteration.txt"
     return int(marker.read_text()) if marker.exists() else 0
 
 
@@ -242,11 +255,11 @@ def follow(run: Path, recipe: Recipe, start: int, trackers: Trackers, stopped: C
     this process. The guard looks at the metrics of every step, and may ask verl to stop."""
     steps, seen, asked = recipe.train.steps, start, False
     guard = Guard(recipe.guard)
-    for metrics in read_jsonl(run / "metrics.jsonl") if start else []:
-        guard.observe(metrics["step"], metrics)
+    for line in Run(run).metrics() if start else []:
+        guard.observe(line.step, line.figures())
     if guard.stopped:
         return start
-    stop, log = run / STOP, run / "verl.log"
+    stop, log = run / VERL_STOP, run / VERL_LOG
     stop.unlink(missing_ok=True)
     cpu = on_cpu()
     if cpu:
@@ -261,12 +274,11 @@ def follow(run: Path, recipe: Recipe, start: int, trackers: Trackers, stopped: C
         try:
             while True:
                 ended = child.poll() is not None
-                lines = read_jsonl(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []
-                for metrics in (line for line in lines if line["step"] > seen):
-                    seen = metrics["step"]
-                    trackers.log(seen, {name: value for name, value in metrics.items() if name != "step"})
-                    tell(run, seen, guard.observe(seen, metrics), {})
-                    advance(1, f"accuracy {metrics['accuracy']:.2f}, thinking tokens {metrics['thought_tokens']:.0f}")
+                for line in (line for line in Run(run).metrics() if line.step > seen):
+                    seen = line.step
+                    trackers.log(seen, line.figures())
+                    tell(run, seen, guard.observe(seen, line.figures()), {})
+                    advance(1, f"accuracy {line.accuracy:.2f}, thinking tokens {line.thought_tokens:.0f}")
                 if ended:
                     break
                 if (stopped() or guard.stopped) and not asked:

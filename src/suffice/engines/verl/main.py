@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from suffice.errors import RecipeError
+from suffice.run.layout import VERL_CONFIGURATION
 
 FAILED = "suffice: verl failed: "
 """How the last line of a failed run's log begins; what follows is the reason in one line."""
@@ -50,7 +51,7 @@ def run(directory: Path) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    config = OmegaConf.load(directory / "verl.yaml")
+    config = OmegaConf.load(directory / VERL_CONFIGURATION)
     validate_config(config, need_reference_policy(config), need_critic(config))
     run_ppo(config, TaskRunnerV1)
 

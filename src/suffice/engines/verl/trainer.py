@@ -27,7 +27,6 @@ from verl.workers.utils.padding import response_to_nested
 
 from suffice.config import Recipe, make_recipe
 from suffice.engines.verl.agents import chat_at, problem_of
-from suffice.engines.verl.data import STOP
 from suffice.engines.verl.estimators import Scored, observe, recall, score, share
 from suffice.engines.verl.members import Member
 from suffice.engines.verl.metrics import member_metrics, update_metrics
@@ -35,12 +34,15 @@ from suffice.engines.verl.tokens import sampled
 from suffice.engines.verl.translate import check
 from suffice.groups import Branch, Group, Spine, Verdict
 from suffice.methods import get_method
-from suffice.model.checkpoint import seal, step_folder
+from suffice.model.checkpoint import seal
 from suffice.model.tokenizer import copy_tokenizer
 from suffice.objective import importance
 from suffice.rollout import Chat
 from suffice.rollout.metrics import shown
-from suffice.run.files import append_jsonl, whole_directory
+from suffice.run.directory import Run
+from suffice.run.files import whole_directory
+from suffice.run.layout import VERL_STOP
+from suffice.run.records import ShownGroup, Step
 
 SHOWN_GROUPS = 2  # groups a step that rollouts.jsonl keeps
 ALIVE = 10.0  # seconds between two looks at the processes that sample
@@ -56,7 +58,7 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         self.recipe: Recipe = make_recipe(tomllib.loads(config.suffice.recipe))
         check(config, self.recipe)
         self.method = get_method(self.recipe.method.name, **self.recipe.method.parameters)
-        self.run = Path(config.suffice.run)
+        self.run = Run(Path(config.suffice.run))
         with open_dict(config):
             config.trainer.v1.trainer_mode = "sync"  # which verl asks for by name in many places
         super().__init__(config)
@@ -111,7 +113,7 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         self.shown = self._shown(batch, scored)
         return batch
 
-    def _shown(self, batch: Any, scored: Scored) -> list[dict[str, Any]]:
+    def _shown(self, batch: Any, scored: Scored) -> list[ShownGroup]:
         """The first groups of the step as lines of rollouts.jsonl."""
         chat = self.chat
         picked = [i for i, at in enumerate(scored.members.place) if at is not None and at[0] < SHOWN_GROUPS]
@@ -130,13 +132,13 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], timing_raw: dict[str, float], **more: Any) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, **more)
+        self.run.append(self.shown)
         line = {"step": self.global_steps, **self.said, **update_metrics(metrics, timing_raw)}
-        append_jsonl(self.run / "rollouts.jsonl", self.shown)
-        append_jsonl(self.run / "metrics.jsonl", [line])
+        self.run.append([Step.model_validate(line)])
 
     def on_step_end(self) -> None:
         super().on_step_end()
-        if (self.run / STOP).exists() and self.global_steps < self.total_training_steps:
+        if (self.run.path / VERL_STOP).exists() and self.global_steps < self.total_training_steps:
             if self.global_steps % self.config.trainer.save_freq:
                 self._save_checkpoint()
             self.total_training_steps = self.global_steps  # the step is finished as any, and none follows
@@ -152,13 +154,13 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
         if self.global_steps:
-            recall(self.method, self.run, self.global_steps)
+            recall(self.method, self.run.path, self.global_steps)
             self._publish()  # unless it was before the process died
 
     def _publish(self) -> None:
         """verl's Hugging Face folder as the run's `checkpoints/step-NNNNNN`."""
         source = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}/actor/huggingface"
-        target = step_folder(self.run, self.global_steps)
+        target = self.run.checkpoint(self.global_steps)
         if not target.exists():
             with whole_directory(target) as folder:
                 shutil.copytree(source, folder, dirs_exist_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 from suffice.config import Recipe
 from suffice.engines.local.engine import training_dtype
 from suffice.errors import RecipeError
+from suffice.run.layout import TRAINING_PROBLEMS, VALIDATION_PROBLEMS, VERL
 
 LOSS = {"sequence": "seq-mean-token-mean", "constant": "seq-mean-token-sum-norm", "token": "token-mean"}
 NO_DUAL_CLIP = 1e9  # a ratio that verl's bound for negative advantages never meets: the papers have no such bound
@@ -53,8 +54,8 @@ def translate(
     settings: Settings = {
         "suffice.recipe": recipe.dump(),
         "suffice.run": str(run.resolve()),
-        f"{data}.train_files": str(run.resolve() / "problems.parquet"),
-        f"{data}.val_files": str(run.resolve() / "validation.parquet"),
+        f"{data}.train_files": str(run.resolve() / TRAINING_PROBLEMS),
+        f"{data}.val_files": str(run.resolve() / VALIDATION_PROBLEMS),
         f"{data}.train_batch_size": train.problems_per_step,
         f"{data}.max_prompt_length": prompt_tokens,
         f"{data}.max_response_length": response,
@@ -117,7 +118,7 @@ def translate(
         f"{trainer}.test_freq": -1,
         f"{trainer}.val_before_train": False,
         f"{trainer}.resume_mode": "auto",
-        f"{trainer}.default_local_dir": str(run.resolve() / "verl"),
+        f"{trainer}.default_local_dir": str(run.resolve() / VERL),
         f"{trainer}.max_actor_ckpt_to_keep": 2,
         f"{trainer}.logger": ["console"],
         f"{trainer}.project_name": "suffice",

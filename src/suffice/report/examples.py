@@ -13,16 +13,16 @@ from itertools import islice, zip_longest
 from typing import TypeVar
 
 from suffice.groups import Verdict
-from suffice.report.source import CutSample, Sample
+from suffice.run.records import CutThought, Sample
 
 KINDS = ("mended", "lost", "same")
 CLASSES = ("lost", "mended", "saved", "other")
 """Pairs of a comparison: right then wrong, wrong then right, both right with fewer thinking tokens, all else."""
-Record = TypeVar("Record", Sample, CutSample)
+R = TypeVar("R", Sample, CutThought)
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Response:
     """One response; its thought is `known`, up to where it sufficed, then `rest`, empty where that is not known."""
 
     label: str
@@ -35,7 +35,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Trace:
+class Example:
     """The responses to one problem, side by side. `kind` is of KINDS or CLASSES, or empty where there is one side."""
 
     kind: str
@@ -43,46 +43,46 @@ class Trace:
     difficulty: str | None
     prompt: str
     gold: str
-    sides: list[Side]
+    responses: list[Response]
 
 
-def sample_traces(samples: dict[str, list[Sample]], count: int) -> tuple[list[Trace], Counter[str]]:
+def sample_examples(samples: dict[str, list[Sample]], count: int) -> tuple[list[Example], Counter[str]]:
     """Up to `count` problems as before | after, balanced over KINDS, and how many pairs of each kind there are."""
-    return _choose(_pairs(samples, _sample_side, _kind), count)
+    return _choose(_pairs(samples, _of_sample, _kind), count)
 
 
-def cut_traces(cuts: dict[str, list[CutSample]], count: int) -> list[Trace]:
-    """Up to `count` diagnosed problems; the thought is split where it sufficed in at least one side."""
-    traces = _pairs(cuts, _cut_side, _kind)
-    return _choose([trace for trace in traces if any(side.rest for side in trace.sides)], count)[0]
+def cut_examples(cuts: dict[str, list[CutThought]], count: int) -> list[Example]:
+    """Up to `count` diagnosed problems; the thought is split where it sufficed in at least one response."""
+    examples = _pairs(cuts, _of_cut, _kind)
+    return _choose([example for example in examples if any(response.rest for response in example.responses)], count)[0]
 
 
-def compared_traces(
+def compared_examples(
     tasks: Sequence[dict[str, list[Sample]]], count: int, longest: int
-) -> tuple[dict[str, list[Trace]], Counter[str]]:
-    """Up to `count` traces of each of CLASSES, tasks taking turns, and how many pairs of each class there are.
+) -> tuple[dict[str, list[Example]], Counter[str]]:
+    """Up to `count` examples of each of CLASSES, tasks taking turns, and how many pairs of each class there are.
 
     Args:
         tasks: for each the samples of two sides by name; only pairs that both have are compared.
         longest: bytes of a text that is shown whole; of a longer one the middle is left out.
     """
-    chosen: dict[str, list[Trace]] = {}
+    chosen: dict[str, list[Example]] = {}
     totals: Counter[str] = Counter()
-    queues: dict[str, list[list[Trace]]] = {name: [] for name in CLASSES}
+    queues: dict[str, list[list[Example]]] = {name: [] for name in CLASSES}
     for samples in tasks:
-        first_of: dict[str, dict[str, Trace]] = {name: {} for name in CLASSES}
-        for trace in _pairs(samples, _sample_side, _class):
-            totals[trace.kind] += 1
-            first_of[trace.kind].setdefault(trace.problem, trace)
+        first_of: dict[str, dict[str, Example]] = {name: {} for name in CLASSES}
+        for example in _pairs(samples, _of_sample, _class):
+            totals[example.kind] += 1
+            first_of[example.kind].setdefault(example.problem, example)
         for name, found in first_of.items():
             queues[name].append(list(found.values()))
     for name, each in queues.items():
-        turns = (trace for turn in zip_longest(*each) for trace in turn if trace is not None)
-        chosen[name] = [_clipped(trace, longest) for trace in islice(turns, count)]
+        turns = (example for turn in zip_longest(*each) for example in turn if example is not None)
+        chosen[name] = [_brief(example, longest) for example in islice(turns, count)]
     return chosen, totals
 
 
-def clip(text: str, longest: int) -> str:
+def shortened(text: str, longest: int) -> str:
     """A text of at most `longest` bytes of UTF-8, or its beginning and end with a note of what is left out."""
     data = text.encode("utf-8", "replace")
     if len(data) <= longest:
@@ -91,24 +91,28 @@ def clip(text: str, longest: int) -> str:
     return f"{head}\n\n[… {len(text) - len(head) - len(tail):,} characters left out …]\n\n{tail}"
 
 
-def _clipped(trace: Trace, longest: int) -> Trace:
-    sides = [replace(side, known=clip(side.known, longest), answer=clip(side.answer, longest)) for side in trace.sides]
-    return replace(trace, prompt=clip(trace.prompt, longest), gold=clip(trace.gold, longest), sides=sides)
+def _brief(example: Example, longest: int) -> Example:
+    responses = [
+        replace(each, known=shortened(each.known, longest), answer=shortened(each.answer, longest))
+        for each in example.responses
+    ]
+    prompt, gold = shortened(example.prompt, longest), shortened(example.gold, longest)
+    return replace(example, prompt=prompt, gold=gold, responses=responses)
 
 
-def _sample_side(label: str, record: Sample) -> Side:
+def _of_sample(label: str, record: Sample) -> Response:
     note = "thought never closed" if not record.closed else "cut at the token limit" if record.truncated else ""
-    return Side(label, record.verdict, record.thought_tokens, note, record.thought, "", record.answer)
+    return Response(label, record.verdict, record.thought_tokens, note, record.thought, "", record.answer)
 
 
-def _cut_side(label: str, record: CutSample) -> Side:
+def _of_cut(label: str, record: CutThought) -> Response:
     known, note = record.thought, "no exit sufficed"
     if record.sufficient_text is not None and record.sufficient is not None:
         # text decoded up to an exit can end in half a character, so it need not be a prefix to the letter
         known = _shared_start(record.thought, record.sufficient_text)
         note = f"{100 * record.sufficient:.0f}\u202f% of the thought sufficed"
     rest = record.thought[len(known) :]
-    return Side(label, record.full_verdict, record.thought_tokens, note, known, rest, record.answer)
+    return Response(label, record.full_verdict, record.thought_tokens, note, known, rest, record.answer)
 
 
 def _shared_start(one: str, other: str) -> str:
@@ -117,53 +121,53 @@ def _shared_start(one: str, other: str) -> str:
 
 
 def _pairs(
-    records: dict[str, list[Record]],
-    side: Callable[[str, Record], Side],
-    kind: Callable[[list[Side]], str],
-) -> list[Trace]:
-    """Records that every label has, matched by problem and sample, as traces in hash order."""
+    records: dict[str, list[R]],
+    responded: Callable[[str, R], Response],
+    kind: Callable[[list[Response]], str],
+) -> list[Example]:
+    """Records that every label has, matched by problem and sample, as examples in hash order."""
     by_label = {label: {(r.problem, r.sample): r for r in each} for label, each in records.items() if each}
     if not by_label:
         return []
     shared = set.intersection(*(set(each) for each in by_label.values()))
-    traces = []
+    examples = []
     for key in sorted(shared, key=_shuffle):
         found = {label: each[key] for label, each in by_label.items()}
-        sides = [side(label, record) for label, record in found.items()]
+        responses = [responded(label, record) for label, record in found.items()]
         first = next(iter(found.values()))
-        traces.append(Trace(kind(sides), first.problem, first.difficulty, first.prompt, first.gold, sides))
-    return traces
+        examples.append(Example(kind(responses), first.problem, first.difficulty, first.prompt, first.gold, responses))
+    return examples
 
 
-def _kind(sides: list[Side]) -> str:
-    if len(sides) < 2:
+def _kind(responses: list[Response]) -> str:
+    if len(responses) < 2:
         return ""
-    was, now = (side.verdict is Verdict.CORRECT for side in (sides[0], sides[-1]))
+    was, now = (response.verdict is Verdict.CORRECT for response in (responses[0], responses[-1]))
     return "same" if was == now else "mended" if now else "lost"
 
 
-def _class(sides: list[Side]) -> str:
+def _class(responses: list[Response]) -> str:
     """One of CLASSES."""
-    was, now = sides
-    kind = _kind(sides)
+    was, now = responses
+    kind = _kind(responses)
     if kind != "same":
         return kind
     return "saved" if now.verdict is Verdict.CORRECT and now.thought_tokens < was.thought_tokens else "other"
 
 
-def _choose(traces: Iterable[Trace], count: int) -> tuple[list[Trace], Counter[str]]:
+def _choose(examples: Iterable[Example], count: int) -> tuple[list[Example], Counter[str]]:
     """Take turns among the kinds, first problems first."""
-    queues: dict[str, dict[str, Trace]] = {}
+    queues: dict[str, dict[str, Example]] = {}
     totals: Counter[str] = Counter()
-    for trace in traces:
-        totals[trace.kind] += 1
-        queues.setdefault(trace.kind, {}).setdefault(trace.problem, trace)
+    for example in examples:
+        totals[example.kind] += 1
+        queues.setdefault(example.kind, {}).setdefault(example.problem, example)
     order = sorted(queues, key=lambda kind: KINDS.index(kind) if kind in KINDS else len(KINDS))
-    chosen: dict[str, Trace] = {}
+    chosen: dict[str, Example] = {}
     for turn in zip_longest(*(queues[kind].values() for kind in order)):
-        for trace in turn:
-            if trace is not None and len(chosen) < count:
-                chosen.setdefault(trace.problem, trace)
+        for example in turn:
+            if example is not None and len(chosen) < count:
+                chosen.setdefault(example.problem, example)
     return list(chosen.values()), totals
 
 
