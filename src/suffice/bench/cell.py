@@ -88,7 +88,7 @@ def model_at(base: str, run: Run, step: int, last: int) -> str:
 
 
 def evaluate_step(recipe: Recipe, path: str, run: Run, step: int, greedily: bool, grader: Grader) -> None:
-    """Evaluate the model that a cell shows after a step by the recipe's `[eval]`, or with one greedy sample a problem."""
+    """Evaluate the model that a cell shows after a step by the recipe's `[eval]`, or greedily once a problem."""
     from suffice.engines.local.build import load_eval_problems
     from suffice.evaluation.evaluate import evaluate
     from suffice.evaluation.local import LocalSource

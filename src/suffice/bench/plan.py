@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from math import gcd
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator

@@ -75,9 +75,7 @@ def evaluations_of(cell: Cell, out: Path) -> Evaluations:
     return {each: run.evaluation(label(*each), texts=False) for each in wanted(cell.at, cell.greedy)}
 
 
-def cell_found(
-    cell: Cell, out: Path, failed: str | None, bases: Evaluations, evaluations: Evaluations
-) -> CellFound:
+def cell_found(cell: Cell, out: Path, failed: str | None, bases: Evaluations, evaluations: Evaluations) -> CellFound:
     """What a cell's training says of itself, however far it came, and its evaluations if it is finished."""
     lines = cell.run(out).metrics()
     accuracy = [line.accuracy for line in lines]
@@ -150,9 +148,7 @@ def arms_found(
     bases: Evaluations, cells: Sequence[CellFound], done: Mapping[str, Sequence[tuple[CellFound, Evaluations]]]
 ) -> list[ArmFound]:
     """The arms of which a seed has finished."""
-    steps = {
-        arm: [at_step(bases, each, i) for i in range(len(each[0][0].steps))] for arm, each in done.items()
-    }
+    steps = {arm: [at_step(bases, each, i) for i in range(len(each[0][0].steps))] for arm, each in done.items()}
     ends = [place(each[-1].metrics) for each in steps.values()]
     front = on_front([*ends, place(metrics_of(bases[0, False].records))])
     found = []
