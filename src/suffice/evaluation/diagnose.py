@@ -12,6 +12,7 @@ from typing import Any
 from suffice.errors import DataError
 from suffice.evaluation.collect import answer, collect, grade
 from suffice.evaluation.compare import samples
+from suffice.evaluation.doubts import doubts
 from suffice.evaluation.protocol import LENGTHS, Evaluation, Measure, Record, average, header, owned, share
 from suffice.evaluation.source import Sampling, Source, Trace
 from suffice.grading import Grader
@@ -37,11 +38,13 @@ def diagnose(
     journal: Journal | None = None,
     recorded: Sequence[Trace] | None = None,
     price: float | None = None,
+    served: bool = False,
 ) -> Evaluation:
     """The forced-exit curve of a model: records (one a thought, with its exits) and their summary.
 
     Thoughts are sampled by the protocol, or `recorded` ones are answered early by this source. With a `price` of a
-    million generated tokens the summary tells what could be saved, per 1,000 answers.
+    million generated tokens the summary tells what could be saved, per 1,000 answers. `served` says that the source is
+    a server, for the summary's doubts.
 
     Raises:
         DataError: the model did not think at all.
@@ -58,6 +61,7 @@ def diagnose(
     grade(traces, problems, grader)
     records = [record(problem, trace) for problem, trace in owned(problems, traces)]
     summary = header(source, problems, protocol) | summarise(records)
+    summary["doubts"] = doubts(traces, protocol, served=served) if recorded is None else []
     if price is not None:
         saved = summary["saveable_tokens"].items()
         summary["saveable_cost"] = {end: None if n is None else n * price / 1000 for end, n in saved}

@@ -17,10 +17,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from suffice.config import DEFAULT_INDUCER, Section
-from suffice.errors import DataError, Interrupted, RunError, SufficeError
+from suffice.errors import DataError, Interrupted, RunError, SufficeError, UnfitError
 from suffice.evaluation.baselines import baselines, default_budgets, stops
 from suffice.evaluation.collect import collect, grade
 from suffice.evaluation.diagnose import diagnose
+from suffice.evaluation.doubts import doubts
 from suffice.evaluation.protocol import (
     Evaluation,
     check_questions,
@@ -161,22 +162,29 @@ def _open(request: Request, problems: Sequence[Problem]) -> tuple[Source, int, i
 
     thought, answer = request.max_thought_tokens, request.max_answer_tokens
     if request.server is not None:
-        from suffice.evaluation.server import ServerSource
+        from suffice.evaluation.server import ServerSource, fitting
 
-        part = request.server
-        forces = request.verb == "diagnose" or request.baselines
-        chat = None
+        part, chat = request.server, None
         if part.tokenizer:
             chat = load_chat(
                 part.tokenizer,
                 DEFAULT_INDUCER,
                 options=request.chat_template_kwargs,
                 system=request.system,
-                use="evaluate" if forces else "count",
+                use="evaluate" if request.verb == "diagnose" or request.baselines else "count",
             )
-        key = os.environ.get(part.key_variable)
-        source = ServerSource(part.base_url, request.model, chat=chat, api_key=key, concurrency=part.concurrency)
-        return source, thought or 8192, answer or 1024
+        source = ServerSource(
+            part.base_url,
+            request.model,
+            chat=chat,
+            system=request.system,
+            options=request.chat_template_kwargs,
+            api_key=os.environ.get(part.key_variable),
+            concurrency=part.concurrency,
+        )
+        budgets = fitting(source.positions, chat, problems, thought, answer)
+        request.max_thought_tokens, request.max_answer_tokens = budgets  # for this run and when it is resumed
+        return source, *budgets
     from suffice.evaluation.local import LocalSource
 
     if request.checkpoint is None:
@@ -247,6 +255,8 @@ def perform(work: Work, run: Path) -> dict[str, Evaluation]:
         if not kept:
             shutil.rmtree(run)
         how = f"continue with: suffice {request.verb} --resume {run}" if kept else "nothing was sampled yet"
+        if kept and isinstance(error, UnfitError):
+            how = f"what was sampled stays in {run}"
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"stopped; {how}") from None
         raise type(error)(f"{error}; {how}") from error
@@ -271,14 +281,27 @@ def _perform_task(work: Work, run: Path, task: str, grader: Grader) -> dict[str,
 
 def _find(work: Work, task: str, grader: Grader, journal: Journal) -> dict[str, Evaluation]:
     request, problems, protocol = work.request, work.problems[task], work.protocol(task)
+    served = request.server is not None
     if request.verb == "diagnose":
-        found = diagnose(
-            work.source, problems, protocol, grader, journal=journal, recorded=work.recorded, price=request.price
+        plain = diagnose(
+            work.source,
+            problems,
+            protocol,
+            grader,
+            journal=journal,
+            recorded=work.recorded,
+            price=request.price,
+            served=served,
         )
-        return {task: found}
-    budgets = sorted(set(request.budgets)) or default_budgets(protocol.max_thought_tokens)
-    traces = collect(work.source, problems, protocol, stops(budgets) if request.baselines else None, journal)
-    grade(traces, problems, grader)
-    plain = evaluation_of(work.source, problems, protocol, traces)
-    stopped = baselines(plain, owned(problems, traces), budgets) if request.baselines else {}
-    return {task: plain} | {f"{task}@{label}": evaluation for label, evaluation in stopped.items()}
+        found = {task: plain}
+    else:
+        budgets = sorted(set(request.budgets)) or default_budgets(protocol.max_thought_tokens)
+        traces = collect(work.source, problems, protocol, stops(budgets) if request.baselines else None, journal)
+        grade(traces, problems, grader)
+        plain = evaluation_of(work.source, problems, protocol, traces)
+        plain.summary["doubts"] = doubts(traces, protocol, served=served)
+        stopped = baselines(plain, owned(problems, traces), budgets) if request.baselines else {}
+        found = {task: plain} | {f"{task}@{label}": evaluation for label, evaluation in stopped.items()}
+    for doubt in plain.summary["doubts"]:
+        print(f"{task}: {doubt}", file=sys.stderr)
+    return found
