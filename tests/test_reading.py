@@ -13,8 +13,8 @@ from suffice.model.marks import FAMILIES, Turn, answer_of, read_turn
 # where a thought ends
 
 
-def read(message, *, cut=False, opened=None, usage=None):
-    return tuple(separated(Message(**message), usage, cut=cut, opened=opened))
+def read(message, *, cut=False, opened=None):
+    return tuple(separated(Message(**message), cut=cut, opened=opened))
 
 
 @pytest.mark.parametrize("marks", FAMILIES, ids=lambda marks: marks.open.strip())
@@ -44,7 +44,6 @@ def test_no_family_begins_as_another_does():
 
 
 PARSED = {"content": "4", "reasoning": "so"}
-TOLD_NONE = Usage(completion_tokens=9, completion_tokens_details={"reasoning_tokens": 0})
 
 
 @pytest.mark.parametrize(
@@ -87,11 +86,6 @@ def test_where_a_thought_ends(message, cut, opened, expected):
     assert read(message, cut=cut, opened=opened) == expected
 
 
-def test_a_server_that_counts_no_thinking_token_has_cut_an_answer():
-    assert read({"content": "The sum", "reasoning": None}, cut=True, usage=TOLD_NONE) == ("", "The sum", True)
-    assert read({"content": None, "reasoning": "so"}, cut=True, usage=TOLD_NONE) == ("so", "", False)
-
-
 def test_a_thought_may_be_a_part_of_the_content():
     """As Mistral's own API has it."""
     thought = {"type": "thinking", "thinking": [{"type": "text", "text": "so "}, {"type": "text", "text": "2"}]}
@@ -118,7 +112,7 @@ HARMONY = "<|channel|>analysis<|message|>so<|end|><|start|>assistant"
     ],
 )
 def test_what_a_family_puts_around_its_answer_is_no_answer(said, thought, answer):
-    turn = separated(Message(content=said), None, cut=False, opened=None)
+    turn = separated(Message(content=said), cut=False, opened=None)
     assert (turn.thought, answer_of(turn.rest), turn.closed) == (thought, answer, True)
 
 
@@ -176,6 +170,8 @@ def usage(completion, *, reasoning=None, prompt=None, total=None):
         # OpenAI, vLLM: the thought is part of the completion
         (usage(30, reasoning=25, prompt=10, total=40), (25, 5, "server")),
         (usage(30, reasoning=25), (25, 5, "server")),
+        (Usage(completion_tokens=30, reasoning_tokens=25), (25, 5, "server")),  # SGLang: beside the details
+        (Usage(completion_tokens=8, reasoning_tokens=0), (6, 2, "characters")),  # and 0 where it does not count them
         # xAI: beside it, and in the total: 10 + 8 + 20 = 38
         (usage(8, reasoning=20, prompt=10, total=38), (20, 8, "server")),
         (usage(8, reasoning=5, prompt=10, total=23), (5, 8, "server")),

@@ -208,7 +208,8 @@ def test_a_reply_that_was_broken_off_is_asked_for_again(reason):
 def test_a_reply_that_is_always_broken_off_is_refused_and_not_graded(reason):
     with proxied(answering(broken(reason, 99))) as proxy, pytest.raises(ServerError) as error:
         sampled(source(proxy.url), DRAWN)
-    assert f"breaks replies off with finish_reason '{reason}'" in one_line(error)
+    assert f"with finish_reason '{reason}'" in one_line(error)
+    assert any(f"breaks off every reply to problem {problem.id}" in one_line(error) for problem in PROBLEMS)
 
 
 def test_a_forced_answer_that_was_broken_off_is_asked_for_again(chat):
@@ -263,6 +264,13 @@ def test_raw_completions_that_are_not_raw_are_refused_before_anything_is_sampled
     sent = len(chat.render(PROBLEMS[0].prompt))
     assert f"saw {sent + more} tokens of a prompt of {sent}" in one_line(error)
     assert "llama-server" in one_line(error)
+
+
+def test_a_server_that_does_not_count_prompts_is_taken_at_its_word_and_that_is_said(chat, capsys):
+    raw = {"choices": [{"text": "5 0", "finish_reason": "stop"}]}
+    with proxied(answering(lambda body: (200, ANSWER), lambda body: (200, raw))) as proxy:
+        assert len(sampled(source(proxy.url, chat), GREEDY, exits=lambda trace: [0])) == 6
+    assert "goes unchecked" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [0, 1, -1])

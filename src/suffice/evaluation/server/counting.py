@@ -65,8 +65,7 @@ def told_by(usage: Usage | None, *, answered: bool) -> Told | None:
     if usage is None or usage.completion_tokens is None:
         return None
     completion = usage.completion_tokens
-    thought = usage.completion_tokens_details.reasoning_tokens if usage.completion_tokens_details else None
-    beyond = 0
+    thought, beyond = usage.thought, 0
     if usage.total_tokens and usage.prompt_tokens is not None:
         beyond = usage.total_tokens - usage.prompt_tokens - completion
     if beyond > 0:

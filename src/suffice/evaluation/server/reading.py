@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suffice.evaluation.server.replies import Message, Usage
+from suffice.evaluation.server.replies import Message
 from suffice.model.marks import FAMILIES, Turn, read_turn
 
 ANSWERS = (
@@ -19,7 +19,7 @@ ANSWERS = (
 _OPENS = tuple(marks.open.lstrip() for marks in FAMILIES)
 
 
-def separated(message: Message, usage: Usage | None, *, cut: bool, opened: bool | None) -> Turn:
+def separated(message: Message, *, cut: bool, opened: bool | None) -> Turn:
     """Thought and answer of a reply.
 
     What the server has separated is taken so: a field of the thought that is there but empty is a thought that closed
@@ -32,9 +32,6 @@ def separated(message: Message, usage: Usage | None, *, cut: bool, opened: bool 
             then taken for a thought.
     """
     said, thought = message.said, message.thought
-    details = usage.completion_tokens_details if usage else None
-    if thought is None and details and details.reasoning_tokens == 0:  # a server that looks for thoughts found none
-        opened = False
     if thought is None or said.lstrip().startswith(_OPENS):
         turn = read_turn(said, begun=cut and opened is not False)
         if thought is None or turn.thought.strip() == thought.strip():  # said twice, with its marks and without

@@ -90,6 +90,13 @@ class Usage(BaseModel):
     completion_tokens: int | None = Field(None, ge=0)
     total_tokens: int | None = Field(None, ge=0)
     completion_tokens_details: Details | None = None
+    reasoning_tokens: int | None = Field(None, ge=0)
+
+    @property
+    def thought(self) -> int | None:
+        """Tokens of the thought, among the details or (SGLang) beside them."""
+        details = self.completion_tokens_details
+        return (details and details.reasoning_tokens) or self.reasoning_tokens
 
 
 class ChatReply(BaseModel):

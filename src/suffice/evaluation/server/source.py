@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os.path
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -180,12 +181,18 @@ class ServerSource:
         for prompt in (head, as_text(self.chat, head)):
             for logprobs in (True, False):
                 try:
-                    choice, seen = await self._continued(client, prompt, 4, logprobs=logprobs)
+                    choice, seen = await self._continued(client, problem, prompt, 4, logprobs=logprobs)
                 except APIStatusError as error:
                     if error.status_code in (401, 403, 429):
                         raise
                     refusal = f"no raw completions endpoint takes the prompt ({answered(error)})"
                     continue
+                if seen is None:
+                    print(
+                        f"{self.base_url} does not tell how many tokens of a prompt it saw, so it goes unchecked "
+                        "that its raw completions add nothing to it",
+                        file=sys.stderr,
+                    )
                 if seen_whole(len(head), seen, ids=True):
                     blank = blank_of(choice.text, self.chat.marks.open)
                     return Forcing(self.chat, isinstance(prompt, list), logprobs, blank)
@@ -213,11 +220,11 @@ class ServerSource:
         }
         if self.options:
             body["chat_template_kwargs"] = self.options
-        reply = await self._transport.post(client, "/chat/completions", body, ChatReply)
+        reply = await self._transport.post(client, "/chat/completions", body, ChatReply, problem)
         choice, usage = reply.choices[0], reply.usage
         generated = usage.completion_tokens if usage else None
         cut = choice.cut or (not choice.reason and (generated or 0) >= budget)
-        turn = separated(choice.message, usage, cut=cut, opened=self._opened(problem))
+        turn = separated(choice.message, cut=cut, opened=self._opened(problem))
         try:
             thought, rest, by = counted(turn, usage, self.chat.tokenizer if self.chat else None)
         except ServerError as error:
@@ -259,7 +266,7 @@ class ServerSource:
             characters = ends[position - 1] if position else 0
             prompt = self._forcing.prompt(head, ids[:position], trace.thought[:characters])
             choice, seen = await self._continued(
-                client, prompt, sampling.max_answer_tokens, logprobs=self._forcing.logprobs
+                client, problem, prompt, sampling.max_answer_tokens, logprobs=self._forcing.logprobs
             )
             sent = len(head) + position + len(self._forcing.chat.inducer)
             if not seen_whole(sent, seen, ids=self._forcing.ids):
@@ -271,13 +278,13 @@ class ServerSource:
         return trace
 
     async def _continued(
-        self, client: AsyncOpenAI, prompt: list[int] | str, tokens: int, *, logprobs: bool
+        self, client: AsyncOpenAI, problem: Problem, prompt: list[int] | str, tokens: int, *, logprobs: bool
     ) -> tuple[RawChoice, int | None]:
         """What the model says after a prompt, greedily, and how many tokens of the prompt the server saw."""
         body = {"model": self.name, "prompt": prompt, "max_tokens": tokens, "temperature": 0.0}
         if logprobs:
             body["logprobs"] = 1
-        reply = await self._transport.post(client, "/completions", body, RawReply)
+        reply = await self._transport.post(client, "/completions", body, RawReply, problem)
         return reply.choices[0], reply.usage.prompt_tokens if reply.usage else None
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from suffice.errors import ServerError, UnfitError
 from suffice.evaluation.server.parameters import ADVICE, Parameters, named
 from suffice.evaluation.server.replies import ChatReply, RawReply
+from suffice.groups import Problem
 
 CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 8.0  # seconds between two tries
@@ -51,7 +52,9 @@ class Transport:
             max_retries=self.retries,
         )
 
-    async def post(self, client: AsyncOpenAI, path: str, body: dict[str, Any], kind: type[Reply]) -> Reply:
+    async def post(
+        self, client: AsyncOpenAI, path: str, body: dict[str, Any], kind: type[Reply], about: Problem
+    ) -> Reply:
         """A reply that can be read and was not broken off. The client repeats what fails on the way, but takes any 200
         for a success.
 
@@ -76,7 +79,10 @@ class Transport:
                 if reply.choices[0].finished:
                     return reply
                 reason = clipped(reply.choices[0].reason)
-                said = f"breaks replies off with finish_reason {reason!r}; see the server's log"
+                said = (
+                    f"breaks off every reply to problem {clipped(about.id)} with finish_reason {reason!r}; see the "
+                    "server's log, or leave the problem out"
+                )
             if attempt < self.retries:
                 await asyncio.sleep(min(0.5 * 2**attempt, LONGEST_PAUSE))
         raise ServerError(f"{self.base_url} {said}")
