@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from suffice.engines.local import train
 from suffice.errors import DataError, SufficeError, one_line
-from suffice.evaluation.server import LONGEST_REPLY
+from suffice.evaluation.server.transport import LONGEST_REPLY
 from suffice.lab import base_path
 from suffice.tasks import load_task
 from suffice.tasks.files import read_records

@@ -88,22 +88,29 @@ def _open(request: Request, problems: Sequence[Problem]) -> tuple[Source, int, i
 
     thought, answer = request.max_thought_tokens, request.max_answer_tokens
     if request.server is not None:
-        from suffice.evaluation.server import ServerSource
+        from suffice.evaluation.server import ServerSource, fitting
 
-        part = request.server
-        forces = request.verb == "diagnose" or request.baselines
-        chat = None
+        part, chat = request.server, None
         if part.tokenizer:
             chat = load_chat(
                 part.tokenizer,
                 DEFAULT_INDUCER,
                 options=request.chat_template_kwargs,
                 system=request.system,
-                use="evaluate" if forces else "count",
+                use="evaluate" if request.verb == "diagnose" or request.baselines else "count",
             )
-        key = os.environ.get(part.key_variable)
-        source = ServerSource(part.base_url, request.model, chat=chat, api_key=key, concurrency=part.concurrency)
-        return source, thought or 8192, answer or 1024
+        source = ServerSource(
+            part.base_url,
+            request.model,
+            chat=chat,
+            system=request.system,
+            options=request.chat_template_kwargs,
+            api_key=os.environ.get(part.key_variable),
+            concurrency=part.concurrency,
+        )
+        budgets = fitting(source.positions, chat, problems, thought, answer)
+        request.max_thought_tokens, request.max_answer_tokens = budgets  # for this run and when it is resumed
+        return source, *budgets
     from suffice.evaluation.local import LocalSource
 
     if request.checkpoint is None:

@@ -1,4 +1,4 @@
-"""What is relied on in the replies of an OpenAI-compatible server, and how thought and answer are read off them."""
+"""How answers are forced on a server: raw completions that continue prompt, thought so far and inducer."""
 
 from __future__ import annotations
 
@@ -6,89 +6,15 @@ import math
 from dataclasses import dataclass
 from itertools import takewhile
 
-from pydantic import BaseModel, Field
-
+from suffice.evaluation.server.replies import RawChoice
 from suffice.evaluation.source import Forced
 from suffice.model.chat import Chat
-from suffice.model.marks import THINK
-
-OPEN, CLOSE = THINK.open, THINK.close
-
-
-class Message(BaseModel):
-    """What was said; a server that separates thoughts gives them under either of two names."""
-
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class ChatChoice(BaseModel):
-    message: Message
-    finish_reason: str | None = None
-
-
-class Details(BaseModel):
-    reasoning_tokens: int | None = None
-
-
-class Usage(BaseModel):
-    completion_tokens: int
-    completion_tokens_details: Details | None = None
-
-
-class ChatReply(BaseModel):
-    choices: list[ChatChoice] = Field(min_length=1)
-    usage: Usage | None = None
-
-
-class Logprobs(BaseModel):
-    tokens: list[str] | None = None
-    token_logprobs: list[float | None] | None = None
-
-
-class RawChoice(BaseModel):
-    text: str
-    finish_reason: str | None = None
-    logprobs: Logprobs | None = None
-
-
-class RawReply(BaseModel):
-    choices: list[RawChoice] = Field(min_length=1)
-
-
-class Model(BaseModel):
-    id: str
-
-
-class Models(BaseModel):
-    data: list[Model]
-
-
-def separated(message: Message, *, begun: bool) -> tuple[str, str, bool]:
-    """(thought, what follows it, closed) of a reply, whether the server separates them or not.
-
-    Args:
-        begun: a text without marks is a thought that did not close, and not a plain answer.
-    """
-    content = message.content or ""
-    if thought := message.reasoning_content or message.reasoning:
-        return thought, content, bool(content)
-    opened = content.lstrip().startswith(OPEN)
-    thought, close, rest = (content.partition(OPEN)[2] if opened else content).partition(CLOSE)
-    if close or opened or begun:
-        return thought, rest, bool(close)
-    return "", content, True
-
-
-def answer_of(rest: str) -> str:
-    """The answer in what follows a thought: what comes after its last close, should there be several."""
-    return rest.rpartition(CLOSE)[2].strip()
+from suffice.model.marks import answer_of
 
 
 @dataclass(frozen=True, slots=True)
 class Forcing:
-    """How answers are forced: what the server takes as a prompt, and how its model writes.
+    """What the server takes as a prompt, and how its model writes.
 
     Args:
         ids: prompts are token ids; else the server takes only text, and tokenizes it itself.
@@ -109,10 +35,10 @@ class Forcing:
     def head(self, prompt: str, thought: str) -> list[int]:
         """All that comes before a thought."""
         head = self.chat.render(prompt)
-        if self.chat.opened(head):
+        if self.chat.marks is None or self.chat.opened(head):
             return head
         # servers that separate thoughts may cut the blanks at their ends
-        opening = OPEN if thought[:1].isspace() else OPEN + self.blank
+        opening = self.chat.marks.open + ("" if thought[:1].isspace() else self.blank)
         return head + self.chat.tokenizer.encode(opening, add_special_tokens=False)
 
     def prompt(self, head: list[int], ids: list[int], text: str) -> list[int] | str:
@@ -137,15 +63,15 @@ class Forcing:
             characters,
             answer_of(said),
             len(self.chat.tokenizer.encode(said, add_special_tokens=False)),
-            truncated=choice.finish_reason == "length" and stop is None,
+            truncated=choice.cut and stop is None,
             confidence=confidence,
         )
 
 
-def blank_of(written: str) -> str:
+def blank_of(written: str, mark: str) -> str:
     """The blank after the mark that opens a thought, in the first tokens that a model writes."""
-    opened, mark, thought = written.partition(OPEN)
-    return thought[: len(thought) - len(thought.lstrip())] if mark and not opened.strip() else "\n"
+    opened, found, thought = written.partition(mark)
+    return thought[: len(thought) - len(thought.lstrip())] if found and not opened.strip() else "\n"
 
 
 def as_text(chat: Chat, ids: list[int]) -> str:
@@ -154,3 +80,14 @@ def as_text(chat: Chat, ids: list[int]) -> str:
     if start and ids[: len(start)] == start:
         ids = ids[len(start) :]
     return str(chat.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def seen_whole(sent: int, seen: int | None, *, ids: bool) -> bool:
+    """Whether a server says that it saw a prompt as it was sent, and neither wrapped nor cut it.
+
+    One token more may start a text. A text is tokenized anew, in which a few tokens may merge at its seams.
+    """
+    return seen is None or abs(seen - sent) <= (1 if ids else 1 + SEAMS)
+
+
+SEAMS = 3  # places where texts meet: prompt and thought, thought and inducer, and where the thought was cut
