@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from suffice.cli.options import Asked, Count, Json, Samples, asking, numbers, refuse
+from suffice.cli.options import Asked, Count, Json, Samples, asking, json_object, numbers, refuse
 from suffice.cli.screen import emit, say, tell
 from suffice.cli.tables import show_comparison, show_curve, show_metrics, show_stops
 from suffice.errors import SufficeError
@@ -182,6 +182,8 @@ def requested(verb: Literal["eval", "diagnose"], asked: Asked, problems: int | N
         return Request(
             verb=verb,
             model=asked.model,
+            system=asked.system,
+            chat_template_kwargs=json_object("--chat-template-kwargs", asked.chat_template_kwargs or "{}"),
             server=server,
             tasks=[{"name": name, **data} for name in asked.task or []],
             **{name: getattr(asked, name) for name in sampling},

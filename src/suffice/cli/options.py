@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -63,6 +64,11 @@ class Asked:
     max_answer_tokens: Annotated[
         int | None,
         _of_sampling("--max-answer-tokens", min=1, help="Default 1024, or a quarter of the model's positions."),
+    ] = None
+    system: Annotated[str | None, _of_sampling("--system", help="Text of a system turn before every problem.")] = None
+    chat_template_kwargs: Annotated[
+        str | None,
+        _of_sampling("--chat-template-kwargs", help="For the chat template, as JSON: '{\"enable_thinking\": true}'."),
     ] = None
     seed: Annotated[int, _of_sampling("--seed", min=0, help="Of the problems drawn and of the samples.")] = 0
     device: Annotated[str, _of_sampling("--device", help="auto, cpu or cuda.")] = "auto"
@@ -139,3 +145,18 @@ def numbers(option: str, text: str, least: int = 0) -> list[int]:
     if not all(part.isdecimal() and len(part) < 20 and int(part) >= least for part in parts):
         raise SufficeError(f"{option} {text!r} is not a list of whole numbers from {least} on, such as 8,16,32")
     return [int(part) for part in parts]
+
+
+def json_object(option: str, text: str) -> dict[str, Any]:
+    """`{"enable_thinking": true}` as a dictionary.
+
+    Raises:
+        SufficeError: it is something else.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise SufficeError(f"{option} {text!r:.60} is not a JSON object, such as '{{\"enable_thinking\": true}}'")
+    return found
