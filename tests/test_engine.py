@@ -36,7 +36,7 @@ TINY = {
 }
 PARALLEL = {"group.exits": 0, "group.spines": 4}
 ALWAYS = {
-    *("accuracy", "thought_tokens", "answer_tokens", "unclosed", "truncated", "unparsed", "repetition"),
+    *("accuracy", "thought_tokens", "answer_tokens", "unclosed", "truncated", "unparsed"),
     *("groups", "dropped"),
     *("reward", "tokens_prefill", "tokens_decode", "tokens_train", "seconds", "seconds_rollout", "seconds_update"),
 }

@@ -8,8 +8,6 @@ from typing import Any
 from suffice.groups import Group, Verdict
 from suffice.rollout import Chat
 
-REPEATED = 8  # tokens that make a passage: shorter ones repeat in any sound thought
-
 
 def rollout_metrics(groups: Sequence[Group], chat: Chat) -> dict[str, float]:
     """Means over all full rollouts that were sampled, those of dropped groups included."""
@@ -23,18 +21,11 @@ def rollout_metrics(groups: Sequence[Group], chat: Chat) -> dict[str, float]:
         "unclosed": mean(not spine.closed for spine in spines),
         "truncated": mean(spine.truncated for spine in spines),
         "unparsed": mean(spine.verdict is Verdict.UNPARSED for spine in spines),
-        "repetition": mean(repetition(spine.tokens[spine.thought_start : spine.thought_end]) for spine in spines),
     }
     if branches:
         found["exit_accuracy"] = mean(branch.verdict is Verdict.CORRECT for branch in branches)
         found["exit_truncated"] = mean(branch.truncated for branch in branches)
     return found
-
-
-def repetition(thought: Sequence[int]) -> float:
-    """The share of a thought's passages of `REPEATED` tokens that occur in it before, in 0…1; 0 for short thoughts."""
-    passages = list(zip(*(thought[i:] for i in range(REPEATED)), strict=False))
-    return 1 - len(set(passages)) / len(passages) if passages else 0.0
 
 
 def mean(values: Iterable[float]) -> float:

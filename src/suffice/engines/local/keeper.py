@@ -167,7 +167,7 @@ class Keeper:
             return kept.checkpoint(self.run)
         say(
             f"chosen: step {chosen.step}, {100 * chosen.accuracy:.1f} % right at {chosen.thought_tokens:.1f} thinking "
-            f"tokens on {len(self.engine.aside)} held-out problems; suffice eval and export take it"
+            f"tokens on the {len(self.engine.aside)} problems set aside; suffice eval and export take it"
         )
         return kept.checkpoint(self.run)
 
