@@ -25,12 +25,12 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from benchmarks.flops import Work, causal_pairs
 from benchmarks.record import Json, Record, publish
 from suffice.config import load_recipe
-from suffice.estimate import DEVICES, ENGINES, GIB, memory_of, pass_seconds
+from suffice.estimate import DEVICES, GIB, SPEEDS, memory_of, pass_seconds
 from suffice.estimate import Assumptions as Means
 from suffice.model.shape import KNOWN
 
 PICTURE = Path(__file__).parent.parent / "docs" / "pictures" / "balance.png"
-SHAPE, DEVICE, ENGINE = KNOWN["Qwen/Qwen3-8B"], DEVICES["H100"], ENGINES["verl"]
+SHAPE, DEVICE, SPEED = KNOWN["Qwen/Qwen3-8B"], DEVICES["H100"], SPEEDS["verl"]
 RECIPE = load_recipe("qwen3-8b-s-grpo")
 RECOMPUTED = 4 / 3  # checkpointing runs forward twice
 GPUS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -111,7 +111,7 @@ def serve(thoughts: Sequence[int], setting: Setting, cache_gib: float) -> tuple[
     while rows:
         end = rows[0][0]
         context = sum(row[1] for row in rows) / len(rows) + (done + end) / 2
-        clock += (end - done) * pass_seconds(SHAPE, DEVICE, ENGINE, len(rows), context)
+        clock += (end - done) * pass_seconds(SHAPE, DEVICE, SPEED, len(rows), context)
         done = end
         while rows and rows[0][0] <= done:
             _, _, i = heapq.heappop(rows)
@@ -172,7 +172,7 @@ def model() -> Any:
 
 
 def update_seconds(done: Work, gpus: int) -> float:
-    return RECOMPUTED * done.flops(model()) / (gpus * DEVICE.flops * ENGINE.flops)
+    return RECOMPUTED * done.flops(model()) / (gpus * DEVICE.flops * SPEED.flops)
 
 
 def fewest_trainers() -> int:
