@@ -15,10 +15,10 @@ from benchmarks.kills import contents
 
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
-from suffice.engines.local.loop import forget_after
+from suffice.engines.session import forget_after, made
 from suffice.errors import RunError
 from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal, step_folder
-from suffice.run.files import locked, write_json, write_jsonl
+from suffice.run.files import LOCK, locked, write_json, write_jsonl
 from test_cli import snapshot
 
 SMALL = {
@@ -215,6 +215,21 @@ def test_a_run_that_another_process_resumes_is_refused_before_anything_is_loaded
     with locked(run), pytest.raises(RunError, match="another process works in"):
         resume(run)
     assert snapshot(run) == before
+
+
+def test_a_run_that_was_trained_in_is_not_begun_again(run: Path):
+    before = snapshot(run)
+    with pytest.raises(RunError, match=r"was trained in already; .*continue it with --resume"):
+        train(recipe(), run)
+    assert snapshot(run) == before
+
+
+def test_a_new_run_that_another_process_holds_is_left_empty(tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    with locked(run), pytest.raises(RunError, match="another process works in"), made(run, recipe()):
+        pytest.fail("the run was begun")
+    assert [path.name for path in run.iterdir()] == [LOCK]
 
 
 def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

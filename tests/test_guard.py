@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from suffice.config import GuardSection, Recipe, load_recipe
 from suffice.engines.local import train
 from suffice.engines.local.build import build_engine
+from suffice.engines.local.engine import Engine
 from suffice.engines.local.keeper import Keeper, set_aside
-from suffice.engines.local.loop import save
 from suffice.errors import RecipeError, RunError
 from suffice.export import export
 from suffice.grading import Grader
@@ -421,8 +421,12 @@ def weights(engine) -> torch.Tensor:
 
 def optimizer_state(engine) -> torch.Tensor:
     """Every tensor that the optimizer keeps, end to end."""
-    states = engine.optimizer.state.values()
+    states = engine.update.optimizer.state.values()
     return torch.cat([state[name].detach().flatten() for state in states for name in sorted(state)])
+
+
+def kept_by(engine: Engine, recipe: Recipe, run: Path) -> Keeper:
+    return Keeper(engine, run, Guard(recipe.guard), every=1, steps=recipe.train.steps, base=recipe.model.path)
 
 
 def without_seconds(lines: list[dict]) -> list[dict]:
@@ -452,8 +456,8 @@ def test_too_few_problems_to_set_some_aside_are_refused(grader: Grader):
     recipe = tiny(guard__problems=7)
     problems = list(build_engine(tiny(guard__action="off"), grader, None)[0].problems.problems)[:10]
     with pytest.raises(RecipeError, match=r"guard\.problems = 7 of 10 training problems leave fewer than"):
-        set_aside(recipe, problems)
-    kept, aside = set_aside(recipe, problems + problems[:1])
+        set_aside(recipe.guard, problems, 4, seed=0)
+    kept, aside = set_aside(recipe.guard, problems + problems[:1], 4, seed=0)
     assert (len(kept), len(aside)) == (4, 7)
 
 
@@ -461,11 +465,11 @@ def test_too_few_problems_to_set_some_aside_are_refused(grader: Grader):
 def test_rolling_back_restores_weights_and_optimizer_and_eases(grader: Grader, tmp_path: Path, lora: int):
     recipe = tiny(model__lora=lora, train__learning_rate=1e-2)
     engine, _ = build_engine(recipe, grader, None)
-    keeper = Keeper.of(engine, tmp_path, None)
-    assert keeper.begin()
+    keeper = kept_by(engine, recipe, tmp_path)
+    keeper.begin()
     engine.step(1)
     good, moments = weights(engine), optimizer_state(engine)
-    save(engine, tmp_path, 1, keeper.guard)
+    keeper.save(1)
     keeper.guard.good = 1
     engine.step(2), engine.step(3)
     assert not torch.equal(weights(engine), good)
@@ -473,19 +477,19 @@ def test_rolling_back_restores_weights_and_optimizer_and_eases(grader: Grader, t
     assert torch.equal(weights(engine), good)
     assert torch.equal(optimizer_state(engine), moments)
     assert (engine.method.lam, recipe.method.parameters["lam"]) == (0.1, 0.2)
-    assert engine.update.train.learning_rate == pytest.approx(5e-3)
+    assert engine.update.learning_rate == pytest.approx(5e-3)
 
 
 def test_rolling_back_to_the_base_forgets_the_optimizer(grader: Grader, tmp_path: Path):
-    engine, _ = build_engine(tiny(train__learning_rate=1e-2), grader, None)
+    recipe = tiny(train__learning_rate=1e-2)
+    engine, _ = build_engine(recipe, grader, None)
     base = weights(engine)
-    keeper = Keeper.of(engine, tmp_path, None)
+    keeper = kept_by(engine, recipe, tmp_path)
     keeper.begin()
-    save(engine, tmp_path, 0, keeper.guard)
     engine.step(1)
     assert keeper.roll_back() == 0
     assert torch.equal(weights(engine), base)
-    assert not engine.optimizer.state
+    assert not engine.update.optimizer.state
 
 
 @pytest.fixture(scope="module")
@@ -570,23 +574,14 @@ def test_only_checkpoints_that_are_needed_are_kept(tmp_path: Path):
 
 
 def test_a_probe_is_the_same_whenever_it_is_taken(grader: Grader, tmp_path: Path):
-    engine, _ = build_engine(tiny(), grader, None)
-    keeper = Keeper.of(engine, tmp_path, None)
+    recipe = tiny()
+    engine, _ = build_engine(recipe, grader, None)
+    keeper = kept_by(engine, recipe, tmp_path)
     first, tokens = keeper.probe(1)
     assert (first, tokens) == keeper.probe(1)
     assert tokens > 0
     more, _ = keeper.probe(4)
     assert {name: outcomes[:1] for name, outcomes in more.correct.items()} == first.correct
-
-
-def test_verl_is_guarded_by_its_metrics_alone():
-    pytest.importorskip("verl")
-    from suffice.engines.verl.launch import as_rows
-    from suffice.engines.verl.translate import translate
-
-    assert not as_rows(tiny(guard__action="stop")).guard.probes
-    with pytest.raises(RecipeError, match=r"guard\.action to warn or stop"):
-        translate(tiny(), Path("run"), model="m", prompt_tokens=1, inducer_tokens=1, devices=1, cpu=True)
 
 
 # -- the chosen checkpoint is what eval and export take

@@ -89,7 +89,7 @@ def model_at(recipe: Recipe, run: Path, step: int, last: int) -> str:
 
 def evaluate_model(recipe: Recipe, path: str, folder: Path, grader: Grader) -> None:
     """Evaluate a model by the recipe's `[eval]` into a folder."""
-    from suffice.engines.local.build import load_eval_problems
+    from suffice.engines.session import held_out_problems
     from suffice.evaluation.local import LocalSource
     from suffice.evaluation.protocol import evaluate, write_evaluation
     from suffice.evaluation.source import Sampling
@@ -98,7 +98,7 @@ def evaluate_model(recipe: Recipe, path: str, folder: Path, grader: Grader) -> N
     changes: dict[str, Any] = {"path": path} if path == recipe.model.path else {"path": path, "revision": None}
     model, chat = load(recipe.model.model_copy(update=changes), recipe.rollout.inducer)
     set_threads(model, 1)
-    problems = load_eval_problems(recipe, model, chat)
+    problems = held_out_problems(recipe.eval, recipe.task, model, chat)
     protocol = Sampling.of(recipe.eval, cache_gb=recipe.rollout.cache_gb)
     found = evaluate(LocalSource(path, model, chat), problems, protocol, grader)
     write_evaluation(folder, found)

@@ -70,11 +70,6 @@ class Guard:
     stopped: str = ""
     warned: bool = False
 
-    @property
-    def probes(self) -> bool:
-        """Whether problems are set aside and checkpoints chosen."""
-        return self.settings.probes
-
     def observe(self, step: int, metrics: Line, probe: Probe | None = None) -> Decision:
         """A step's line of metrics and, where the model was probed after it, the probe. Step 0 is the base's probe."""
         if step == 0:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from suffice.groups import Group, Verdict
+from suffice.groups import Group, Verdict, answer_length
 from suffice.rollout import Chat
+
+KEPT_GROUPS = 2  # groups a step that rollouts.jsonl keeps
 
 
 def rollout_metrics(groups: Sequence[Group], chat: Chat) -> dict[str, float]:
     """Means over all full rollouts that were sampled, those of dropped groups included."""
     spines = [spine for group in groups for spine in group.spines]
     branches = [branch for spine in spines for branch in spine.branches]
-    answers = [sum(token not in chat.end_ids for token in spine.answer_tokens) for spine in spines]
     found = {
         "accuracy": mean(spine.verdict is Verdict.CORRECT for spine in spines),
         "thought_tokens": mean(spine.thought_length for spine in spines),
-        "answer_tokens": mean(answers),
+        "answer_tokens": mean(answer_length(spine.answer_tokens, chat.end_ids) for spine in spines),
         "unclosed": mean(not spine.closed for spine in spines),
         "truncated": mean(spine.truncated for spine in spines),
         "unparsed": mean(spine.verdict is Verdict.UNPARSED for spine in spines),
@@ -33,7 +34,7 @@ def mean(values: Iterable[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def shown(step: int, group: Group, chat: Chat) -> dict[str, Any]:
+def rollout_line(step: int, group: Group, chat: Chat) -> dict[str, Any]:
     """A group as a line of rollouts.jsonl: text to look at, never to train on."""
     return {
         "step": step,
