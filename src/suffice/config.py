@@ -114,6 +114,11 @@ class GroupSection(Section):
     spines: int = Field(1, ge=1, description="K, independent full rollouts per problem.")
     exits: int = Field(8, ge=0, description="m, exits per spine (S-GRPO: 8); 0 for parallel methods.")
 
+    @property
+    def members(self) -> int:
+        """G = K·(m + 1), of a whole group."""
+        return self.spines * (self.exits + 1)
+
 
 class RolloutSection(Section):
     temperature: float = Field(1.0, gt=0, le=2, description="Sampling temperature; log-probabilities are taken at it.")
@@ -354,7 +359,7 @@ def _resolve(recipe: Recipe) -> Recipe:
         raise RecipeError(
             f"{method.name} samples parallel groups: set group.exits = 0 and group.spines to the group size"
         )
-    if group.spines * (group.exits + 1) < 2:
+    if group.members < 2:
         raise RecipeError("a group of one member has nothing to compare with: set group.spines to 2 or more")
     recipe.method = MethodSection(name=method.name, **method.model_dump())
     objective.aggregate = objective.aggregate or method.aggregate

@@ -194,7 +194,7 @@ def _longest_prompt(recipe: Recipe, chat: Chat) -> int:
     from suffice.model.positions import longest_prompt
     from suffice.tasks.provenance import training_problems
 
-    return longest_prompt(chat, training_problems(recipe))
+    return longest_prompt(chat, training_problems(recipe.task, recipe.run.seed))
 
 
 def _positions(rollout: RolloutSection, shape: Shape, found: Estimate) -> Finding:

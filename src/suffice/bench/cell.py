@@ -89,7 +89,7 @@ def model_at(base: str, run: Run, step: int, last: int) -> str:
 
 def evaluate_step(recipe: Recipe, path: str, run: Run, step: int, greedily: bool, grader: Grader) -> None:
     """Evaluate the model that a cell shows after a step by the recipe's `[eval]`, or greedily once a problem."""
-    from suffice.engines.local.build import load_eval_problems
+    from suffice.engines.session import held_out_problems
     from suffice.evaluation.evaluate import evaluate
     from suffice.evaluation.local import LocalSource
     from suffice.evaluation.source import Sampling
@@ -99,7 +99,7 @@ def evaluate_step(recipe: Recipe, path: str, run: Run, step: int, greedily: bool
     place: dict[str, Any] = {"path": path} if path == recipe.model.path else {"path": path, "revision": None}
     model, chat = load(recipe.model.model_copy(update=place), recipe.rollout.inducer)
     set_threads(model, 1)
-    problems = load_eval_problems(recipe, model, chat)
+    problems = held_out_problems(recipe.eval, recipe.task, model, chat)
     changes = {"temperature": 0.0, "samples": 1} if greedily else {}
     protocol = Sampling.of(recipe.eval, cache_gb=recipe.rollout.cache_gb, **changes)
     found = evaluate(LocalSource(path, model, chat), problems, protocol, grader)

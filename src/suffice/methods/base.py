@@ -129,13 +129,3 @@ def targets(batch: GroupBatch, otherwise: int) -> Tensor:
     """float64 [P, 1]: the length each problem asks for, in tokens, `otherwise` where the batch names none."""
     target_P = batch.length.new_full(batch.length.shape[:1], otherwise) if batch.target is None else batch.target
     return target_P.double()[:, None]
-
-
-def shorter_is_better(length_P_G: Tensor, correct_P_G: Tensor, alpha: float) -> Tensor:
-    """1 − α·sigmoid((L − mean)/(std + 1e-6)) for correct members, 0 for wrong ones; float64 [P, G].
-
-    Mean and population std run over the group's correct members, so one correct member alone gets 1 − α/2
-    (Arora and Zanette, arXiv 2502.04463, Eq. 3; GRPO-λ, arXiv 2505.18086, Eq. 1).
-    """
-    z_P_G = standardise(length_P_G.double(), correct_P_G)
-    return correct_P_G * (1 - alpha * z_P_G.sigmoid())

@@ -3,7 +3,7 @@
 Requests carry the key of their random stream (`sampling_params["key"]`), so that what is sampled depends on the
 weights and the key alone: the first step's rollouts are those of the local engine.
 
-The process of a server begins by importing this module, so verl must not be imported before its plugins may be.
+The process of a server begins by importing this module, so nothing here imports verl: its plugins come first.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch import Tensor
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica
 
-from suffice.engines.verl.cpu.server import Server
+from verl_cpu.server import Server
 
 
 def server_name(replica: int) -> str:
