@@ -20,6 +20,7 @@ from suffice.errors import RunError
 from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal
 from suffice.run.directory import Run
 from suffice.run.files import write_json, write_jsonl
+from suffice.run.layout import LOCK
 from suffice.run.lock import locked
 from test_cli import snapshot
 

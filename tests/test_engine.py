@@ -22,9 +22,9 @@ from suffice.engines.local.loop import take_step
 from suffice.errors import ModelError, NonFiniteError, SufficeError
 from suffice.grading import Grader
 from suffice.groups import Group, Problem, Verdict
-from suffice.model.checkpoint import step_folder
 from suffice.model.load import load_model
 from suffice.report import write_report
+from suffice.run.directory import Run
 from suffice.run.files import read_json, read_jsonl
 
 TINY = {
@@ -198,7 +198,7 @@ def test_lora_trains_adapters_alone_and_saves_a_plain_model_with_the_same_logits
     assert changed == {name for name in before if ".lora_" in name}
 
     engine.save(tmp_path, 2, {})
-    plain, base = load_model(str(step_folder(tmp_path, 2))), load_model("lab/arithmetic")
+    plain, base = load_model(str(Run(tmp_path).checkpoint(2))), load_model("lab/arithmetic")
     assert {name for name, _ in plain.named_parameters()} == {name for name, _ in base.named_parameters()}
     ids = torch.tensor([engine.chat.render(engine.problems.problems[0].prompt)])
     with torch.no_grad():
@@ -211,7 +211,7 @@ def test_lora_resumes_its_adapters_and_its_optimizer_bit_for_bit(build: Build, t
     engine = build(model__lora=4)
     engine.step(1)
     engine.save(tmp_path, 1, {})
-    resumed = build(model__lora=4, checkpoint=step_folder(tmp_path, 1))
+    resumed = build(model__lora=4, checkpoint=Run(tmp_path).checkpoint(1))
     assert torch.equal(weights(resumed), weights(engine))
     engine.step(2), resumed.step(2)
     assert torch.equal(weights(resumed), weights(engine))

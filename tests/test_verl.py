@@ -39,10 +39,12 @@ from suffice.errors import RunError, SufficeError
 from suffice.extras import install_command
 from suffice.groups import Spine
 from suffice.methods import get_method, list_methods
-from suffice.model.checkpoint import step_folder
 from suffice.objective import Objective, policy_loss, to_batch
 from suffice.objective.weights import weigh
-from suffice.run.files import LOCK, locked, read_json, read_jsonl, write_jsonl, write_text
+from suffice.run.directory import Run
+from suffice.run.files import read_json, read_jsonl, write_jsonl, write_text
+from suffice.run.layout import LOCK
+from suffice.run.lock import locked
 from verl_cpu import ENVIRONMENT, options
 
 needs_verl = pytest.mark.skipif(not find_spec("verl"), reason="verl is not installed: pip install '.[verl]'")
@@ -517,7 +519,7 @@ def run_of_verl(folder: Path, steps: int, *overrides: str) -> Path:
     write_text(folder / "recipe.toml", load_recipe("lab-s-grpo", asked).dump())
     write_text(folder / "verl.yaml", "")
     write_text(folder / "verl" / "latest_checkpointed_iteration.txt", str(steps))
-    step_folder(folder, steps).mkdir(parents=True)
+    Run(folder).checkpoint(steps).mkdir(parents=True)
     lines = [{"step": step, "accuracy": 0.9, "thought_tokens": 60.0} for step in range(1, steps + 1)]
     write_jsonl(folder / "metrics.jsonl", lines)
     return folder
@@ -538,7 +540,7 @@ def test_a_finished_run_of_verls_is_left_as_it_is_and_said_to_be(tmp_path, monke
     monkeypatch.setattr(launch, "NEEDED", {"no-such-engine": ("1", "2")})
     run = run_of_verl(tmp_path / "run", 12)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != LOCK}
-    assert resume(run) == step_folder(run, 12)
+    assert resume(run) == Run(run).checkpoint(12)
     assert capsys.readouterr().err == f"{run} is finished: nothing is left to do\n"
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != LOCK} == before
 
@@ -549,7 +551,7 @@ def test_a_run_of_verls_is_over_at_its_last_step_or_where_its_guard_stopped_it(t
 
     whole = run_of_verl(tmp_path / "whole", 12)
     assert over(whole)
-    shutil.rmtree(step_folder(whole, 12))  # saved by verl, and not yet published
+    shutil.rmtree(Run(whole).checkpoint(12))  # saved by verl, and not yet published
     assert not over(whole)
     assert not over(run_of_verl(tmp_path / "half", 6))
     stopped = run_of_verl(tmp_path / "stopped", 30, "train.steps=40", "guard.action=stop")

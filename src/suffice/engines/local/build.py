@@ -127,7 +127,7 @@ def load_checked(
     threads: int,
     checkpoint: Path | None = None,
 ) -> Any:
-    """The model to train, or a checkpoint of it; its positions hold every problem with both budgets, and it can be sampled."""
+    """The model to train, or a checkpoint of it, which can be sampled; its positions hold every problem and budget."""
     source, revision = (str(checkpoint), None) if checkpoint else (section.path, section.revision)
     model = load_model(source, device=section.device, dtype=weights_dtype(section), revision=revision)
     longest = check_positions(model, chat, problems, rollout.max_thought_tokens, rollout.max_answer_tokens)

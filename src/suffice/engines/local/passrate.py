@@ -98,7 +98,7 @@ def pass_rates(
     if len(solved) == len(problems):
         return solved
     with Journal(file) as journal:
-        solved = {record["id"]: record["solved"] for record in journal.records}
+        solved = {record["id"]: record["solved"] for record in journal.lines}
         missing = [problem for problem in problems if problem.id not in solved]
         source = sampler()
         with progress("pass rates", len(problems) * of, done=len(solved) * of) as advance:

@@ -15,7 +15,7 @@ from suffice.engines.trl.config import check_config, loss_factor
 from suffice.engines.trl.data import texts_of
 from suffice.errors import DataError, SufficeError
 from suffice.grading import Grader
-from suffice.groups import Group, GroupBatch, Problem, Spine
+from suffice.groups import Group, GroupBatch, Problem
 from suffice.methods import get_method
 from suffice.objective import to_batch
 from suffice.rollout import Chat, grade_groups
