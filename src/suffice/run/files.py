@@ -41,9 +41,10 @@ def free_run(directory: str | Path) -> Path:
     with _run_errors(path):
         taken = path.exists() and not (path.is_dir() and all(_is_remnant(inner.name) for inner in path.iterdir()))
     if taken:
-        raise RunError(
-            f"{path} exists already; choose another directory with --out, or continue it with --resume {path}"
-        )
+        verb = "train" if (path / "recipe.toml").exists() else "eval or diagnose"
+        begun = (path / "recipe.toml").exists() or (path / "request.json").exists()
+        go_on = f", or continue what was begun there: suffice {verb} --resume {path}" if begun else ""
+        raise RunError(f"{path} exists already; choose another directory{go_on}")
     return path
 
 
@@ -64,7 +65,7 @@ def _run_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"cannot create the run directory {path}: {error.strerror}; choose another with --out") from None
+        raise RunError(f"cannot create the run directory {path}: {error.strerror}; choose another") from None
 
 
 def start_run(directory: str | Path, recipe: str) -> Path:
