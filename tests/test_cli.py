@@ -155,10 +155,11 @@ def in_a_process(folder: Path, *arguments: str, **environment: str) -> subproces
     ],
 )
 def test_what_only_says_something_loads_nothing_heavy(tmp_path: Path, arguments: list[str], said: str):
+    heavy = {"torch", "transformers", "numpy", "scipy", "datasets", "matplotlib"}
     script = (
         f"import sys\nsys.argv = ['suffice', *{arguments}]\nfrom suffice.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
-        "print(sorted({'torch', 'transformers', 'numpy', 'scipy', 'datasets', 'matplotlib'} & set(sys.modules)))"
+        f"print(sorted({heavy} & set(sys.modules)))"
     )
     found = in_a_process(tmp_path, "-c", script)
     assert found.returncode == 0, found.stderr
@@ -460,13 +461,27 @@ def test_a_training_without_a_recipe_is_shown_what_there_is(refused: Callable[..
     assert "give a recipe (lab-" in refused("train")
 
 
-@pytest.mark.parametrize("verb", [[*EVAL], ["diagnose", *EVAL[1:]], ["train", "lab-s-grpo"], ["demo"]])
-def test_an_existing_run_directory_is_refused_by_every_verb(
-    refused: Callable[..., str], tmp_path: Path, verb: list[str]
-):
+@pytest.mark.parametrize(
+    "verb",
+    [
+        [*EVAL, "--out"],
+        ["diagnose", *EVAL[1:], "--out"],
+        ["train", "lab-s-grpo", "--out"],
+        ["demo", "--out"],
+        ["lab", "build", "--steps", "1"],
+    ],
+)
+def test_an_existing_directory_is_refused_by_every_verb(refused: Callable[..., str], tmp_path: Path, verb: list[str]):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "precious.txt").write_text("precious")
-    assert "taken exists already; choose another directory with --out" in refused(*verb, "--out", "taken")
+    assert refused(*verb, "taken") == "error: taken exists already; choose another directory\n"
+
+
+@pytest.mark.parametrize(("file", "verb"), [("recipe.toml", "train"), ("request.json", "eval or diagnose")])
+def test_a_run_that_was_begun_can_be_continued(refused: Callable[..., str], tmp_path: Path, file: str, verb: str):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / file).touch()
+    assert f"or continue what was begun there: suffice {verb} --resume taken" in refused("demo", "--out", "taken")
 
 
 def test_a_run_directory_below_a_file_is_refused(refused: Callable[..., str], tmp_path: Path):

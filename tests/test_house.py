@@ -54,7 +54,7 @@ def test_the_page_shows_every_module_and_none_that_is_not_there():
     there: dict[str, set[str]] = {}
     for name, path in modules():
         floor, _, inner = name.partition("/")
-        own = there.setdefault(floor, {floor} if not path.parent.name == floor else set())
+        own = there.setdefault(floor, {floor} if path.parent.name != floor else set())
         if inner and path.name != "__init__.py":
             own.add(inner)
     assert shown() == there
