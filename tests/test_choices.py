@@ -219,6 +219,13 @@ def test_options_under_another_name_are_mapped(folder: Folder):
     fields = {"prompt": "goal", "gold": "label", "choices": "sol1+sol2"}
     (problem,) = folder.load(piqa, fields=fields, prompt="plain")
     assert (problem.prompt, problem.gold) == ("Open it.\nA) Pull.\nB) Push.", "A")
+    stem = {"question": {"stem": "Q?", "choices": [{"label": "A", "text": "x"}, {"label": "B", "text": "y"}]}}
+    said = folder.refusal(stem | {"answerKey": "B"})
+    assert said.startswith(":1: prompt is an object with 'stem', 'choices'; name the part that is the question: ")
+    fields = {"prompt": "question.stem", "choices": "question.choices"}
+    assert "--fields prompt=question.stem,choices=question.choices (in a recipe" in said
+    (problem,) = folder.load(stem | {"answerKey": "B"}, fields=fields, prompt="plain")
+    assert (problem.prompt, problem.gold) == ("Q?\nA) x\nB) y", "B")
     nested = {"question": "Q?", "mc": {"choices": ["x", "y"]}, "answer": "y"}
     assert folder.load(nested, fields={"options": "mc.choices"}, prompt="plain")[0].prompt == "Q?\nA) x\nB) y"
 
@@ -238,6 +245,8 @@ def test_options_that_would_not_be_shown_are_refused_with_their_column(folder: F
     assert f"{name!r} may hold the options of a multiple choice, and the prompt shows no options" in said
     assert f"--fields choices={name} (in a recipe: task.fields)" in said
     assert folder.load(record | {"kind": "math"})[0].prompt == "Q?"
+    (listed,) = folder.load(record | {"question": "Q?\nA. x\nB. y", "answer": "B"})
+    assert (listed.kind, listed.prompt) == ("choice", "Q?\nA. x\nB. y")
 
 
 @pytest.mark.parametrize(

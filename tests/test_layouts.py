@@ -100,6 +100,8 @@ def test_a_parquet_file_of_verl_is_read(tmp_path: Path):
 def test_maths_level_is_the_difficulty(folder: Folder):
     (problem,) = folder.load({"problem": "P?", "level": "Level 3", "type": "Algebra", "solution": r"\boxed{1}"})
     assert problem.difficulty == "Level 3"
+    (problem,) = folder.load({"problem": "P?", "level": "Level 3", "difficulty": 0.5, "answer": "1"})
+    assert problem.difficulty == "0.5"
 
 
 # chats that a problem cannot carry

@@ -11,7 +11,7 @@ from suffice.errors import DataError
 from suffice.grading.exact import normalise, same
 from suffice.grading.extract import gold_expression
 from suffice.tasks.choices import in_columns
-from suffice.tasks.fields import FIELDS, SECOND, Mapped, advice, at, joined
+from suffice.tasks.fields import FIELDS, OPTIONAL, SECOND, Mapped, advice, at, joined
 from suffice.tasks.files import Record
 from suffice.tasks.text import UnclearError, gold_text, is_blank, opened, prompt_text, turns
 
@@ -28,13 +28,13 @@ def find(record: Record, name: str, mapped: Mapped) -> tuple[str, Any] | None:
     """The column of a field and what it holds; None where it is absent or blank.
 
     Raises:
-        DataError: the user's column is not there, or known columns contradict each other.
+        DataError: the user's column is not there, or known columns contradict each other about what matters.
     """
     if name in mapped:
         return _named_by_user(record, name, mapped[name])
     found = _known(record, FIELDS[name]) or _known(record, SECOND.get(name, ()))
     filled = [(column, value) for column, value in found if not is_blank(value)]
-    if len(filled) > 1 and not _agree(name, filled):
+    if len(filled) > 1 and name not in OPTIONAL and not _agree(name, filled):
         columns = [column for column, _ in filled]
         raise DataError(
             f"{record.where}: {' and '.join(map(repr, columns))} may each be the {name}, and they differ; name one: "

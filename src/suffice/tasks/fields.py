@@ -24,6 +24,9 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 """The fields of a problem, each with the columns it is known by, in whatever case."""
 
+OPTIONAL = ("id", "difficulty", "kind")
+"""Fields that a record need not have; the first column that is filled counts."""
+
 SECOND = {"prompt": ("messages", "conversations"), "gold": ("solution",)}
 """Columns that count where none of the first is there: beside a question, a chat repeats it; beside an answer, a
 solution leads to it."""

@@ -20,12 +20,12 @@ from suffice.grading.extract import gold_expression
 from suffice.groups import Problem
 from suffice.tasks.choices import Options, in_columns, listed_below, options_of, right_letters
 from suffice.tasks.columns import find, missing, refused, unanswered
-from suffice.tasks.fields import Mapped, our_names
+from suffice.tasks.fields import OPTIONAL, Mapped, our_names
 from suffice.tasks.files import Record, checksum, read_records
 from suffice.tasks.prompts import with_prompts
-from suffice.tasks.records import OPTIONAL, Values, to_problems
+from suffice.tasks.records import Values, to_problems
 from suffice.tasks.text import gold_text, is_answer, is_blank, opened, plain, prompt_text
-from suffice.tasks.unread import check_options, check_passages, lists_letters
+from suffice.tasks.unread import check_options, check_passages, is_letter, lists_letters
 
 
 def load(
@@ -128,16 +128,13 @@ def _settle(drafts: Sequence[_Draft], mapped: Mapped) -> None:
             listed = listed_below(draft.values["prompt"], options.texts)
             draft.values |= {"prompt": listed, "gold": letter, "kind": "choice"}
     open_ones = [draft for draft in drafts if "kind" not in draft.values]
-    read = {column for draft in drafts for column in draft.columns.values()}
+    paths = {column for draft in drafts for column in draft.columns.values()}
+    read = paths | {part.partition(".")[0] for path in paths for part in path.split("+")}
     check_options([(d.record, d.values["prompt"], d.values["gold"]) for d in open_ones], mapped, read)
     for draft in open_ones:
         gold = draft.values["gold"]
-        if (
-            lists_letters(draft.values["prompt"])
-            and len(gold.strip("() .")) == 1
-            and gold.strip("() .") in "ABCDEFGHIJ"
-        ):
-            draft.values |= {"kind": "choice"}
+        if is_letter(gold) and lists_letters(draft.values["prompt"]):
+            draft.values["kind"] = "choice"
             continue
         if not is_answer(gold):
             raise unanswered(draft.record, gold, mapped, draft.columns.values())

@@ -10,13 +10,12 @@ from suffice.errors import DataError, GraderError
 from suffice.grading.exact import same
 from suffice.grading.pool import read_gold
 from suffice.groups import Kind, Problem
+from suffice.tasks.fields import OPTIONAL
 from suffice.tasks.files import Record
 from suffice.tasks.text import is_blank, plain
 
 Values = dict[str, str]
 """The fields of a problem, as text, by our names; `id`, `difficulty` and `kind` may be absent."""
-
-OPTIONAL = ("id", "difficulty", "kind")
 
 
 def named(record: Record, aliases: Mapping[str, tuple[str, ...]]) -> Values:

@@ -106,9 +106,22 @@ def prompt_text(value: Any, column: str) -> str:
     content = value if chat is None else _user_turn(chat, column)
     if isinstance(content, list) and content and all(isinstance(part, Mapping) and "type" in part for part in content):
         return _text_parts(content)
+    if isinstance(content, Mapping) and (inner := _inside(content, column)):
+        raise UnclearError(f"prompt is an object with {_keys(content)}; name the part that is the question", **inner)
     if not isinstance(content, str):
         raise ValueError(f"prompt must be text or one user turn, not {content!r:.40}; correct it")
     return plain(content, "prompt")
+
+
+def _inside(value: Mapping[str, Any], column: str) -> dict[str, str]:
+    """Paths of a question, and of its options, that stand in an object."""
+    texts = [key for key, part in value.items() if isinstance(part, str) and not is_blank(part)]
+    choices = [key for key in ("choices", "options") if value.get(key)]
+    return {name: f"{column}.{keys[0]}" for name, keys in (("prompt", texts), ("choices", choices)) if keys and texts}
+
+
+def _keys(value: Mapping[str, Any]) -> str:
+    return ", ".join(repr(key) for key in value if not is_blank(value[key]))[:60]
 
 
 def _user_turn(chat: Sequence[Turn], column: str) -> Any:
@@ -142,7 +155,7 @@ def gold_text(value: Any, column: str) -> str:
     inner = opened(value)
     if isinstance(inner, dict):
         keys = [key for key in inner if not is_blank(inner[key])]
-        told = f"gold is an object{' with ' * bool(keys)}{', '.join(map(repr, keys)):.60}, not an answer"
+        told = f"gold is an object{' with ' * bool(keys)}{_keys(inner)}, not an answer"
         if isinstance(value, dict) and keys:
             raise UnclearError(f"{told}; name the part that is", gold=f"{column}.{keys[0]}")
         raise ValueError(f"{told}; correct it")

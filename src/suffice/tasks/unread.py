@@ -18,7 +18,7 @@ from suffice.tasks.text import is_blank, opened
 _MEDIA = ("image", "images", "video", "videos", "audio", "audios")
 _OPTIONS = re.compile(r"(.*[ _.-])?(choices?|options?|endings?|alternatives)", re.IGNORECASE)
 _WRONG = re.compile(
-    r"(.*[ _.-])?(distractors?|(incorrect|wrong|false)[ _.-]?(answers?|choices?|options?))\W?_?[0-9]?", re.I
+    r"(.*[ _.-])?(distractors?|(incorrect|wrong|false)[ _.-]?(answers?|choices?|options?))[ _.-]?[0-9]?", re.IGNORECASE
 )
 _LETTER = re.compile(r"\(?[A-J][).]?")
 _KIND = "or give the records the kind math or exact"
@@ -60,7 +60,9 @@ def check_options(records: Sequence[tuple[Record, str, str]], mapped: Mapped, re
     Raises:
         DataError: they seem to be multiple choice.
     """
-    for record, _, _ in records:
+    for record, prompt, _ in records:
+        if lists_letters(prompt):
+            continue
         for name, value in record.data.items():
             if name in read or is_blank(value):
                 continue
@@ -71,11 +73,16 @@ def check_options(records: Sequence[tuple[Record, str, str]], mapped: Mapped, re
                     f"{record.where}: {name!r} holds wrong answers to choose from, which would not be shown; write all "
                     f"answers as a list in a column named choices, {_KIND}"
                 )
-    if records and all(_LETTER.fullmatch(gold.strip()) for _, _, gold in records):
+    if records and all(is_letter(gold) for _, _, gold in records):
         for record, prompt, _ in records:
             if not lists_letters(prompt):
                 lists = [name for name, value in record.data.items() if name not in read and _is_list(value)]
                 raise _unshown(record, lists[0] if lists else None, mapped)
+
+
+def is_letter(gold: str) -> bool:
+    """Whether a gold answer is the letter of an option and nothing else."""
+    return _LETTER.fullmatch(gold.strip()) is not None
 
 
 def lists_letters(prompt: str) -> bool:
