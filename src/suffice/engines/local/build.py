@@ -24,7 +24,7 @@ from suffice.model.lora import add_lora
 from suffice.model.positions import check_positions
 from suffice.objective.check import check_trainable
 from suffice.rollout import Chat
-from suffice.rollout.check import check_sampling
+from suffice.rollout.check import check_sampling, check_thinks
 from suffice.tasks import load_task
 from suffice.tasks.provenance import training_problems
 
@@ -68,6 +68,8 @@ def build_engine(
     method = get_method(recipe.method.name, **recipe.method.parameters)
     engine = Engine(recipe, model, chat, Problems(problems, recipe.run.seed), grader, method, optimizer, aside)
     if checkpoint is None:
+        with engine.precision():
+            check_thinks(engine.sampler, problems)
         return engine, 0
     state = restore(checkpoint, model, optimizer)
     engine.problems.drawn = state["drawn"]
