@@ -242,8 +242,8 @@ def random_model(family: Family, vocabulary: int, end: int) -> Any:
         text, sight = known(type(whole.text_config), values), known(type(whole.vision_config), SIGHT)
         config = kind(text_config=text, vision_config=sight)
     else:
-        own = {name: value for name, value in family.config.items() if name not in kind.__dataclass_fields__}
-        config = kind(**known(kind, values), **own)
+        more = {name: value for name, value in family.config.items() if name not in kind.__dataclass_fields__}
+        config = kind(**known(kind, values), **{name: value for name, value in more.items() if value is not None})
     torch.manual_seed(0)
     model = (AutoModelForImageTextToText if family.sees else AutoModelForCausalLM).from_config(config)
     with torch.no_grad():
@@ -257,13 +257,11 @@ def random_model(family: Family, vocabulary: int, end: int) -> Any:
 def known(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
     """Those of the values that a config class has fields for; no `head_dim` leaves that to the class."""
     names = set(kind.__dataclass_fields__)
-    return {
-        name: value for name, value in values.items() if name in names and not (value is None and name == "head_dim")
-    }
+    return {name: value for name, value in values.items() if name in names and (name, value) != ("head_dim", None)}
 
 
 def greedy(model: Any) -> str:
-    """Whether rows of several lengths, which leave at different times, are what `generate` writes for each by itself."""
+    """Whether rows of several lengths that leave at different times are what `generate` writes for each by itself."""
     draw = random.Random(1)
     rows = len(model.get_input_embeddings().weight)
     lengths = zip(PROMPTS, ANSWERS, strict=True)

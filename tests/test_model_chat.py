@@ -31,7 +31,8 @@ EXAONE = (
 )
 DEEPSEEK = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}<｜User｜>{{ m.content }}"
-    "{% elif m.role == 'system' %}{{ m.content }}{% else %}<｜Assistant｜></think>{{ m.content }}<｜end▁of▁sentence｜>{% endif %}{% endfor %}"
+    "{% elif m.role == 'system' %}{{ m.content }}{% else %}<｜Assistant｜></think>{{ m.content }}"
+    "<｜end▁of▁sentence｜>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<｜Assistant｜>{% if not thinking %}</think>{% else %}<think>{% endif %}{% endif %}"
 )
 
