@@ -258,8 +258,11 @@ def test_a_thought_starts_at_once_where_the_prompt_opened_it(chat):
     assert read(opened, prompt, [40, 41, opened.close_id, 42]) == ([40, 41], [42], True)
 
 
-def test_an_open_mark_in_the_question_does_not_open_the_thought(chat):
-    assert not chat.opened(chat.render("<think> a = 6 , b = a - 1 , a b ?"))
+@pytest.mark.parametrize("question", ["<think> a = 6 , b = a - 1 , a b ?", "a b ? <think>", "<think>\n"])
+def test_an_open_mark_in_the_question_does_not_open_the_thought(chat, question):
+    assert not chat.opened(chat.render(question))
+    short = with_template(chat, "")  # nothing but the end of the turn and a word follow the question
+    assert not short.opened(short.render(question))
 
 
 def test_a_template_that_closes_an_empty_thought_is_refused(chat):

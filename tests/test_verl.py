@@ -421,7 +421,7 @@ def test_branches_leave_inside_the_thought_and_ask_the_server_of_their_spine(gro
         wanted = [1] * cut + [0] * len(chat.inducer) + [1, 1]
         assert branch.response_mask == wanted
         assert [*sampled([member], torch.tensor([wanted]).bool())[0]] == [bool(m) for m in wanted]
-    assert {asked[2] for asked in server.asked} == {256 + 8 + 3, 8 + 1}
+    assert {asked[2] for asked in server.asked} == {256 + 8 + 5, 8 + 1}
 
 
 def test_a_thought_too_short_for_all_exits_leaves_members_out(group_of_sessions):

@@ -36,7 +36,7 @@ def no_checkpoint(path: Path) -> ModelError:
 def unloadable(what: str, resolved: str, error: Exception) -> ModelError:
     """What kept a checkpoint from loading, and what to do: by what is there, else by what was raised. Each library that
     reads one raises kinds of its own, so all are meant."""
-    looks = (_pointer, _config, _type, _verl_above, _index, _no_weights, _no_tokenizer, _quantised)
+    looks = (_pointer, _config, _type, _verl_above, _index, _no_weights, _quantised)
     folder = Path(resolved)
     advice = (_first(looks, folder) or COMPLETE) if folder.exists() else _by_the_hub(error)
     return ModelError(f"cannot load {what}: {cause_of(error)}; {advice}")
@@ -143,7 +143,7 @@ def _index(folder: Path) -> str:
 def _no_weights(folder: Path) -> str:
     if any(folder.glob("*.safetensors")):
         return ""
-    if any(folder.glob(pattern) for pattern in ("*.bin", "*.pt", "*.pth")):
+    if any(path for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)):
         return (
             "its weights are pickled, which can run any code; save them as safetensors first: "
             "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW)"
@@ -151,12 +151,6 @@ def _no_weights(folder: Path) -> str:
     if any(folder.glob("*.gguf")):
         return "its weights are in GGUF; give the safetensors checkpoint that they were made from"
     return f"it holds no weights; {COMPLETE}"
-
-
-def _no_tokenizer(folder: Path) -> str:
-    if any(any(folder.glob(pattern)) for pattern in ("tokenizer*", "vocab*", "*.model", "tekken.json")):
-        return ""
-    return f"{folder} holds no tokenizer; copy the tokenizer's files of its base there"
 
 
 def _quantised(folder: Path) -> str:

@@ -72,8 +72,8 @@ def growing_cache(model: Any) -> DynamicCache:
 
 
 def is_plain(cache: DynamicCache) -> bool:
-    """Whether all layers are full attention."""
-    return all(isinstance(layer, GrowingLayer) for layer in cache.layers)
+    """Whether all layers are full attention; not known of a cache that makes its layers as it meets them."""
+    return bool(cache.layers) and all(isinstance(layer, GrowingLayer) for layer in cache.layers)
 
 
 def is_recurrent(cache: DynamicCache) -> bool:

@@ -102,9 +102,10 @@ class Chat:
         """Whether the rendered prompt itself opens the thought (R1); else the model opens it (Qwen3)."""
         if self.marks is None:
             return False
-        if self.open_id != NONE:
-            return self.open_id in prompt[-3:]
-        return self.written(prompt[-16:]).rstrip().endswith(self.marks.open.rstrip())
+        if self.open_id == NONE:
+            return self.written(prompt[-16:]).rstrip().endswith(self.marks.open.rstrip())
+        last = next((token for token in reversed(prompt) if token not in self.blank_ids), NONE)
+        return last == self.open_id
 
     @property
     def marks_length(self) -> int:

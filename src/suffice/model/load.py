@@ -15,7 +15,7 @@ from suffice.errors import ModelError
 from suffice.model.advice import unloadable
 from suffice.model.chat import Chat, Use
 from suffice.model.device import resolve_device
-from suffice.model.generation import end_ids, savable
+from suffice.model.generation import end_ids, read_generation, savable
 from suffice.model.lora import adapter_base, merged_adapter
 from suffice.model.resolve import is_adapter, resolve_path
 from suffice.model.tokenizer import load_tokenizer
@@ -37,11 +37,13 @@ def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision
         return merged_adapter(load_model(base, device=device, dtype=dtype, revision=base_revision), Path(resolved))
     if dtype == "auto":
         dtype = "bfloat16" if place == "cuda" else "float32"
+    generation = read_generation(path, revision)
     try:
         config = AutoConfig.from_pretrained(resolved, revision=revision, trust_remote_code=False)
         model, found = _kind(config).from_pretrained(
             resolved,
             config=config,
+            generation_config=savable(generation) if generation else None,
             revision=revision,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
@@ -57,8 +59,8 @@ def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision
             f"{path} lacks {len(absent)} weights that its config.json asks for, such as {absent[0]}; "
             "give a complete checkpoint"
         )
-    if model.generation_config is not None:
-        model.generation_config = savable(model.generation_config)
+    if model.generation_config is not None:  # else made of what stands in config.json
+        model.generation_config = savable(model.generation_config.to_dict())
     return model.to(place).eval()
 
 

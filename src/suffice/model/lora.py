@@ -90,7 +90,7 @@ def merged_adapter(base: Any, folder: Path) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*adapter keys")  # peft only warns of adapters without a place
             adapted = PeftModel.from_pretrained(base, str(folder), is_trainable=False)
-        return adapted.merge_and_unload().eval()
+        return adapted.merge_and_unload().requires_grad_(True).eval()  # as any model that was loaded
     except Exception as error:
         raise ModelError(
             f"the adapters in {folder} do not fit their base, {base.name_or_path} ({cause_of(error)}); set "

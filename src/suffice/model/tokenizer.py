@@ -52,6 +52,8 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
     except Exception as error:  # of the hub, of HTTP, of the network: each layer has kinds of its own
         raise unloadable(f"the tokenizer of {path}", resolved, error) from error
     file = folder / "tokenizer.json"
+    if not any(path for pattern in FILES for path in folder.glob(pattern) if not path.match("chat_template*")):
+        raise ModelError(f"{folder} holds no tokenizer; copy the tokenizer's files of its base there")
     try:
         found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         wrong = _difference(found, file) if file.is_file() else ""

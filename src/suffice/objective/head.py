@@ -20,7 +20,7 @@ LOGITS_PER_CHUNK = 2**26  # 256 MiB of float32; what fits one chunk is not compu
 def backbone_and_head(model: Any) -> tuple[Any, Head]:
     """The transformer without its head, and the head; LoRA layers stay where peft put them."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    backbone = causal.get_decoder() if causal.base_model is causal else causal.base_model
+    backbone = causal.model if causal.base_model is causal else causal.base_model  # some name what they have not
     return backbone, Head(causal.get_output_embeddings(), causal.config.get_text_config())
 
 

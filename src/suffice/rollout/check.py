@@ -1,23 +1,28 @@
-"""Whether a model can be sampled and has what its tokenizer speaks of: looked at before anything is paid for."""
+"""Whether a model can be sampled, and thinks: looked at before anything is paid for."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from suffice.errors import ModelError
+from suffice.groups import Problem
 from suffice.model.advice import cause_of
 from suffice.model.cache import growing_cache, is_recurrent
 from suffice.model.chat import NONE, Chat
+from suffice.model.template import thinking_options
+from suffice.model.vocabulary import check_tokens, embedding
 from suffice.rollout.decode import Ask, Count, Decoder
+from suffice.rollout.sampler import Sampler
 from suffice.rollout.streams import PromptStream
 
 SERVED = "evaluate it behind a server with --base-url, or take another model"
 ROWS = ((5, 4), (9, 2), (2, 3))  # tokens of each row's prompt, and how many it samples
+LOOKED = 32  # problems at most whose turns are looked at for a thought
 CHUNK = 64  # tokens that gated linear attention reads at once; others say so in their config
 
 
@@ -57,41 +62,29 @@ def chunks(model: Any) -> list[int]:
     return sorted({CHUNK, *sizes})
 
 
-def check_tokens(model: Any, chat: Chat) -> None:
-    """That the embedding has a row for every token of the chat, and one of its own for each mark.
+def check_thinks(sampler: Sampler, problems: Sequence[Problem]) -> None:
+    """Refuse to train a model that writes no thought.
+
+    Its first tokens tell where it opens its thoughts itself; where they do not, whole turns are looked at for a close.
 
     Raises:
-        ModelError: it has not.
+        ModelError: none of the problems makes it think.
     """
-    rows, tokenizer = embedding(model), chat.tokenizer
-    prompt = chat.render("1 + 1 = ?") if chat.inducer or chat.end_ids else []
-    ids = {chat.open_id, chat.close_id, chat.pad_id, *chat.end_ids, *chat.inducer, *prompt} - {NONE}
-    check_ids(sorted(ids), len(rows), chat)
-    if NONE not in (chat.open_id, chat.close_id) and torch.equal(rows[chat.open_id], rows[chat.close_id]):
-        marks = [tokenizer.convert_ids_to_tokens(i) for i in (chat.open_id, chat.close_id)]
-        raise ModelError(
-            f"{_name(model)} never learnt its marks: {marks[0]} and {marks[1]} have one and the same embedding; take a "
-            "model that was trained to think"
-        )
-
-
-def check_ids(ids: list[int], rows: int, chat: Chat) -> None:
-    """
-    Raises:
-        ModelError: a token is beyond the rows of the embedding.
-    """
-    if ids and (largest := max(ids)) >= rows:
-        token = chat.tokenizer.convert_ids_to_tokens(largest)
-        raise ModelError(
-            f"the tokenizer of {chat.tokenizer.name_or_path} writes {token!r} as token {largest}, but the model's "
-            f"embedding has {rows} rows; take the tokenizer that the model was trained with, or resize and train it"
-        )
-
-
-def embedding(model: Any) -> Tensor:
-    """The rows [V, D] by which a model reads its tokens."""
-    found: Tensor = model.get_input_embeddings().weight
-    return found
+    looked = problems[:LOOKED]
+    if any(sampler.chat.opened(sampler.chat.render(problem.prompt)) for problem in looked[:1]):
+        return
+    first = replace(sampler, max_thought_tokens=1, max_answer_tokens=1, count=Count())
+    for each in (first, replace(sampler, count=Count())):
+        spines = [spine for group in each.groups(looked, 1, "thinks") for spine in group.spines]
+        if any(spine.thought_start or spine.thought_end for spine in spines):
+            return
+    tokenizer = sampler.chat.tokenizer
+    options = ", ".join(thinking_options(tokenizer)) or "none"
+    raise ModelError(
+        f"{tokenizer.name_or_path} wrote no thought in {len(looked)} samples, so there is nothing to shorten; take a "
+        "reasoning model, or have it think with model.system or model.chat_template_kwargs (options of its template: "
+        f"{options})"
+    )
 
 
 def decoded_difference(model: Any, rows: Sequence[tuple[int, int]] = ROWS) -> float:

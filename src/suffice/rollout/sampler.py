@@ -15,7 +15,7 @@ from suffice.grading.verdicts import give_verdicts
 from suffice.groups import Branch, Group, Problem, Spine
 from suffice.model.cache import Footprint, footprint
 from suffice.model.chat import NONE, Chat
-from suffice.rollout.check import check_ids, embedding
+from suffice.model.vocabulary import check_ids
 from suffice.rollout.decode import Ask, Count, Decoder, Sampled, Stream, keyed
 from suffice.rollout.streams import BranchStream, PromptStream
 
@@ -72,7 +72,7 @@ class Sampler:
             key = f"{seed}/{problem.id}/{seen[problem.id]}"
             seen[problem.id] += 1
             prompt = self.chat.render(problem.prompt)
-            check_ids(prompt, len(embedding(self.model)), self.chat)
+            check_ids(self.model, self.chat, prompt)
             groups.append(Group(problem, prompt, self.chat.inducer, [], key))
         asks = [self.ask(group, k) for group in groups for k in range(spines)]
         found: list[Spine] = [None] * len(asks)  # type: ignore[list-item]

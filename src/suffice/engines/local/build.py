@@ -25,7 +25,7 @@ from suffice.model.lora import add_lora
 from suffice.model.positions import check_positions
 from suffice.objective.check import check_trainable
 from suffice.rollout import Chat, Sampler
-from suffice.rollout.check import check_sampling
+from suffice.rollout.check import check_sampling, check_thinks
 from suffice.tasks.provenance import training_problems
 
 
@@ -71,6 +71,8 @@ def build_engine(
         aside,
     )
     if checkpoint is None:
+        with engine.update.precision():
+            check_thinks(engine.sampler, problems)
         return engine, 0
     state = restore(checkpoint, model, optimizer)
     engine.problems.drawn = state["drawn"]
