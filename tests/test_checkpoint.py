@@ -15,10 +15,13 @@ from benchmarks.kills import contents
 
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
-from suffice.engines.local.loop import forget_after
+from suffice.engines.session import forget_after, made
 from suffice.errors import RunError
-from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal, step_folder
-from suffice.run.files import locked, write_json, write_jsonl
+from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal
+from suffice.run.directory import Run
+from suffice.run.files import write_json, write_jsonl
+from suffice.run.layout import LOCK
+from suffice.run.lock import locked
 from test_cli import snapshot
 
 SMALL = {
@@ -54,7 +57,7 @@ def run(straight: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(run: Path) -> Path:
-    return step_folder(run, 2)
+    return Run(run).checkpoint(2)
 
 
 def resume(run: Path) -> None:
@@ -115,24 +118,24 @@ def test_a_list_of_files_is_not_led_out_to_a_device_without_end(folder: Path):
 
 def test_checkpoints_are_ordered_by_their_number(tmp_path: Path):
     for step in (999_999, 1_000_000):
-        write_json(step_folder(tmp_path, step) / "config.json", {})
-        seal(step_folder(tmp_path, step))
+        write_json(Run(tmp_path).checkpoint(step) / "config.json", {})
+        seal(Run(tmp_path).checkpoint(step))
     (tmp_path / "checkpoints" / "step-last").mkdir()
-    assert latest_checkpoint(tmp_path) == step_folder(tmp_path, 1_000_000)
+    assert latest_checkpoint(tmp_path) == Run(tmp_path).checkpoint(1_000_000)
 
 
 def test_the_newest_good_checkpoint_is_taken_and_each_damaged_one_said_in_one_line(
     run: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert latest_checkpoint(run) == step_folder(run, 4)
-    flip(step_folder(run, 4) / "model.safetensors")
-    step_folder(run, 6).touch()
+    assert latest_checkpoint(run) == Run(run).checkpoint(4)
+    flip(Run(run).checkpoint(4) / "model.safetensors")
+    Run(run).checkpoint(6).touch()
     capsys.readouterr()
-    assert latest_checkpoint(run) == step_folder(run, 2)
+    assert latest_checkpoint(run) == Run(run).checkpoint(2)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert said[1] == (
-        f"warning: {step_folder(run, 4)} is damaged and passed over: model.safetensors is not what was saved"
+        f"warning: {Run(run).checkpoint(4)} is damaged and passed over: model.safetensors is not what was saved"
     )
 
 
@@ -141,7 +144,7 @@ def test_a_run_goes_on_from_before_the_damage_and_ends_as_if_there_had_been_none
     run: Path, straight: Path, damaged: list[int]
 ):
     for step in damaged:
-        cut(step_folder(run, step) / "trainer.safetensors")
+        cut(Run(run).checkpoint(step) / "trainer.safetensors")
     resume(run)
     assert contents(run) == contents(straight)
 
@@ -217,6 +220,21 @@ def test_a_run_that_another_process_resumes_is_refused_before_anything_is_loaded
     assert snapshot(run) == before
 
 
+def test_a_run_that_was_trained_in_is_not_begun_again(run: Path):
+    before = snapshot(run)
+    with pytest.raises(RunError, match=r"was trained in already; .*continue it with --resume"):
+        train(recipe(), run)
+    assert snapshot(run) == before
+
+
+def test_a_new_run_that_another_process_holds_is_left_empty(tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    with locked(run), pytest.raises(RunError, match="another process works in"), made(run, recipe()):
+        pytest.fail("the run was begun")
+    assert [path.name for path in run.iterdir()] == [LOCK]
+
+
 def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What a failure of power leaves: a file has no more than it had when it was last flushed."""
     run, flushed, published = tmp_path / "run", dict[int, int](), list[int]()
@@ -248,30 +266,44 @@ def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypat
 SOURCE = Path(__file__).parent.parent / "src" / "suffice"
 
 
-def test_the_wall_clock_decides_nothing():
-    """It names directories and is noted in manifests (run/files.py), and `suffice watch` tells the age of a log by it."""
-    wall = re.compile(r"\btime\.(time|localtime|gmtime|ctime)\b|\bdatetime\b")
+def uses(text: str) -> set[str]:
+    """What a source file names of modules: what it imports, calls by a plain name or takes of a module, dotted."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Import(names=names):
+                found |= {name.name for name in names}
+            case ast.ImportFrom(module=module, names=names):
+                found |= {str(module), *(f"{module}.{name.name}" for name in names)}
+            case ast.Call(func=ast.Name(id=name)):
+                found.add(f"builtins.{name}")
+            case ast.Attribute(value=ast.Name(id=owner), attr=name):
+                found.add(f"{owner}.{name}")
+    return found
+
+
+def using(bad: set[str]) -> set[str]:
+    """Files of the package that use any of these."""
     files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
-    assert {name for name, text in files.items() if wall.search(text)} <= {"files.py", "watch.py"}
+    return {name for name, text in files.items() if uses(text) & bad}
+
+
+CLOCKS = {"datetime", *(f"time.{name}" for name in ("time", "time_ns", "localtime", "gmtime", "ctime", "strftime"))}
+UNPICKLES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load", "numpy.load", "np.load"}
+EVALUATES = {"builtins.eval", "builtins.exec", "builtins.compile"}
+
+
+def test_every_way_to_take_the_wall_clock_is_seen():
+    for line in ("from time import time", "import time\ntime.time()", "import datetime", "from datetime import UTC"):
+        assert uses(line) & CLOCKS, line
+    assert not uses("import time\ntime.perf_counter()") & CLOCKS
+
+
+def test_the_wall_clock_decides_nothing():
+    """It names directories and is noted in manifests (run/), and `suffice watch` tells the age of a log by it."""
+    assert {name for name in using(CLOCKS) if not name.startswith("run/")} <= {"watch.py"}
 
 
 def test_nothing_in_the_package_unpickles_or_evaluates():
-    """No import of what unpickles, no `torch.load`, no `eval` or `exec`: state is safetensors and JSON."""
-    found = []
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Import(names=names):
-                    modules = [name.name for name in names]
-                case ast.ImportFrom(module=module, names=names):
-                    modules = [str(module), *(f"{module}.{name.name}" for name in names)]
-                case ast.Call(func=ast.Name(id=name)):
-                    modules = [f"builtins.{name}"]
-                case ast.Attribute(value=ast.Name(id=owner), attr=name):
-                    modules = [f"{owner}.{name}"]
-                case _:
-                    continue
-            bad = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load"}
-            bad |= {"builtins.eval", "builtins.exec", "builtins.compile", "numpy.load", "np.load"}
-            found += [f"{path.relative_to(SOURCE)}: {module}" for module in modules if module in bad]
-    assert found == []
+    """State is safetensors and JSON."""
+    assert using(UNPICKLES | EVALUATES) == set()

@@ -9,12 +9,12 @@ import pytest
 from benchmarks.serving import MODEL, proxied
 
 from suffice import cli
+from suffice.config import DEFAULT_INDUCER as INDUCER
 from suffice.errors import UnfitError
 from suffice.evaluation.doubts import doubts
 from suffice.evaluation.server import ServerSource, fitting
 from suffice.evaluation.source import Sampling, Trace
 from suffice.groups import Problem
-from suffice.lab.tokenizer import INDUCER
 from suffice.model.load import load_chat
 
 PROTOCOL = Sampling(1, 0.6, 0.95, 800, 200)

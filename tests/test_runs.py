@@ -22,18 +22,15 @@ from safetensors.torch import save_file
 from suffice.errors import RunError
 from suffice.run.files import (
     append_jsonl,
-    create_run,
-    free_run,
-    locked,
     read_json,
     read_jsonl,
-    start_run,
-    timestamped,
     whole_directory,
     write_json,
     write_jsonl,
     write_text,
 )
+from suffice.run.lock import locked
+from suffice.run.start import create_run, free_run, start_run, timestamped
 
 root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 
@@ -335,7 +332,7 @@ def test_a_run_directory_is_held_by_one_process_and_given_back(tmp_path):
 HOLDS = """
 import subprocess, sys
 from pathlib import Path
-from suffice.run.files import locked
+from suffice.run.lock import locked
 with locked(Path(sys.argv[1])) as lock:
     child = subprocess.Popen(["sleep", "60"], pass_fds=[lock] * (sys.argv[2] == "passed on"), stdout=subprocess.DEVNULL)
     print(child.pid, flush=True)

@@ -22,6 +22,7 @@ from benchmarks.serving import (
     wait_until,
 )
 
+from suffice.config import DEFAULT_INDUCER as INDUCER
 from suffice.errors import ServerError
 from suffice.evaluation.local import LocalSource
 from suffice.evaluation.server import ServerSource
@@ -29,7 +30,6 @@ from suffice.evaluation.server.forcing import blank_of
 from suffice.evaluation.server.source import seed_of
 from suffice.evaluation.source import Sampling, Trace
 from suffice.lab import base_path, problems
-from suffice.lab.tokenizer import INDUCER
 from suffice.model.load import load_chat, load_model
 
 CHAT, RAW = "/v1/chat/completions", "/v1/completions"

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 from benchmarks.serving import MODEL, Handler, Json, proxied
 
+from suffice.config import DEFAULT_INDUCER as INDUCER
 from suffice.errors import ServerError, UnfitError
 from suffice.evaluation.server import ServerSource
 from suffice.evaluation.server.transport import Transport
 from suffice.evaluation.source import Sampling
 from suffice.lab import problems
-from suffice.lab.tokenizer import INDUCER
 from suffice.model.load import load_chat
 
 CHAT, RAW = "/v1/chat/completions", "/v1/completions"

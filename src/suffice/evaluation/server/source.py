@@ -26,7 +26,7 @@ from suffice.evaluation.server.forcing import Forcing, as_text, blank_of, seen_w
 from suffice.evaluation.server.reading import separated
 from suffice.evaluation.server.replies import ChatReply, Models, RawChoice, RawReply
 from suffice.evaluation.server.transport import Transport, answered, clipped
-from suffice.evaluation.source import Advance, Ask, Exits, Sampling, Trace, switches
+from suffice.evaluation.source import Advance, Draw, ExitRule, Sampling, Trace, switches
 from suffice.groups import Problem
 from suffice.model.chat import Chat
 from suffice.model.marks import answer_of
@@ -89,7 +89,7 @@ class ServerSource:
         return self._transport.base_url
 
     def sample(
-        self, asks: Sequence[Ask], sampling: Sampling, exits: Exits | None, advance: Advance
+        self, draws: Sequence[Draw], sampling: Sampling, exits: ExitRule | None, advance: Advance
     ) -> Iterator[list[Trace]]:
         """Each trace as it completes, with answers forced in it if there are `exits`.
 
@@ -97,11 +97,11 @@ class ServerSource:
             ServerError: a request fails for good, once all that were in flight beside it have ended and been yielded;
                 or answers cannot be forced, before anything is sampled.
         """
-        jobs = (partial(self._sampled, *ask, sampling, exits) for ask in asks)
-        yield from self._finished(jobs, asks[0][0] if exits and asks else None, advance)
+        jobs = (partial(self._sampled, *draw, sampling, exits) for draw in draws)
+        yield from self._finished(jobs, draws[0][0] if exits and draws else None, advance)
 
     def force(
-        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: Exits, advance: Advance
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: ExitRule, advance: Advance
     ) -> Iterator[list[Trace]]:
         """Each recorded trace as its answers complete.
 
@@ -206,7 +206,7 @@ class ServerSource:
         )
 
     async def _sampled(
-        self, problem: Problem, number: int, sampling: Sampling, exits: Exits | None, client: AsyncOpenAI
+        self, problem: Problem, number: int, sampling: Sampling, exits: ExitRule | None, client: AsyncOpenAI
     ) -> Trace:
         budget = sampling.max_thought_tokens + sampling.max_answer_tokens
         system = [{"role": "system", "content": self.system}] if self.system is not None else []
@@ -254,7 +254,7 @@ class ServerSource:
             return None
 
     async def _answered(
-        self, problem: Problem, trace: Trace, sampling: Sampling, exits: Exits, client: AsyncOpenAI
+        self, problem: Problem, trace: Trace, sampling: Sampling, exits: ExitRule, client: AsyncOpenAI
     ) -> Trace:
         """The trace, its thought tokenized here, with answers forced in it one by one, so that no more requests are in
         flight than there are workers."""
