@@ -41,6 +41,12 @@ def test_ordinary_samples_raise_no_doubt():
     assert said([CUT] * 3) == []
 
 
+def test_samples_without_a_word_are_told():
+    (doubt,) = said([trace("", ""), THINKING])
+    assert doubt.startswith("1 of 2 samples ended by themselves without a word")
+    assert said([trace("", "", thought_tokens=40), THINKING]) == []  # a thought that the server only counts
+
+
 def test_samples_that_ended_inside_the_thought_are_told_with_the_parser_that_may_be_to_blame():
     (doubt,) = said([LEFT, THINKING])
     assert doubt.startswith("1 of 2 samples ended by themselves inside the thought")

@@ -22,10 +22,17 @@ SLACK = 0.9  # of a budget: a text is tokenized otherwise than it was sampled
 def doubts(traces: Sequence[Trace], sampling: Sampling, *, served: bool) -> list[str]:
     """One line each, what was seen and what to do; none is the rule."""
     budget = sampling.max_thought_tokens + sampling.max_answer_tokens
-    found = [_left(traces, served), _thoughtless(traces, served)]
+    found = [_empty(traces), _left(traces, served), _thoughtless(traces, served)]
     if served:
         found += [_short(traces, budget), _beyond(traces, budget), _unknown(traces)]
     return [doubt for doubt in found if doubt]
+
+
+def _empty(traces: Sequence[Trace]) -> str | None:
+    empty = [t for t in traces if not (t.thought_tokens or t.thought or t.answer or t.truncated)]
+    if not empty:
+        return None
+    return f"{len(empty)} of {len(traces)} samples ended by themselves without a word, which counts as a wrong answer"
 
 
 def _left(traces: Sequence[Trace], served: bool) -> str | None:
