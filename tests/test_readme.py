@@ -28,14 +28,6 @@ def test_the_tables_of_benches_are_what_was_recorded(page: Path):
     assert findings.rendered(text) == text
 
 
-def test_every_seed_shortens_by_at_least_35_percent_and_surely_loses_less_than_2_points():
-    bench = next(bench for bench in json.loads(RECORD.read_text()) if bench["recipe"] == "lab-s-grpo")
-    assert len(bench["seeds"]) >= 3
-    for row in bench["seeds"]:
-        assert row["change"]["thought_tokens_change"]["mean"] <= -0.35
-        assert row["change"]["accuracy"]["low"] >= -0.02
-
-
 def test_every_verb_that_the_readme_names_exists():
     verbs = set(re.findall(r"^suffice ([a-z]+)", README, re.MULTILINE))
     assert verbs >= {"doctor", "diagnose", "train", "eval", "compare", "report"}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from running import small
 from suffice import cli
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
@@ -16,7 +17,6 @@ from suffice.engines.trackers import KNOWN, Trackers
 from suffice.errors import RecipeError
 from suffice.extras import install_command
 from suffice.run.files import read_json, read_jsonl, start_run
-from test_export import small
 
 Points = dict[str, list[tuple[int, float]]]
 
