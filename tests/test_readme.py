@@ -56,14 +56,6 @@ def test_a_cell_of_the_bench_is_called_by_arm_and_seed_in_the_second_table():
     assert row["run"] == "lab-s-grpo/seed-1"
 
 
-def test_every_seed_shortens_by_at_least_35_percent_and_surely_loses_less_than_2_points():
-    rows = [row for row in json.loads(RECORD.read_text())["rows"] if row["arm"] == "lab-s-grpo"]
-    assert len(rows) >= 3
-    for row in rows:
-        assert row["change"]["thought_tokens_change"]["mean"] <= -0.35
-        assert row["change"]["accuracy"]["low"] >= -0.02
-
-
 def test_every_verb_that_the_readme_names_exists():
     verbs = set(re.findall(r"^suffice ([a-z]+)", README, re.MULTILINE))
     assert verbs >= {"doctor", "diagnose", "train", "eval", "compare", "report"}
