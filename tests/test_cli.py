@@ -232,7 +232,7 @@ def test_a_diagnosis_writes_records_and_a_picture(suffice: Callable[..., Said], 
     said = suffice("diagnose", *EVAL[1:], "--out", "found")
     assert said.code == 0, said.err
     assert names(tmp_path / "found" / "diagnosis" / "arithmetic") == ["records.jsonl", "summary.json"]
-    assert "No verdict" in said.out  # thoughts of 20 tokens end in nothing right
+    assert "No conclusion" in said.out  # thoughts of 20 tokens end in nothing right
     assert "suffice train" not in said.out
 
 
@@ -293,13 +293,13 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path: Path):
     ("file", "edit", "words"),
     [
         ("config.json", lambda text: text[:20], "not a valid JSON file"),
-        ("config.json", lambda text: "[]", "complete checkpoint"),
+        ("config.json", lambda text: "[]", "config.json is not a JSON object"),
         ("config.json", lambda text: "{}", "model_type"),
         ("config.json", lambda text: text.replace('"intermediate_size": 192', '"intermediate_size": 96'), "lacks 6"),
         ("model.safetensors", None, "no file named model.safetensors"),
         ("tokenizer.json", None, "cannot load the tokenizer"),
         ("tokenizer.json", lambda text: text[:100], "cannot load the tokenizer"),
-        ("generation_config.json", lambda text: "{x", "generation config"),
+        ("generation_config.json", lambda text: "{x", "generation_config.json is not valid JSON"),
         ("chat_template.jinja", None, "has no chat template"),
         ("chat_template.jinja", lambda text: "{% for %}", "mend its chat_template.jinja"),
         ("chat_template.jinja", lambda text: text.replace("nt\n", "nt\n<think>\n\n</think>\n\n"), "empty thought"),
@@ -316,7 +316,8 @@ def test_a_damaged_or_unsuited_checkpoint_is_refused(
     words: str,
 ):
     edited(file, edit)
-    assert words in refused("eval", "model", *EVAL[2:])
+    if "as one token" not in words:  # marks that are several tokens can be read, and not trained on
+        assert words in refused("eval", "model", *EVAL[2:])
     assert words in refused(*training(model__path="model"))
 
 

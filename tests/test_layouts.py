@@ -391,7 +391,7 @@ def test_eval_diagnose_and_train_take_fields(tmp_path: Path):
         assert {(record["prompt"], record["gold"]) for record in records} < known
         assert read_json(run / "request.json")["tasks"][0]["fields"] == {"prompt": "ask.text", "gold": "right"}
     recipe = load_recipe("lab-s-grpo", ["task.name=jsonl", f"task.path={path}", f"task.fields={fields}"])
-    assert [p.prompt for p in training_problems(recipe)] == [p.prompt for p in problems]
+    assert [p.prompt for p in training_problems(recipe.task, recipe.run.seed)] == [p.prompt for p in problems]
 
 
 def test_fields_that_are_wrong_are_one_line_of_the_command(tmp_path: Path):

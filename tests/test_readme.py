@@ -50,7 +50,7 @@ def test_a_cell_of_the_bench_is_called_by_arm_and_seed_in_the_second_table():
     metrics = {"accuracy": {"mean": 0.9}, "thought_tokens": {"mean": 50}}
     task = {
         "rows": [{"side": side, "variant": None, "metrics": metrics}],
-        "verdicts": {side: {"rivals": [{"kind": "deer", "accuracy": {}}], "sentence": "beats"}},
+        "outcomes": {side: {"rivals": [{"kind": "deer", "accuracy": {}}], "sentence": "beats"}},
     }
     (row,) = stops_of({"tasks": {"arithmetic": task}})
     assert row["run"] == "lab-s-grpo/seed-1"

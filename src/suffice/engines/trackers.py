@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 from suffice.errors import RecipeError
 from suffice.extras import install_command
+from suffice.run.layout import MANIFEST
 
 PROJECT = "suffice"
 Figures = Mapping[str, float]
@@ -74,7 +75,7 @@ class WandB:
         import wandb
 
         # the manifest says when and by which command the run was made, so it names the run, resumed or not
-        identity = sha256((run / "manifest.json").read_bytes()).hexdigest()[:16]
+        identity = sha256((run / MANIFEST).read_bytes()).hexdigest()[:16]
         try:
             self.run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", PROJECT),
