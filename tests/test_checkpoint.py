@@ -22,6 +22,8 @@ from suffice.errors import RunError
 from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal, step_folder
 from suffice.run.files import locked, write_json, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:

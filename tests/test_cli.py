@@ -24,6 +24,8 @@ from suffice.config import load_recipe
 from suffice.lab import base_path
 from suffice.methods import list_methods
 
+pytestmark = pytest.mark.slow
+
 SHORT = ["--max-thought-tokens", "20", "--max-answer-tokens", "4"]
 EVAL = ["eval", "lab/arithmetic", "--task", "arithmetic", "--problems", "2", "--samples", "1", *SHORT]
 QUICK = {

@@ -20,6 +20,8 @@ from suffice.evaluation.server import LONGEST_REPLY
 from suffice.lab import base_path
 from suffice.tasks.records import LONGEST, read_records, to_problems
 
+pytestmark = pytest.mark.slow
+
 EVAL = ["eval", "model", "--task", "arithmetic", "--problems", "2", "--out", "new", *fuzz.SHORT]
 
 

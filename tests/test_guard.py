@@ -197,6 +197,7 @@ def test_probes_of_two_problems_are_judged_without_an_error():
     assert watched.chosen().step == 0
 
 
+@pytest.mark.slow
 def test_noise_alone_gives_an_alarm_in_fewer_than_one_run_of_twenty():
     """1,000 steps at a constant accuracy, problems of mixed difficulty, noisy batches of 4 · 4."""
     alarmed, runs = 0, 60
@@ -511,6 +512,7 @@ def rolled_back(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_run_is_rolled_back_eased_and_in_the_end_stopped_in_good_order(rolled_back: Path):
     lines = read_jsonl(rolled_back / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, 31))
@@ -533,6 +535,7 @@ def test_a_run_is_rolled_back_eased_and_in_the_end_stopped_in_good_order(rolled_
     assert "Kept: " in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [14, 30])
 def test_a_resumed_run_with_roll_backs_equals_an_uninterrupted_one_bit_for_bit(
     rolled_back: Path, tmp_path: Path, at: int
@@ -555,6 +558,7 @@ def test_a_resumed_run_with_roll_backs_equals_an_uninterrupted_one_bit_for_bit(
         assert ours.read_bytes() == theirs.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_left_to_do(rolled_back: Path, capsys: pytest.CaptureFixture[str]):
     before = (rolled_back / "metrics.jsonl").read_bytes()
     kept = train(load_recipe(str(rolled_back / "recipe.toml")), rolled_back, resume=True)
@@ -563,6 +567,7 @@ def test_a_finished_run_has_nothing_left_to_do(rolled_back: Path, capsys: pytest
     assert (rolled_back / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_only_checkpoints_that_are_needed_are_kept(tmp_path: Path):
     run = tmp_path / "run"
     train(tiny(train__steps=7, train__checkpoint_every=3, guard__every=2), run)
@@ -597,6 +602,7 @@ def chosen_as(run: Path, step: int, path: str) -> None:
     write_json(run / "chosen.json", {"step": step, "path": path, "accuracy": 0.9, "thought_tokens": 50.0, "rule": "…"})
 
 
+@pytest.mark.slow
 def test_a_run_stands_for_the_checkpoint_its_guard_chose(rolled_back: Path, tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(rolled_back, run)
@@ -609,6 +615,7 @@ def test_a_run_stands_for_the_checkpoint_its_guard_chose(rolled_back: Path, tmp_
     assert resolve_path(str(run)).endswith("step-000030")
 
 
+@pytest.mark.slow
 def test_a_run_that_did_not_help_stands_for_its_base(rolled_back: Path, tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(rolled_back, run)
@@ -680,6 +687,7 @@ def test_every_method_that_eases_names_a_parameter_of_its_own():
         assert getattr(get_method(name).eased(0.5), method.pressure) == pytest.approx(was / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not bench.CORPUS.exists(), reason="no recorded runs")
 def test_the_coefficients_are_what_the_fit_gives_on_the_recorded_runs_of_even_seeds():
     intercept, found = bench.fitted([run for run in bench.corpus() if bench.calibrates(run)])

@@ -32,6 +32,8 @@ from suffice.lab import base_path, problems
 from suffice.lab.tokenizer import INDUCER
 from suffice.model.load import load_chat, load_model
 
+pytestmark = pytest.mark.slow
+
 CHAT, RAW = "/v1/chat/completions", "/v1/completions"
 PROBLEMS = problems("test", 6)
 

@@ -43,6 +43,8 @@ from suffice.objective import Objective, policy_loss, to_batch
 from suffice.objective.weights import weigh
 from suffice.run.files import read_json, read_jsonl, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 needs_verl = pytest.mark.skipif(not find_spec("verl"), reason="verl is not installed: pip install '.[verl]'")
 runs_verl = pytest.mark.skipif(
     not find_spec("verl") or not os.environ.get("SUFFICE_VERL_RUN"),
