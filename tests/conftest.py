@@ -43,20 +43,11 @@ def pytest_sessionstart() -> None:
 
 # -- what several files share
 
-CORPUS = """
-Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May.
-How many clips did Natalia sell altogether in April and May? Please reason step by step, and put your final answer
-within \\boxed{}. Time is limited, stop thinking and start answering. Let me think about this again. Wait, so she sold
-48 / 2 = 24 clips in May, and 48 + 24 = 72 clips altogether. The final answer is \\boxed{72}.
-A farmer has 12 hens, and each hen lays 5 eggs a week. How many eggs are there after 3 weeks? In one week there are
-12 * 5 = 60 eggs, and in 3 weeks there are 60 * 3 = 180 eggs. Let me check: 180 / 3 = 60. The answer is \\boxed{180}.
-"""
-
 
 @pytest.fixture(scope="session")
 def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random Qwen3 checkpoint of width 32 with 400 tokens and the marks."""
-    from making import make_qwen3
+    from making import CORPUS, make_qwen3
 
     return make_qwen3(tmp_path_factory.mktemp("tiny-qwen3"), [CORPUS], vocabulary=400, width=32)
 

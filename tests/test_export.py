@@ -19,14 +19,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from disk import files_of_at_most, names
 from running import small
 from suffice import cli
+from suffice.card import hub_id
 from suffice.engines.local import train
 from suffice.engines.local.build import build_engine
 from suffice.errors import RunError
-from suffice.export import export, hub_id, serve_command
+from suffice.export import export, serve_command
 from suffice.grading import Grader
 from suffice.lab import base_path
-from suffice.model.checkpoint import step_folder
 from suffice.model.load import load_model
+from suffice.run.directory import Run
 from suffice.run.files import read_json, write_json
 
 IDS = torch.arange(3, 19)[None]
@@ -88,7 +89,7 @@ def test_the_exported_model_computes_what_the_checkpoint_does(trained: Path, tmp
     exported = export(trained, tmp_path / "model")
     assert (exported.folder, exported.step) == (tmp_path / "model", 2)
     ours = logits(AutoModelForCausalLM.from_pretrained(exported.folder).eval())
-    assert torch.equal(ours, logits(load_model(str(step_folder(trained, 2)), device="cpu")))
+    assert torch.equal(ours, logits(load_model(str(Run(trained).checkpoint(2)), device="cpu")))
     assert not torch.equal(ours, logits(load_model("lab/arithmetic", device="cpu")))
 
 
@@ -98,7 +99,7 @@ def test_an_exported_lora_model_needs_no_peft_and_computes_what_base_and_adapter
     train(recipe, run)
     model = AutoModelForCausalLM.from_pretrained(export(run).folder).eval()
     with Grader() as grader:
-        adapted = build_engine(recipe, grader, step_folder(run, 2))[0].model.eval()
+        adapted = build_engine(recipe, grader, Run(run).checkpoint(2))[0].model.eval()
     assert any(".lora_" in name for name, _ in adapted.named_parameters())
     plain = load_model("lab/arithmetic", device="cpu")
     assert {name for name, _ in model.named_parameters()} == {name for name, _ in plain.named_parameters()}
@@ -127,7 +128,7 @@ def test_an_earlier_checkpoint_is_exported_by_its_step(run: Path):
     exported = export(run, step=1)
     assert exported.step == 1
     ours = logits(AutoModelForCausalLM.from_pretrained(exported.folder).eval())
-    assert torch.equal(ours, logits(load_model(str(step_folder(run, 1)), device="cpu")))
+    assert torch.equal(ours, logits(load_model(str(Run(run).checkpoint(1)), device="cpu")))
 
 
 # -- the card
@@ -285,7 +286,7 @@ def test_an_out_that_is_taken_is_refused_and_left_alone(run: Path, kind: str):
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_is_refused(run: Path):
-    weights = step_folder(run, 2) / "model.safetensors"
+    weights = Run(run).checkpoint(2) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "damaged" in refusal(run)
     weights.unlink()

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from running import PATIENCE
+from sides import evaluation, sample
 from suffice import watch as watching
 from suffice.config import load_recipe
 from suffice.errors import SufficeError
-from suffice.watch import HEIGHT, WIDTH, plot, read_recipe, read_state, watch
+from suffice.run.directory import Run
+from suffice.watch import HEIGHT, WIDTH, plot, read_state, watch
 
 STEPS = 4
 
@@ -54,8 +56,12 @@ def finish(run: Path) -> None:
 
 
 def evaluated(run: Path, label: str, text: str | None = None) -> None:
-    figure = {"mean": 0.5, "low": 0.4, "high": 0.6}
-    summary = {"metrics": {"accuracy": figure, "thought_tokens": {"mean": 80.0, "low": None, "high": None}}}
+    records = [sample("p", "CORRECT", 70), sample("q", "WRONG", 90)]
+    summary = evaluation(records).summary.as_dict()
+    summary["metrics"] |= {
+        "accuracy": {"mean": 0.5, "low": 0.4, "high": 0.6},
+        "thought_tokens": {"mean": 80.0, "low": None, "high": None},
+    }
     folder = run / "evaluations" / label
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text(text or json.dumps(summary), encoding="utf-8")
@@ -68,7 +74,7 @@ def shown(run: Path, *, once: bool = True, terminal: bool = False) -> str:
 
 
 def complete(run: Path) -> bool:
-    return read_state(run, read_recipe(run)).complete
+    return read_state(Run(run), Run(run).recipe()).complete
 
 
 # -- what is shown
@@ -103,7 +109,7 @@ def test_evaluations_stand_in_order_of_step_and_greedy_ones_are_left_out(tmp_pat
     run = make_run(tmp_path / "run", "train.eval_every=2")
     for label in ("step-000002", "before", "before-greedy", "after"):
         evaluated(run, label)
-    state = read_state(run, read_recipe(run))
+    state = read_state(Run(run), Run(run).recipe())
     assert [step for step, _ in state.evaluations] == [0, 2, 4]
     assert "50.0 (40.0 … 60.0)" in shown(run)
     assert "80.0 " in shown(run)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from suffice.evaluation.source import Advance, Ask, Exits, Forced, Sampling, Trace, switches
-from suffice.groups import Branch, Group, Problem, Spine
+from suffice.evaluation.source import Advance, Draw, ExitRule, Forced, Sampling, Trace, switches
+from suffice.groups import Branch, Group, Problem, Spine, answer_length
 from suffice.objective.spine import check_model
 from suffice.rollout import Chat, Sampler
 
@@ -29,10 +29,10 @@ class LocalSource:
     counts: Literal["tokenizer"] = field(default="tokenizer", init=False)
 
     def sample(
-        self, asks: Sequence[Ask], sampling: Sampling, exits: Exits | None, advance: Advance
+        self, draws: Sequence[Draw], sampling: Sampling, exits: ExitRule | None, advance: Advance
     ) -> Iterator[list[Trace]]:
         """All samples of the problems asked for, as one lot."""
-        problems = list({problem.id: problem for problem, _ in asks}.values())
+        problems = list({problem.id: problem for problem, _ in draws}.values())
         groups = self.sampler(sampling).groups(
             problems,
             sampling.samples,
@@ -45,14 +45,14 @@ class LocalSource:
         ]
 
     def force(
-        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: Exits, advance: Advance
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: ExitRule, advance: Advance
     ) -> Iterator[list[Trace]]:
         """The recorded thoughts, tokenized anew, with forced answers."""
         groups = []
         for problem, trace in recorded:
             prompt = self.chat.render(problem.prompt)
             thought = self.chat.tokenizer.encode(trace.thought, add_special_tokens=False)
-            opening = [] if self.chat.opened(prompt) else [self.chat.open_id]
+            opening = self.chat.opening(prompt)
             end = len(opening) + len(thought)
             spine = Spine(opening + thought, [], len(opening), end, trace.closed, trace.truncated)
             groups.append(Group(problem, prompt, self.chat.inducer, [spine], f"force/{trace.problem}/{trace.sample}"))
@@ -64,17 +64,7 @@ class LocalSource:
 
     def sampler(self, sampling: Sampling) -> Sampler:
         """Forced answers are greedy: what the model would most likely say is what it knows, not one more draw."""
-        return Sampler(
-            self.model,
-            self.chat,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_thought_tokens=sampling.max_thought_tokens,
-            max_answer_tokens=sampling.max_answer_tokens,
-            cache_gb=sampling.cache_gb,
-            answer_temperature=0.0,
-            reuse=self.fits,
-        )
+        return Sampler.of(self.model, self.chat, sampling, answer_temperature=0.0, reuse=self.fits)
 
     @cached_property
     def fits(self) -> bool:
@@ -85,7 +75,7 @@ class LocalSource:
             return False
         return True
 
-    def trace(self, problem: str, sample: int, spine: Spine, exits: Exits | None) -> Trace:
+    def trace(self, problem: str, sample: int, spine: Spine, exits: ExitRule | None) -> Trace:
         """A spine as text; where its thought turns is looked for only if answers are forced."""
         thought = spine.tokens[spine.thought_start : spine.thought_end]
         text = self.chat.thought_text(thought)
@@ -95,7 +85,7 @@ class LocalSource:
             text,
             self.chat.answer_text(spine.answer_tokens),
             spine.thought_length,
-            self.said(spine.answer_tokens),
+            answer_length(spine.answer_tokens, self.chat.end_ids),
             spine.closed,
             spine.truncated,
             switches(text, Ends(self.chat, thought)) if exits else [],
@@ -110,13 +100,10 @@ class LocalSource:
             branch.exit,
             len(self.chat.thought_text(thought[: branch.exit])),
             self.chat.answer_text(branch.answer),
-            self.said(branch.answer),
+            answer_length(branch.answer, self.chat.end_ids),
             branch.truncated,
             math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0,
         )
-
-    def said(self, tokens: Sequence[int]) -> int:
-        return sum(token not in self.chat.end_ids for token in tokens)
 
 
 @dataclass(frozen=True)

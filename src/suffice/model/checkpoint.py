@@ -9,25 +9,22 @@ files.json                                   size and SHA-256 of every other fil
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from suffice.errors import RunError
+from suffice.errors import ModelError, RunError
+from suffice.model.advice import cause_of
 from suffice.model.lora import merged_state
+from suffice.model.tokenizer import copy_tokenizer
+from suffice.run.directory import Run
 from suffice.run.files import read_json, whole_directory, write_json
-
-MANIFEST = "files.json"
-NAME = re.compile(r"step-(\d+)")
-
-
-def step_folder(run: Path, step: int) -> Path:
-    return run / "checkpoints" / f"step-{step:06d}"
+from suffice.run.layout import FILES, TENSORS, TRAINER
 
 
 def save_checkpoint(
@@ -38,23 +35,40 @@ def save_checkpoint(
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
-    target = step_folder(run, step)
+    target = Run(run).checkpoint(step)
     with whole_directory(target) as folder:
         if hasattr(model, "get_base_model"):
             model.get_base_model().save_pretrained(folder, state_dict=merged_state(model))
         else:
             model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        save_file(_trained_state(model, optimizer), folder / "trainer.safetensors")
-        write_json(folder / "trainer.json", {"step": step, **state})
+        copy_tokenizer(tokenizer, folder)
+        save_file(_trained_state(model, optimizer), folder / TENSORS)
+        write_json(folder / TRAINER, {"step": step, **state})
         seal(folder)
     return target
+
+
+def try_save(model: Any, tokenizer: Any) -> None:
+    """Save all of a checkpoint but the weights, to see that it can be saved before any step is paid for.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    with TemporaryDirectory() as folder:
+        try:
+            model.save_pretrained(folder, state_dict={})
+            copy_tokenizer(tokenizer, Path(folder))
+        except Exception as error:  # transformers refuses to save what it was able to read, for reasons of many kinds
+            raise ModelError(
+                f"checkpoints of {model.name_or_path} could not be saved ({cause_of(error)}); mend its config.json or "
+                "generation_config.json"
+            ) from error
 
 
 def seal(folder: Path) -> None:
     """Write `files.json` for what is in a checkpoint folder. It reads every file once: 16 GB take 10 to 20 seconds."""
     files = {str(path.relative_to(folder)): _described(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    write_json(folder / MANIFEST, files)
+    write_json(folder / FILES, files)
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -68,16 +82,16 @@ def damage(folder: Path) -> str | None:
     Files that were not saved with it do not count.
     """
     try:
-        saved = read_json(folder / MANIFEST)
+        saved = read_json(folder / FILES)
         if not isinstance(saved, dict) or "config.json" not in saved:
-            return f"{MANIFEST} is not what was saved"
+            return f"{FILES} is not what was saved"
         for name, description in saved.items():
             if not (folder / name).is_file():
                 return f"{name} is missing"
             if _described(folder / name) != description:
                 return f"{name} is not what was saved"
     except RunError:
-        return f"{MANIFEST} is missing or unreadable"
+        return f"{FILES} is missing or unreadable"
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
     return None
@@ -96,16 +110,9 @@ def _trained_state(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Te
     return tensors
 
 
-def checkpoints(run: Path) -> list[Path]:
-    """All checkpoints of a run, good or not, by step."""
-    found = {path: NAME.fullmatch(path.name) for path in (run / "checkpoints").glob("step-*")}
-    steps = {path: int(name[1]) for path, name in found.items() if name}
-    return sorted(steps, key=steps.__getitem__)
-
-
 def latest_checkpoint(run: Path) -> Path | None:
     """The newest good checkpoint of a run, or None; damaged ones are passed over, each said on standard error."""
-    for folder in reversed(checkpoints(run)):
+    for folder in reversed(Run(run).checkpoints().values()):
         reason = damage(folder)
         if reason is None:
             return folder
@@ -119,8 +126,8 @@ def restore(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> dict[
     Raises:
         RunError: it is the state of other parameters than the model's.
     """
-    state: dict[str, Any] = read_json(folder / "trainer.json")
-    tensors = load_file(folder / "trainer.safetensors")
+    state: dict[str, Any] = read_json(folder / TRAINER)
+    tensors = load_file(folder / TENSORS)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
     for key, tensor in tensors.items():
         if tensor.ndim and shapes.get(key.partition("/")[2]) != tensor.shape:
