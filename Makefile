@@ -5,18 +5,29 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: demo test check format bench bench-full results site audit clean
+.PHONY: demo test quick test-machines check format bench bench-full results site audit clean
 
 demo: $(VENV)/base
 	@$(BIN)/suffice demo $(ARGS)
 
+# Whatever CI runs. With ARGS, those tests alone.
 test: check
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python tests/machines.py --others)
+
+# What a change of a reward or a rule needs, in a minute or so
+quick: $(VENV)/dev
+	@$(BIN)/python -m pytest -n 2 -q -m "not slow" $(ARGS)
+
+# The numeric part with every set of instructions that this processor has, and as others would round
+test-machines: $(VENV)/dev
+	@$(BIN)/python tests/machines.py $(ARGS)
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

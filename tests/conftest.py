@@ -29,28 +29,25 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTE
 
 # The same examples every time, and none is too slow: that hangs on what else runs. To look for new ones:
 # pytest --hypothesis-profile=default
-settings.register_profile(
-    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
-)
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
 
-# -- what several files share
+def pytest_sessionstart() -> None:
+    """With SUFFICE_ROUNDING=seed, torch rounds as another processor might."""
+    if seed := os.environ.get("SUFFICE_ROUNDING"):
+        from rounding import OtherRounding
 
-CORPUS = """
-Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May.
-How many clips did Natalia sell altogether in April and May? Please reason step by step, and put your final answer
-within \\boxed{}. Time is limited, stop thinking and start answering. Let me think about this again. Wait, so she sold
-48 / 2 = 24 clips in May, and 48 + 24 = 72 clips altogether. The final answer is \\boxed{72}.
-A farmer has 12 hens, and each hen lays 5 eggs a week. How many eggs are there after 3 weeks? In one week there are
-12 * 5 = 60 eggs, and in 3 weeks there are 60 * 3 = 180 eggs. Let me check: 180 / 3 = 60. The answer is \\boxed{180}.
-"""
+        OtherRounding(int(seed)).__enter__()
+
+
+# -- what several files share
 
 
 @pytest.fixture(scope="session")
 def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random Qwen3 checkpoint of width 32 with 400 tokens and the marks."""
-    from making import make_qwen3
+    from making import CORPUS, make_qwen3
 
     return make_qwen3(tmp_path_factory.mktemp("tiny-qwen3"), [CORPUS], vocabulary=400, width=32)
 

@@ -30,6 +30,14 @@ from suffice.rollout.decode import Decoder
 VOCABULARY, PAD, END, CLOSE, OPEN = 32, 0, 1, 2, 3
 INDUCER = [5, 6, CLOSE, 7]
 
+CORPUS = """
+Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May.
+How many clips did Natalia sell altogether in April and May? Please reason step by step, and put your final answer
+within \\boxed{}. Time is limited, stop thinking and start answering. Let me think about this again. Wait, so she sold
+48 / 2 = 24 clips in May, and 48 + 24 = 72 clips altogether. The final answer is \\boxed{72}.
+A farmer has 12 hens, and each hen lays 5 eggs a week. How many eggs are there after 3 weeks? In one week there are
+12 * 5 = 60 eggs, and in 3 weeks there are 60 * 3 = 180 eggs. Let me check: 180 / 3 = 60. The answer is \\boxed{180}.
+"""
 CHAT_TEMPLATE = """
 {%- for message in messages %}
     {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}

@@ -332,6 +332,7 @@ def stamps(out: Path) -> dict[str, int]:
     return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in (out / "runs").rglob("*.json*")}
 
 
+@pytest.mark.slow
 def test_a_bench_killed_and_called_again_ends_with_everything(killed_and_resumed: Path):
     found = json.loads((killed_and_resumed / "bench.json").read_text())
     assert [arm["arm"] for arm in found["arms"]] == ["GRPO", "cut"]
@@ -353,6 +354,7 @@ def test_a_bench_killed_and_called_again_ends_with_everything(killed_and_resumed
         assert budget["budget"] == max(arm["steps"][0][kind] for arm in found["arms"])
 
 
+@pytest.mark.slow
 def test_what_is_unfinished_is_said_and_the_rest_shown(killed_and_resumed: Path):
     seeds = [{**arm, "seeds": [0, 1]} for arm in TINY["arm"]]
     found = record(resolve(changed(arm=seeds)), killed_and_resumed, {})
@@ -360,12 +362,14 @@ def test_what_is_unfinished_is_said_and_the_rest_shown(killed_and_resumed: Path)
     assert notes(found) == ["GRPO: unfinished for seed 1", "cut: unfinished for seed 1"]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_done_again(killed_and_resumed: Path):
     before = stamps(killed_and_resumed)
     assert run_bench(resolve(changed()), killed_and_resumed, jobs=2) == {}
     assert stamps(killed_and_resumed) == before
 
 
+@pytest.mark.slow
 def test_a_changed_arm_alone_runs_and_a_failed_one_stops_no_other(killed_and_resumed: Path):
     arms = [
         TINY["arm"][0],
@@ -395,6 +399,7 @@ def test_a_changed_arm_alone_runs_and_a_failed_one_stops_no_other(killed_and_res
     assert {line.count("|") for line in table.splitlines() if line.startswith("|")} == {9, 10}  # with what was spent
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_tables_and_figures(
     killed_and_resumed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -435,6 +440,7 @@ def test_seeds_that_are_no_different_numbers_are_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_recipe_is_not_taken_for_this_one(killed_and_resumed: Path):
     plan = methods_plan("lab-ballots-grpo", ["grpo"])
     bench = resolve(plan)

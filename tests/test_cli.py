@@ -26,6 +26,8 @@ from suffice.config import load_recipe
 from suffice.lab import base_path
 from suffice.methods import list_methods
 
+pytestmark = pytest.mark.slow
+
 
 def commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """All verbs of the command line, such as `lab build`, each with what it takes."""

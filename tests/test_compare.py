@@ -653,17 +653,20 @@ def in_browser(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return found
 
 
+@pytest.mark.slow
 def test_hostile_text_runs_nothing_in_a_browser(in_browser: dict[str, Any]) -> None:
     assert in_browser["title"].endswith("· suffice")
     assert in_browser["planted"] == 0
 
 
+@pytest.mark.slow
 def test_phone_and_desktop_show_all_without_sideways_scrolling(in_browser: dict[str, Any]) -> None:
     phone, desktop = in_browser["widths"]
     assert phone <= 390
     assert desktop <= 1280
 
 
+@pytest.mark.slow
 def test_a_class_of_traces_hides_the_others_without_script(in_browser: dict[str, Any]) -> None:
     assert in_browser["closed"] == 0
     assert sorted(set(in_browser["all"])) == ["lost", "mended", "saved"]
@@ -671,6 +674,7 @@ def test_a_class_of_traces_hides_the_others_without_script(in_browser: dict[str,
         assert set(in_browser[kind]) == {kind}
 
 
+@pytest.mark.slow
 def test_a_keyboard_reaches_choices_and_traces(in_browser: dict[str, Any]) -> None:
     assert in_browser["reachable"]
     assert in_browser["focused"]

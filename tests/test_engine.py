@@ -103,6 +103,7 @@ def tokens_of(groups: list[Group]) -> list[list[int]]:
 # -- whole runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("lab-")])
 def test_every_lab_recipe_trains_evaluates_compares_and_reports(name: str, tmp_path: Path):
     run = tmp_path / "run"
@@ -119,6 +120,7 @@ def test_every_lab_recipe_trains_evaluates_compares_and_reports(name: str, tmp_p
     assert write_report(run).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_s_grpo_shortens_the_thoughts_of_the_lab_within_eight_steps(tmp_path: Path):
     torch.set_num_threads(1)
     run = tmp_path / "run"

@@ -22,6 +22,8 @@ from suffice.tasks import load_task
 from suffice.tasks.files import read_records
 from suffice.tasks.text import LONGEST
 
+pytestmark = pytest.mark.slow
+
 EVAL = ["eval", "model", "--task", "arithmetic", "--problems", "2", "--out", "new", *fuzz.SHORT]
 
 

@@ -25,6 +25,8 @@ from suffice.model.load import load_chat, load_model
 from suffice.run.files import read_jsonl
 from suffice.tasks import load_task
 
+pytestmark = pytest.mark.slow
+
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 HUB_FORMAT = {
     "A shelf holds 4 rows of 9 jars. How many jars does it hold?": ("It holds 4*9=<<4*9=36>>36 jars.", "36", "36"),

@@ -14,6 +14,8 @@ from benchmarks.kills import contents
 from running import adaptive, half_written, struck
 from suffice.engines.local import train
 
+pytestmark = pytest.mark.slow
+
 EVAL = ["eval", "lab/arithmetic", "--task", "arithmetic", "--problems", "400", "--samples", "2"]
 BUDGETS = ["--max-thought-tokens", "256", "--max-answer-tokens", "8"]
 

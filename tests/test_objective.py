@@ -202,13 +202,12 @@ def test_importance_is_truncated_and_spares_injected_tokens():
 
 def test_a_chunked_head_gives_the_same_log_probs_and_gradients(monkeypatch):
     torch.manual_seed(0)
-    config = None
     head, target = torch.nn.Linear(8, 50, bias=False, dtype=torch.float64), torch.randint(50, (33,))
     results = []
     for limit in (10**9, 100):
         monkeypatch.setattr("suffice.objective.head.LOGITS_PER_CHUNK", limit)
         hidden = torch.linspace(-1, 1, 33 * 8, dtype=torch.float64).reshape(33, 8).requires_grad_()
-        logprobs, entropy = head_logprobs(Head(head, config), hidden, target, 0.9)
+        logprobs, entropy = head_logprobs(Head(head, None), hidden, target, 0.9)
         (logprobs * torch.arange(33)).sum().backward()
         results.append((logprobs, entropy, hidden.grad))
     for whole, chunks in zip(*results, strict=True):

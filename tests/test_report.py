@@ -597,18 +597,21 @@ def in_browser(hostile_page: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return found
 
 
+@pytest.mark.slow
 def test_hostile_text_runs_nothing_in_a_browser(in_browser: dict[str, Any]) -> None:
     assert in_browser["control"] == "owned"  # the same script, unprotected, does run here
     assert in_browser["title"] == "hostile · suffice"
     assert in_browser["planted"] == 0
 
 
+@pytest.mark.slow
 def test_a_phone_shows_the_page_without_sideways_scrolling(in_browser: dict[str, Any]) -> None:
     assert in_browser["width"] <= 390
     assert len(in_browser["figures"]) == 9
     assert all(200 < width <= 390 for width in in_browser["figures"])
 
 
+@pytest.mark.slow
 def test_choosing_a_kind_of_trace_hides_the_others(in_browser: dict[str, Any]) -> None:
     assert {"mended", "lost", "same"} <= set(in_browser["all"])
     assert in_browser["mended"].count("mended") == in_browser["all"].count("mended")

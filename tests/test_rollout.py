@@ -191,7 +191,7 @@ def test_the_nucleus_holds_the_fewest_tokens_that_reach_top_p():
 def test_a_large_vocabulary_is_drawn_from_as_if_it_were_sorted(spread):
     """Rows whose nucleus is far larger than what is ranked at first (spread 0.1), or smaller (12), or some of both."""
     generator = torch.Generator().manual_seed(0)
-    probability = (torch.randn(64, 5000, generator=generator) * spread).softmax(-1)
+    probability = (torch.randn(64, 5000, dtype=torch.float64, generator=generator) * spread).softmax(-1)
     noise = torch.rand(64, dtype=torch.float64, generator=generator)
     ranked, index = probability.sort(-1, descending=True)
     kept = torch.zeros_like(ranked).scatter(-1, index, ranked.masked_fill(ranked.cumsum(-1) - ranked >= 0.9, 0.0))

@@ -33,6 +33,8 @@ from suffice.evaluation.source import Sampling, Trace
 from suffice.lab import base_path, problems
 from suffice.model.load import load_chat, load_model
 
+pytestmark = pytest.mark.slow
+
 CHAT, RAW = "/v1/chat/completions", "/v1/completions"
 PROBLEMS = problems("test", 6)
 

@@ -40,7 +40,7 @@ from suffice.rollout.metrics import rollout_metrics
 from trl_run import METHODS as LAB
 from trl_run import Run, flat, small
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")]
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,8 @@ from suffice.run.layout import LOCK
 from suffice.run.lock import locked
 from verl_cpu import ENVIRONMENT, options
 
+pytestmark = pytest.mark.slow
+
 needs_verl = pytest.mark.skipif(not find_spec("verl"), reason="verl is not installed: pip install '.[verl]'")
 runs_verl = pytest.mark.skipif(
     not find_spec("verl") or not os.environ.get("SUFFICE_VERL_RUN"),
