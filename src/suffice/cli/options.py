@@ -43,9 +43,7 @@ class Asked:
             "server.",
         ),
     ] = None
-    task: Annotated[list[str] | None, _of_problems("--task", help="Task to sample problems from; may be repeated.")] = (
-        None
-    )
+    task: Annotated[list[str] | None, _of_problems("--task", help="Where problems come from; may be repeated.")] = None
     path: Annotated[str | None, _of_problems("--path", help="Local file or folder of the tasks' format.")] = None
     fields: Annotated[str | None, _of_problems("--fields", help="Columns of a jsonl file: prompt=query,gold=a.b.")] = (
         None
