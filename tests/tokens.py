@@ -57,8 +57,8 @@ def checkpoint(
     rows: int | None = None,
     says: dict[str, float] | None = None,
 ) -> Path:
-    """A random Phi, whose head has a bias: `says` pushes the logits of some tokens up or down. Its embedding has `rows`,
-    or as many as there are tokens."""
+    """A random Phi, whose head has a bias: `says` pushes the logits of some tokens up or down. Its embedding has
+    `rows`, or as many as there are tokens."""
     made = made or tokenizer()
     config = PhiConfig(
         vocab_size=rows or len(made),

@@ -36,7 +36,7 @@ from suffice.guard.rules import Guard
 from suffice.model.checkpoint import step_folder
 from suffice.model.load import chat_of, load_model
 from suffice.model.positions import longest_prompt
-from suffice.model.resolve import resolve_path
+from suffice.model.resolve import resolve_path, whole
 from suffice.model.shape import shape_of
 from suffice.rollout import Chat
 from suffice.run.files import locked, read_jsonl, start_run, write_json, write_text
@@ -116,7 +116,7 @@ def configuration(
     settings = translate(
         recipe,
         run,
-        model=resolve_path(recipe.model.path),
+        model=whole(recipe.model.path),
         prompt_tokens=longest_prompt(chat, problems),
         inducer_tokens=len(chat.inducer),
         devices=devices,
