@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from suffice.config import ModelSection, Recipe, RolloutSection, RunSection
 from suffice.errors import ModelError, RecipeError, SufficeError
@@ -131,7 +131,7 @@ def _versions(recipe: Recipe) -> Iterator[Finding]:
 def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
     """The model's shape, if it is known, its chat, if it lies here, and what was found of both; of a hub id only that
     it can be had."""
-    from suffice.model.load import chat_of
+    from suffice.model.load import chat_of, skeleton
     from suffice.model.resolve import resolve_path
 
     section = recipe.model
@@ -142,13 +142,41 @@ def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
             commit = _hub_commit(section.path, section.revision)
             size = _count(shape.parameters) if shape else "size unknown: no estimate without a local folder;"
             return shape, None, [Finding("model", f"{section.path}, {size} parameters, commit {commit}")]
-        shape = shape_of(resolved)
+        model = skeleton(section.path)
         chat = chat_of(section, recipe.rollout.inducer)
+        _check(recipe, model, chat)
     except SufficeError as error:
         return shape, None, [Finding("model", str(error), ok=False)]
-    marks = f"<think> is token {chat.open_id}, </think> {chat.close_id}; the inducer has {len(chat.inducer)} tokens"
-    model = Finding("model", f"{section.path}, {_count(shape.parameters)} parameters")
-    return shape, chat, [model, Finding("chat", marks)]
+    marks = f"{chat.marks.open} is token {chat.open_id}, {chat.marks.close} {chat.close_id}" if chat.marks else "none"
+    ends = " ".join(map(str, chat.tokenizer.convert_ids_to_tokens(sorted(chat.end_ids))))
+    chats = f"{marks}; a turn ends with {ends}; the inducer has {len(chat.inducer)} tokens"
+    found = [Finding("model", f"{section.path}, {_count(model.num_parameters())} parameters"), Finding("chat", chats)]
+    try:
+        return shape_of(resolved), chat, found
+    except ModelError as error:
+        return None, chat, [*found, Finding("estimate", str(error))]
+
+
+def _check(recipe: Recipe, model: Any, chat: Chat) -> None:
+    """What of a model is checked before a run begins, as far as its weights are not needed.
+
+    Raises:
+        ModelError: the run would be refused.
+    """
+    from suffice.model.checkpoint import try_save
+    from suffice.model.vocabulary import check_ids
+    from suffice.objective.spine import check_config
+
+    check_ids(model, chat, {chat.open_id, chat.close_id, chat.pad_id, *chat.end_ids, *chat.inducer})
+    chat.render("1 + 1 = ?")
+    try_save(model, chat.tokenizer)
+    if recipe.objective.layout == "spine" and engine_of(recipe) == "local":
+        try:
+            check_config(model.config)
+        except ValueError as reason:
+            raise ModelError(
+                f'the spine layout would be wrong for {recipe.model.path}: {reason}; set objective.layout = "rows"'
+            ) from None
 
 
 def _hub_commit(path: str, revision: str | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from suffice.errors import ModelError
 from suffice.evaluation.source import Advance, Draw, ExitRule, Forced, Sampling, Trace, switches
 from suffice.groups import Branch, Group, Problem, Spine, answer_length
 from suffice.objective.spine import check_model
@@ -31,7 +32,13 @@ class LocalSource:
     def sample(
         self, draws: Sequence[Draw], sampling: Sampling, exits: ExitRule | None, advance: Advance
     ) -> Iterator[list[Trace]]:
-        """All samples of the problems asked for, as one lot."""
+        """All samples of the problems asked for, as one lot.
+
+        Raises:
+            ModelError: answers are to be forced, but the model has no thought to force them in.
+        """
+        if exits is not None:
+            self.check_forcing()
         problems = list({problem.id: problem for problem, _ in draws}.values())
         groups = self.sampler(sampling).groups(
             problems,
@@ -47,7 +54,12 @@ class LocalSource:
     def force(
         self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: ExitRule, advance: Advance
     ) -> Iterator[list[Trace]]:
-        """The recorded thoughts, tokenized anew, with forced answers."""
+        """The recorded thoughts, tokenized anew, with forced answers.
+
+        Raises:
+            ModelError: as of `sample`.
+        """
+        self.check_forcing()
         groups = []
         for problem, trace in recorded:
             prompt = self.chat.render(problem.prompt)
@@ -61,6 +73,13 @@ class LocalSource:
         for (_, trace), group in zip(recorded, groups, strict=True):
             found = self.trace(trace.problem, trace.sample, group.spines[0], exits)
             yield [replace(found, answer=trace.answer, answer_tokens=trace.answer_tokens)]
+
+    def check_forcing(self) -> None:
+        if self.chat.marks is None:
+            raise ModelError(
+                f"{self.name} has no marks of a thought, so no thought can be cut and answered early; evaluate it "
+                "without that, or take a reasoning model"
+            )
 
     def sampler(self, sampling: Sampling) -> Sampler:
         """Forced answers are greedy: what the model would most likely say is what it knows, not one more draw."""

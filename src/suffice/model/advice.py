@@ -33,12 +33,16 @@ def no_checkpoint(path: Path) -> ModelError:
     return ModelError(f"{path} {_first((_gguf, _file, _verl, _below, _foreign, _bare), path)}")
 
 
+def faults(folder: Path) -> str:
+    """What keeps the model in a folder with a config.json from loading and what to do, as far as its files tell."""
+    return _first((_pointer, _config, _type, _verl_above, _index, _no_weights), folder)
+
+
 def unloadable(what: str, resolved: str, error: Exception) -> ModelError:
     """What kept a checkpoint from loading, and what to do: by what is there, else by what was raised. Each library that
     reads one raises kinds of its own, so all are meant."""
-    looks = (_pointer, _config, _type, _verl_above, _index, _no_weights, _quantised)
     folder = Path(resolved)
-    advice = (_first(looks, folder) or COMPLETE) if folder.exists() else _by_the_hub(error)
+    advice = faults(folder) or _quantised(folder) or COMPLETE if folder.exists() else _by_the_hub(error)
     return ModelError(f"cannot load {what}: {cause_of(error)}; {advice}")
 
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from suffice.errors import ModelError
-from suffice.model.advice import unloadable
+from suffice.model.advice import faults, unloadable
 from suffice.model.chat import Chat, Use
 from suffice.model.device import resolve_device
 from suffice.model.generation import end_ids, read_generation, savable
@@ -61,7 +61,40 @@ def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision
         )
     if model.generation_config is not None:  # else made of what stands in config.json
         model.generation_config = savable(model.generation_config.to_dict())
-    return model.to(place).eval()
+    return without_noise(model).to(place).eval()
+
+
+def without_noise(model: Any) -> Any:
+    """The model without dropout and jitter, in training too: what is trained must be what was sampled."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and ("dropout" in name or "jitter" in name):
+                setattr(module, name, 0.0)
+    return model
+
+
+def skeleton(path: str, revision: str | None = None) -> Any:
+    """The model of a checkpoint folder without its weights, which is enough to count them and to try a save.
+
+    Raises:
+        ModelError: something in the folder would keep the model from loading.
+    """
+    resolved = resolve_path(path)
+    if is_adapter(Path(resolved)):
+        return skeleton(*adapter_base(Path(resolved)))
+    if wrong := faults(Path(resolved)):
+        raise ModelError(f"{path} cannot be loaded: {wrong}")
+    try:
+        config = AutoConfig.from_pretrained(resolved, revision=revision, trust_remote_code=False)
+        with torch.device("meta"):
+            model = _kind(config).from_config(config)
+    except Exception as error:
+        raise unloadable(path, resolved, error) from error
+    if generation := read_generation(path, revision):
+        model.generation_config = savable(generation)
+    return model
 
 
 def _kind(config: Any) -> Any:

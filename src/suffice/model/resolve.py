@@ -39,6 +39,21 @@ def resolve_path(path: str) -> str:
     return path
 
 
+def whole(path: str) -> str:
+    """`resolve_path` for what takes no adapters.
+
+    Raises:
+        ModelError: as of `resolve_path`, or there are adapters alone.
+    """
+    resolved = resolve_path(path)
+    if is_adapter(Path(resolved)):
+        raise ModelError(
+            f"{path} holds LoRA adapters, which only evaluation and the local engine merge themselves; merge them: "
+            "AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(NEW)"
+        )
+    return resolved
+
+
 def is_adapter(folder: Path) -> bool:
     """Whether a folder holds LoRA adapters, and not the model they belong to."""
     return (folder / "adapter_config.json").is_file() and not (folder / "config.json").exists()

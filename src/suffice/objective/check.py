@@ -51,8 +51,8 @@ def check_rows(model: Any) -> None:
     rows = [Row(text, torch.ones(len(text) - 1), *(torch.zeros(len(text) - 1),) * 2) for text in texts]
     try:
         with torch.no_grad():
-            ours, _ = RowBatch(rows).logprobs(model, 1.0)
-            theirs = torch.cat([_own(model, text) for text in texts])
+            ours, _ = RowBatch(rows).logprobs(model.train(), 1.0)  # as it is trained, and as it is sampled
+            theirs = torch.cat([_own(model.eval(), text) for text in texts])
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # of the model's own code, which may fail in any way

@@ -22,7 +22,7 @@ from suffice.extras import install_command
 from suffice.groups import Problem
 from suffice.model.load import chat_of
 from suffice.model.positions import longest_prompt
-from suffice.model.resolve import resolve_path
+from suffice.model.resolve import resolve_path, whole
 from suffice.model.shape import shape_of
 from suffice.rollout import Chat
 from suffice.tasks.provenance import training_problems
@@ -108,7 +108,7 @@ def configuration(
     settings = translate(
         recipe,
         run,
-        model=resolve_path(recipe.model.path),
+        model=whole(recipe.model.path),
         prompt_tokens=longest_prompt(chat, problems),
         inducer_tokens=len(chat.inducer),
         gpus=gpus,
