@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from suffice.grading.pool import read_gold
+from suffice.grading.kinds import read_gold
 from suffice.tasks import load_task, locate, overlap
 
 COUNTS = {

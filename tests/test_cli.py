@@ -708,7 +708,7 @@ def test_ctrl_c_and_sigterm_do_not_reach_the_grading_workers(tmp_path: Path):
         "from suffice.grading import Grader\n"
         "for number in (signal.SIGINT, signal.SIGTERM):\n"
         "    signal.signal(number, lambda *_: None)\n"
-        "job = (r'\\boxed{x^2 + x}', 'x(x + 1)', 'math')\n"
+        "job = (r'\\boxed{7^{20000} + 2 - 7^{20000}}', '2', 'math')\n"
         "with Grader(deadline=30) as grader:\n"
         "    print(grader.grade(*job))\n"
         "    children = open(f'/proc/self/task/{os.getpid()}/children').read().split()\n"

@@ -8,7 +8,7 @@ from typing import get_args
 
 from suffice.errors import DataError, GraderError
 from suffice.grading.exact import same
-from suffice.grading.pool import read_gold
+from suffice.grading.kinds import read_gold
 from suffice.groups import Kind, Problem
 from suffice.tasks.fields import OPTIONAL
 from suffice.tasks.files import Record
