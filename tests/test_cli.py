@@ -305,8 +305,8 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path: Path):
         ("chat_template.jinja", None, "has no chat template"),
         ("chat_template.jinja", lambda text: "{% for %}", "mend its chat_template.jinja"),
         ("chat_template.jinja", lambda text: text.replace("nt\n", "nt\n<think>\n\n</think>\n\n"), "empty thought"),
-        ("tokenizer.json", lambda text: text.replace("</think>", "</thunk>"), "</think> as one token"),
-        ("tokenizer.json", lambda text: text.replace("<think>", "<thunk>"), "<think> as one token"),
+        ("tokenizer.json", lambda text: text.replace("</think>", "</thunk>"), "no marks of a thought"),
+        ("tokenizer.json", lambda text: text.replace("<think>", "<thunk>"), "no marks of a thought"),
         ("tokenizer.json", lambda text: text.replace('"limited"', '"unlimited"'), "inducer has words"),
     ],
 )
@@ -318,7 +318,7 @@ def test_a_damaged_or_unsuited_checkpoint_is_refused(
     words: str,
 ):
     edited(file, edit)
-    if "as one token" not in words:  # marks that are several tokens can be read, and not trained on
+    if "no marks" not in words:  # without them a model can be evaluated, and not trained
         assert words in refused("eval", "model", *EVAL[2:])
     assert words in refused(*training(model__path="model"))
 

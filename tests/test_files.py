@@ -87,7 +87,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsiz
     ("content", "what"),
     [
         (POINTER, " is a git-lfs pointer, not the file itself; fetch that with `git lfs pull`"),
-        (gzip.compress(LINES), " is compressed; unpack it with gunzip"),
+        (gzip.compress(LINES, mtime=0), " is compressed; unpack it with gunzip"),
         (lzma.compress(LINES), " is compressed; unpack it with unxz"),
         (zipped(), " is a zip archive or a spreadsheet; unpack it, or export its rows as .jsonl"),
         (b"<!DOCTYPE html>\n<html>404</html>", " is a web page, not data; download the file itself"),

@@ -590,8 +590,10 @@ def test_settings_of_verls_own_are_read_as_toml():
 
 def suffice(*arguments):
     command = [sys.executable, "-m", "suffice", *arguments]
+    # Ray counts the logical GPUs against those that are visible, and none are to be
+    surroundings = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | ENVIRONMENT
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings | ENVIRONMENT
     )
 
 

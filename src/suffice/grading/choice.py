@@ -20,8 +20,8 @@ _LETTER = r"((?-i:[A-J])(?![A-Za-z0-9_'’^₀-₉²³])(?!(?<=I)\s+[a-z])|(?-i:
 _OPEN = r"[\s*_$\"“'‘`(\[{（【「《]*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{[\s(\[]*)*"
 _SHUT = r"[ \t*_$\"”'’`)\]}）】」》]*"
 _LEAD = (
-    r"(?:either|both|probably|(?:most )?likely|definitely|certainly|clearly|indeed|just|simply|option|choice|letter|answer"
-    r"|the|la|el|l['’]|die|der|das|opción|opção|opzione|вариант)(?![A-Za-z])|选项|選項"
+    r"(?:either|both|probably|(?:most )?likely|definitely|certainly|clearly|indeed|just|simply|option|choice|letter"
+    r"|answer|the|la|el|l['’]|die|der|das|opción|opção|opzione|вариант)(?![A-Za-z])|选项|選項"
 )
 _FIRST = re.compile(rf"{_OPEN}(?:(?:{_LEAD}){_OPEN})*{_LETTER}{_SHUT}", re.IGNORECASE)
 _NEXT = re.compile(  # "C, A is false" offers one letter
