@@ -28,9 +28,9 @@ import typer
 from benchmarks.fuzz import Ended, within
 from benchmarks.kills import contents
 from benchmarks.record import Json, Record, publish
-from suffice.engines.local.checkpoint import damage
 from suffice.grading import Grader
-from suffice.runs import read_jsonl
+from suffice.model.checkpoint import damage
+from suffice.run.directory import Run
 
 SMALL = {
     "train.steps": 4,
@@ -128,8 +128,7 @@ def begin_until(folder: Path, number: signal.Signals, lines: int, delay: float =
     """A run that gets a signal once its log has so many lines, and a little later."""
     command = [sys.executable, "-m", "suffice", *BEGIN, "--out", "run"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        log = folder / "run" / "metrics.jsonl"
-        while process.poll() is None and (not log.exists() or len(read_jsonl(log)) < lines):
+        while process.poll() is None and len(Run(folder / "run").metrics()) < lines:
             time.sleep(0.005)
         time.sleep(delay)
         process.send_signal(number)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
+from benchmarks.families import FAMILIES, make
 
 from suffice import cli, doctor
 from suffice.config import load_recipe, recipe_names
@@ -17,8 +18,9 @@ from suffice.errors import RecipeError
 from suffice.estimate import DEVICES
 from suffice.lab import base_path
 from suffice.methods import list_methods
-from suffice.shapes import KNOWN, shape_of
+from suffice.model.shape import KNOWN, shape_of
 from suffice.tasks import list_tasks
+from tokens import CHATML, checkpoint, edit, tokenizer
 
 H100 = Gpu("NVIDIA H100 80GB HBM3", 79.1)
 GPU_RECIPE = "qwen3-8b-s-grpo"
@@ -84,7 +86,7 @@ def test_the_labs_recipe_passes_here():
     report = found("lab-s-grpo", "model.device=cpu")
     assert all(finding.ok for finding in report.values()), report
     assert "prompt of 51 tokens" in report["positions"].found
-    assert report["model"].found == "lab/arithmetic, 101,632 parameters"
+    assert report["model"].found == "lab/arithmetic, 102,016 parameters"
 
 
 def test_budgets_beyond_the_models_positions_fail_with_the_way_out():
@@ -99,6 +101,41 @@ def test_a_local_model_is_looked_at_whole(tiny_qwen3: Path):
     assert report["model"].ok
     assert report["chat"].ok
     assert "</think>" in report["chat"].found
+
+
+def test_what_would_keep_a_run_from_starting_or_from_saving_is_found(tmp_path: Path):
+    def model(name: str, made=None, **options) -> tuple[Path, list[str]]:
+        folder = checkpoint(tmp_path / name, made, **options)
+        return folder, [f"model.path={folder}", "model.device=cpu"]
+
+    folder, override = model("sound")
+    assert all(finding.ok for finding in found("lab-s-grpo", *override).values())
+    edit(folder / "generation_config.json", temperature=0.6)  # and no do_sample: checkpoints say so themselves
+    assert found("lab-s-grpo", *override)["model"].ok
+    edit(folder / "tokenizer_config.json", tokenizer_class="LlamaTokenizerFast", backend=None)
+    assert found("lab-s-grpo", *override)["chat"].ok
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    assert "git lfs pull" in found("lab-s-grpo", *override)["model"].found
+
+    made = tokenizer()
+    _, override = model("short", made, rows=len(made) - 1)
+    assert "the model's embedding has" in found("lab-s-grpo", *override)["model"].found
+    _, override = model("quiet", tokenizer(CHATML.replace("assistant\n", "assistant\n<think></think>")))
+    assert "closes an empty thought" in found("lab-s-grpo", *override)["model"].found
+    _, override = model("other end", tokenizer(eos="<|endoftext|>"))
+    assert "a turn ends with <|endoftext|> <|im_end|>" in found("lab-s-grpo", *override)["chat"].found
+
+
+def test_a_hybrid_model_is_told_the_layout_that_trains_it_and_has_no_estimate(tmp_path: Path):
+    folder = make(next(family for family in FAMILIES if family.case == "Qwen3.5"), tmp_path)
+    refused = found("lab-s-grpo", f"model.path={folder}")["model"]
+    assert not refused.ok
+    assert 'set objective.layout = "rows"' in refused.found
+    report = found("lab-s-grpo", f"model.path={folder}", "objective.layout=rows")
+    assert report["model"].ok
+    assert report["chat"].ok
+    assert report["estimate"].ok
+    assert "is not the config of a dense decoder" in report["estimate"].found
 
 
 def test_a_model_without_a_chat_template_or_that_is_not_there_fails(tmp_path: Path):

@@ -19,7 +19,8 @@ from suffice.grading.extract import boxes, math_expression
 
 CORRECT, WRONG, UNPARSED, TIMEOUT = Verdict.CORRECT, Verdict.WRONG, Verdict.UNPARSED, Verdict.TIMEOUT
 
-TOWER = r"\boxed{5^{5^{5^{5}}}}"
+TOWER = r"\boxed{5^{5^{5^{5}}}}"  # late whatever the deadline
+LATE = 5.0  # seconds: two hundred times what the others take
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,7 @@ def grader() -> Iterator[Grader]:
 
 @pytest.fixture
 def hasty() -> Iterator[Grader]:
+    """For answers that may be late."""
     with Grader(deadline=1.0) as grader:
         yield grader
 

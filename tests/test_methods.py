@@ -14,8 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from suffice import GroupBatch, Scores, get_method, list_methods
 from scoring import R, W, batch, claim, group_batches, near, pick
+from suffice import GroupBatch, Scores, get_method, list_methods
 
 ALL = ["grpo", "length-penalty", "grpo-lambda", "s-grpo"]
 PARALLEL = ["grpo", "length-penalty", "grpo-lambda"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from scoring import R, W, batch, near
 from suffice import get_method, list_methods
 from suffice.cli import app, main
 from suffice.config import load_recipe
@@ -18,7 +19,6 @@ from suffice.engines.local.build import build_engine
 from suffice.errors import PluginError
 from suffice.grading import Grader
 from suffice.methods import OURS, registry
-from scoring import R, W, batch, near
 
 PAGE = Path(__file__).parent.parent / "docs" / "add-a-method.md"
 GOOD = """

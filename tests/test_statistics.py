@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from suffice.evaluation.statistics import (
+from suffice.statistics import (
     Interval,
     mean_interval,
     paired_difference,

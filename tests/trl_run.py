@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from transformers import PrinterCallback
 
+from making import exact
 from suffice.config import Recipe, load_recipe
 from suffice.engines import trl as engine
-from suffice.engines.local.model import load_chat, load_model
 from suffice.grading import Grader
+from suffice.model.load import load_chat, load_model
 from suffice.tasks import load_task
 
 SMALL = (
@@ -41,7 +42,8 @@ class Run:
         quiet = {"save_strategy": "no", "shuffle_dataset": False, "disable_tqdm": True}
         config = engine.grpo_config(recipe, output_dir=str(folder), **quiet | overrides)
         self.trainer = GRPOTrainer(
-            model=load_model(recipe.model.path, device="cpu", dtype="float32"),
+            # members in other batches, and sums of gradients in another order, are then the same all the same
+            model=exact(load_model(recipe.model.path, device="cpu")),
             processing_class=self.chat.tokenizer,
             args=config,
             train_dataset=engine.as_dataset(load_task("arithmetic", limit=16)),

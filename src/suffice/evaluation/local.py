@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from suffice.evaluation.protocol import Protocol
-from suffice.evaluation.source import Advance, Ask, Exits, Forced, Trace, switches
-from suffice.groups import Branch, Group, Problem, Spine
+from suffice.errors import ModelError
+from suffice.evaluation.source import Advance, Draw, ExitRule, Forced, Sampling, Trace, switches
+from suffice.groups import Branch, Group, Problem, Spine, answer_length
 from suffice.objective.spine import check_model
 from suffice.rollout import Chat, Sampler
 
@@ -30,10 +30,16 @@ class LocalSource:
     counts: Literal["tokenizer"] = field(default="tokenizer", init=False)
 
     def sample(
-        self, asks: Sequence[Ask], sampling: Protocol, exits: Exits | None, advance: Advance
+        self, draws: Sequence[Draw], sampling: Sampling, exits: ExitRule | None, advance: Advance
     ) -> Iterator[list[Trace]]:
-        """All samples of the problems asked for, as one lot."""
-        problems = list({problem.id: problem for problem, _ in asks}.values())
+        """All samples of the problems asked for, as one lot.
+
+        Raises:
+            ModelError: answers are to be forced, but the model has no thought to force them in.
+        """
+        if exits is not None:
+            self.check_forcing()
+        problems = list({problem.id: problem for problem, _ in draws}.values())
         groups = self.sampler(sampling).groups(
             problems,
             sampling.samples,
@@ -46,14 +52,19 @@ class LocalSource:
         ]
 
     def force(
-        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Protocol, exits: Exits, advance: Advance
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: ExitRule, advance: Advance
     ) -> Iterator[list[Trace]]:
-        """The recorded thoughts, tokenized anew, with forced answers."""
+        """The recorded thoughts, tokenized anew, with forced answers.
+
+        Raises:
+            ModelError: as of `sample`.
+        """
+        self.check_forcing()
         groups = []
         for problem, trace in recorded:
             prompt = self.chat.render(problem.prompt)
             thought = self.chat.tokenizer.encode(trace.thought, add_special_tokens=False)
-            opening = [] if self.chat.opened(prompt) else [self.chat.open_id]
+            opening = self.chat.opening(prompt)
             end = len(opening) + len(thought)
             spine = Spine(opening + thought, [], len(opening), end, trace.closed, trace.truncated)
             groups.append(Group(problem, prompt, self.chat.inducer, [spine], f"force/{trace.problem}/{trace.sample}"))
@@ -63,19 +74,16 @@ class LocalSource:
             found = self.trace(trace.problem, trace.sample, group.spines[0], exits)
             yield [replace(found, answer=trace.answer, answer_tokens=trace.answer_tokens)]
 
-    def sampler(self, sampling: Protocol) -> Sampler:
+    def check_forcing(self) -> None:
+        if self.chat.marks is None:
+            raise ModelError(
+                f"{self.name} has no marks of a thought, so no thought can be cut and answered early; evaluate it "
+                "without that, or take a reasoning model"
+            )
+
+    def sampler(self, sampling: Sampling) -> Sampler:
         """Forced answers are greedy: what the model would most likely say is what it knows, not one more draw."""
-        return Sampler(
-            self.model,
-            self.chat,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_thought_tokens=sampling.max_thought_tokens,
-            max_answer_tokens=sampling.max_answer_tokens,
-            cache_gb=sampling.cache_gb,
-            answer_temperature=0.0,
-            reuse=self.fits,
-        )
+        return Sampler.of(self.model, self.chat, sampling, answer_temperature=0.0, reuse=self.fits)
 
     @cached_property
     def fits(self) -> bool:
@@ -86,7 +94,7 @@ class LocalSource:
             return False
         return True
 
-    def trace(self, problem: str, sample: int, spine: Spine, exits: Exits | None) -> Trace:
+    def trace(self, problem: str, sample: int, spine: Spine, exits: ExitRule | None) -> Trace:
         """A spine as text; where its thought turns is looked for only if answers are forced."""
         thought = spine.tokens[spine.thought_start : spine.thought_end]
         text = self.chat.thought_text(thought)
@@ -96,7 +104,7 @@ class LocalSource:
             text,
             self.chat.answer_text(spine.answer_tokens),
             spine.thought_length,
-            self.said(spine.answer_tokens),
+            answer_length(spine.answer_tokens, self.chat.end_ids),
             spine.closed,
             spine.truncated,
             switches(text, Ends(self.chat, thought)) if exits else [],
@@ -111,13 +119,10 @@ class LocalSource:
             branch.exit,
             len(self.chat.thought_text(thought[: branch.exit])),
             self.chat.answer_text(branch.answer),
-            self.said(branch.answer),
+            answer_length(branch.answer, self.chat.end_ids),
             branch.truncated,
             math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0,
         )
-
-    def said(self, tokens: Sequence[int]) -> int:
-        return sum(token not in self.chat.end_ids for token in tokens)
 
 
 @dataclass(frozen=True)

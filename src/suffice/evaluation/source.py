@@ -6,16 +6,32 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from suffice.groups import Problem, Verdict
-
-if TYPE_CHECKING:
-    from suffice.evaluation.protocol import Protocol as Sampling
 
 SWITCH = re.compile(r"\b(wait|alternatively|hmm)\b", re.IGNORECASE)
 """Words with which a thought turns to doubt what it has: where DEER (arXiv 2504.15895) tries an answer."""
 TRIALS = 16  # answers tried in one thought at most
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a model is sampled: `samples` per problem at a temperature (0 = greedy) under stated token budgets."""
+
+    samples: int
+    temperature: float
+    top_p: float
+    max_thought_tokens: int
+    max_answer_tokens: int
+    seed: int = 0
+    cache_gb: float = 4.0
+
+    @classmethod
+    def of(cls, section: Any, **changes: Any) -> Sampling:
+        """The sampling of a resolved `[eval]` section, with changes."""
+        names = ("samples", "temperature", "top_p", "max_thought_tokens", "max_answer_tokens", "seed")
+        return cls(**{name: getattr(section, name) for name in names} | changes)
 
 
 @dataclass(slots=True)
@@ -32,6 +48,11 @@ class Forced:
     truncated: bool
     confidence: float | None = None
     verdict: Verdict | None = None
+
+    @property
+    def closed(self) -> bool:
+        """The inducer closes the thought."""
+        return True
 
 
 @dataclass(slots=True)
@@ -55,10 +76,10 @@ class Trace:
     verdict: Verdict | None = None
 
 
-Exits = Callable[[Trace], Sequence[int]]
-"""Positions 0…thought_tokens of a trace at which an answer is forced, in order and distinct; may be none."""
-Ask = tuple[Problem, int]
-"""A problem and the number of the sample, from 0."""
+ExitRule = Callable[[Trace], Sequence[int]]
+"""Tells the exits of a trace, 0…thought_tokens, at which an answer is forced, in order and distinct; may be none."""
+Draw = tuple[Problem, int]
+"""A sample to be drawn: a problem and the sample's number, from 0."""
 Advance = Callable[[int], None]
 """Told of so many more finished traces."""
 
@@ -77,12 +98,12 @@ class Source(Protocol):
     def counts(self) -> Literal["tokenizer", "server", "characters"]: ...
 
     def sample(
-        self, asks: Sequence[Ask], sampling: Sampling, exits: Exits | None, advance: Advance
+        self, draws: Sequence[Draw], sampling: Sampling, exits: ExitRule | None, advance: Advance
     ) -> Iterator[list[Trace]]:
-        """One trace an ask, each once, in any order; with `exits` also the answers forced within them."""
+        """One trace a draw, each once, in any order; with `exits` also the answers forced within them."""
 
     def force(
-        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: Exits, advance: Advance
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: ExitRule, advance: Advance
     ) -> Iterator[list[Trace]]:
         """Recorded traces with answers forced anew. Their thoughts are tokenized by this source, and counted so."""
 

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from suffice.attention import no_mask, use_layouts
 from suffice.groups import Group, Problem, Spine
+from suffice.model.attention import no_mask, use_layouts
 from suffice.objective.head import backbone_and_head, head_logprobs
 from suffice.objective.rows import RowBatch, member_row
 from suffice.objective.weights import Objective, Weighed, weigh
@@ -144,19 +144,24 @@ def check_model(model: Any) -> None:
     Raises:
         ValueError: what about the model does not fit.
     """
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
-    if kinds:
-        raise ValueError(f"it has {', '.join(sorted(kinds))} layers")
-    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if rope in ("dynamic", "longrope"):
-        raise ValueError(f"its RoPE is {rope}, which depends on the sequence's length")
+    check_config(model.config)
     with torch.no_grad():
         packed, plain = (run(model) for run in (_random_spine, _random_rows))
     exact = next(model.parameters()).dtype in (torch.float32, torch.float64)
     difference = float((packed - plain).abs().mean())
     if not difference <= (1e-3 if exact else 0.1):
         raise ValueError(f"log-probabilities differ from plain rows by {difference:.2g} on average")
+
+
+def check_config(config: Any) -> None:
+    """What of `check_model` the config tells alone."""
+    config = config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
+    if kinds:
+        raise ValueError(f"it has {', '.join(sorted(kinds))} layers")
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if rope in ("dynamic", "longrope"):
+        raise ValueError(f"its RoPE is {rope}, which depends on the sequence's length")
 
 
 def _random_members(model: Any) -> tuple[Group, list[Weighed]]:

@@ -1,6 +1,6 @@
 """Sampling: prompts in, groups of token ids out."""
 
-from suffice.rollout.chat import Chat
+from suffice.model.chat import Chat
 from suffice.rollout.decode import Ask, Count, Decoder, Sampled
 from suffice.rollout.sampler import Sampler, grade_groups, random_exits
 

@@ -1,0 +1,1 @@
+"""The guard: sees that training harms a model, or is about to."""

@@ -1,0 +1,1 @@
+"""The model: loading and refusing, template and marks, attention, adapters, size, checkpoints."""
