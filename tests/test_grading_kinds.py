@@ -576,9 +576,12 @@ def grader() -> Iterator[Grader]:
         yield grader
 
 
-def each(kinds: dict[str, list[Case]]) -> Iterator[object]:
-    for kind, cases in kinds.items():
-        yield from (pytest.param(*case, id=f"{kind}: {case[0][-40:]} | {case[1][-20:]}") for case in cases)
+def each(kinds: dict[str, list[Case]]) -> list[object]:
+    return [
+        pytest.param(*case, id=f"{kind}: {case[0][-40:]} | {case[1][-20:]}")
+        for kind, cases in kinds.items()
+        for case in cases
+    ]
 
 
 @pytest.mark.parametrize(("answer", "gold", "verdict"), each(MATH))
