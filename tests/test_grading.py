@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from suffice.errors import GraderError, SufficeError
 from suffice.grading import Grader, Verdict, answer_part, grade, grade_answer
 from suffice.grading.exact import normalise, same
 from suffice.grading.extract import boxes, math_expression
+from suffice.groups import Kind
 
 CORRECT, WRONG, UNPARSED, TIMEOUT = Verdict.CORRECT, Verdict.WRONG, Verdict.UNPARSED, Verdict.TIMEOUT
 
@@ -292,7 +294,7 @@ def test_exact_answers_differ_by_nothing_but_space(grader: Grader, answer: str, 
     ("gold", "kind"),
     [("", "math"), (" ", "exact"), ("", "choice"), ("$ $", "math"), ("Z", "choice"), ("42", "choice"), ("5", "regex")],
 )
-def test_an_unusable_gold_answer_or_kind_is_refused_in_one_line(grader: Grader, gold: str, kind: str):
+def test_an_unusable_gold_answer_or_kind_is_refused_in_one_line(grader: Grader, gold: str, kind: Kind):
     for use in (lambda: grader.grade("5", gold, kind), lambda: grade("never closed", gold, kind)):
         with pytest.raises(GraderError) as refused:
             use()
@@ -301,7 +303,7 @@ def test_an_unusable_gold_answer_or_kind_is_refused_in_one_line(grader: Grader, 
 
 
 @pytest.mark.parametrize("arguments", [{"deadline": 0}, {"deadline": float("nan")}, {"workers": 0}])
-def test_a_grader_out_of_range_is_refused(arguments: dict[str, float]):
+def test_a_grader_out_of_range_is_refused(arguments: dict[str, Any]):
     with pytest.raises(GraderError):
         Grader(**arguments)
 
@@ -349,7 +351,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE.keys())
 @pytest.mark.parametrize("kind", ["math", "choice", "exact"])
-def test_a_hostile_answer_gets_a_verdict_and_never_credit(hasty: Grader, answer: str, kind: str):
+def test_a_hostile_answer_gets_a_verdict_and_never_credit(hasty: Grader, answer: str, kind: Kind):
     assert hasty.grade(answer, {"math": "18", "choice": "C", "exact": "18"}[kind], kind) in {WRONG, UNPARSED, TIMEOUT}
 
 
