@@ -24,7 +24,8 @@ _ORDINAL = re.compile(r"(?<=\d)\s*\^?\s*\{?\s*(?:\\text\{)?(?:st|nd|rd|th)\}?\s*
 _SHORT_UNIT = re.compile(r"(?<=[\d)}])\s*\\text\{(?![ei]\})[A-Za-z]\}(?:\s*\^\s*\{?[23]\}?)?$", re.ASCII)
 _NO_WORDS = re.compile(r"\\text\{(\(?[A-Za-z]\)?|[^A-Za-z{}]*\d[^A-Za-z{}]*|)\}", re.ASCII)
 _DIGITS = re.compile(r"\s*\\text\{([0-9A-F]+)\}(?=\s*_)", re.ASCII)
-_WORDS = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z]+(?: [A-Za-z]+)*")
+_WORDS = re.compile(r"(?i:yes|no)|(?=.*[A-Za-z]{3})[A-Za-z]+(?: [A-Za-z]+)*")
+_MODULUS = re.compile(r"\(?\s*(?:\\text\{)?\\?[pb]?mod(?![a-z])\}?\s*\{?\s*(\w+)\s*\}?\s*\)?", re.ASCII)
 _NO_SPACE = re.compile(r"(?<![0-9A-Za-z])(?<!\d,)\s+|\s+(?![0-9A-Za-z])|(?<=\d,)\s+(?!\d{3}(?!\d))", re.ASCII)
 _CHARACTERS = str.maketrans({
     "\0": " ", "（": "(", "）": ")", "，": ", ", "；": "; ", "。": ".", "％": "%", "º": "°", "“": '"', "”": '"',
@@ -46,6 +47,7 @@ def normalise(expression: str) -> str:
     text = _NOISE.sub(" ", _STYLE.sub(" ", _REALS.sub(r"\\reals ", text)))
     while (plain := _NO_WORDS.sub(r" \1 ", _SHORT_UNIT.sub("", _TEXT.sub(r"\\text{\1}", text).strip()))) != text:
         text = plain
+    text = _MODULUS.sub(r" \\pmod \1 ", text)
     text = " ".join(_DIGITS.sub(r"\1", _ORDINAL.sub("", text)).split())
     while (plain := text.lstrip(' "*_`:').rstrip(' "*_`:;,.').removesuffix("\\")) != text:
         text = plain
@@ -58,11 +60,16 @@ def plain(text: str) -> str:
     return _NO_SPACE.sub("", " ".join(bare.split()))
 
 
+def same_text(gold: str, answer: str) -> bool:
+    """Whether two normalised expressions are the same text; capital letters make no difference between words."""
+    words, given = plain(gold), plain(answer)
+    return words == given or bool(_WORDS.fullmatch(words) and words.casefold() == given.casefold())
+
+
 def same(gold: str, answer: str) -> bool | None:
     """Whether two normalised expressions are equal; None if that may take long."""
-    words, given = plain(gold), plain(answer)
-    if words == given:
+    if same_text(gold, answer):
         return True
-    if _WORDS.fullmatch(words):
-        return words.casefold() == given.casefold()
+    if _WORDS.fullmatch(plain(gold)):
+        return False
     return None if len(gold) + len(answer) > _LONGEST else equal_at_once(gold, answer)

@@ -24,7 +24,7 @@ _ANNOUNCEMENTS = 8  # and how many of the last announcements
 
 _CLOSE = "</think>"
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_SPACING = r"(?:[\s$~*]|\\[()\[\],;:! ])*"
+_SPACING = r"(?:[\s$~*()]|\\[()\[\],;:! ])*"
 _JOINED = re.compile(
     rf"{_SPACING}(?:(?:[,;]|\\q?quad(?![A-Za-z])|\\(?:text|mbox|mathrm)\{{[\s,]*(?:and|or)\s*\}}|{AND}){_SPACING})+"
     rf"(?:[A-Za-z](?:_\w+)?\s*=\s*)?{_SPACING}",
@@ -157,7 +157,7 @@ def announced(text: str) -> Iterator[str]:
 
 def _value(line: str) -> str | None:
     """The value of an announcement: what it begins with, or else what follows the last "is" of its first sentence."""
-    if bare := _bare(line.rstrip("*_! ")):
+    if bare := _bare(line.strip("\"'“”‘’`*_ ").rstrip("!?\"'”’`*_ ")):
         return bare
     everything = list(_values(line))
     ends = (end.start() for end in _SENTENCE.finditer(line))
@@ -205,8 +205,9 @@ def _expression(match: re.Match[str]) -> str:
 def _bare(text: str) -> str | None:
     r"""All of `text` if it is one expression, such as `p - q` or `\frac{1}{2}`, written without dollars."""
     bare = text.strip("*_ \n").rstrip(".。:;, *_")
-    plain = bare and "\n" not in bare and not _DELIMITER.search(bare) and not _WORD.search(_KNOWN.sub("", bare))
-    return bare if plain else None
+    said = re.search(r"[\w\\∞√]", bare)
+    prose = "\n" in bare or _DELIMITER.search(bare) or _WORD.search(_KNOWN.sub("", bare))
+    return bare if said and not prose else None
 
 
 def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

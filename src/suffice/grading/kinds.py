@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from suffice.errors import GraderError
 from suffice.grading.choice import LETTERS, choice_letter
-from suffice.grading.exact import normalise, plain, same
+from suffice.grading.exact import normalise, same, same_text
 from suffice.grading.extract import MAX_EXPRESSION, gold_expression, math_expression, statements
 from suffice.groups import Kind, Verdict
 
@@ -63,7 +63,7 @@ def at_once(answer: str, gold: str, kind: Kind) -> Verdict | Pair:
 
 def _is_said(right: str, said: str) -> bool:
     """Whether a text is the gold answer word by word; of one that is much longer we need not ask."""
-    return len(said) <= 2 * len(right) + 20 and plain(normalise(said)) == plain(right)
+    return len(said) <= 2 * len(right) + 20 and same_text(right, normalise(said))
 
 
 def verdict(correct: bool) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_LINKS = {  # the word for an answer, by its stem, and what may stand between it and the answer besides a colon
+_LINKS = {  # the word for an answer, by its stem, and what may stand between it and the answer besides a colon, if any
     "ans": (r"answers?|ans", "is|are|was|be|equals?"),
     "antwort": (r"antwort(?:en)?", "ist|sind|lautet|wäre"),
     "antwoord": (r"antwoord", "is|luidt"),
@@ -23,16 +23,16 @@ _LINKS = {  # the word for an answer, by its stem, and what may stand between it
     "ответ": (r"ответ", "это|—|–|-"),
     "відповідь": (r"відповідь", "це|—|–"),
     "απάντηση": (r"απάντηση", "είναι"),
-    "ceva": (r"cevap|cevabı", "şudur"),
-    "yanıt": (r"yanıt", "şudur"),
+    "ceva": (r"cevap|cevabı", ""),
+    "yanıt": (r"yanıt", ""),
     "jawaban": (r"jawaban(?:nya)?", "adalah|ialah"),
     "đáp án": (r"đáp án", "là"),
     "תשובה": (r"ה?תשובה", "היא|הוא"),
     "إجابة": (r"(?:ال)?إجابة(?: الصحيحة)?", "هي|هو"),
     "جواب": (r"(?:ال)?جواب", "هو"),
-    "پاسخ": (r"پاسخ", "است"),
-    "उत्तर": (r"उत्तर", "है"),
-    "উত্তর": (r"উত্তর", "হল|হলো"),
+    "پاسخ": (r"پاسخ", ""),
+    "उत्तर": (r"उत्तर", ""),
+    "উত্তর": (r"উত্তর", ""),
 }
 _CJK = ("答", "正解", "正确选项", "正確選項", "정답", "답", "คำตอบ")
 _CJK_LINKS = "应该是|应是|应为|[是为為はが은는]|คือ"
@@ -42,7 +42,7 @@ _NOT = r"\b(?:not|never|cannot|nicht|nie)\b|n['’]t\b"
 
 
 def _compiled(words: str, links: str) -> re.Pattern[str]:
-    link = rf"(?:{COLON}|(?<![^\W_])(?:{links})(?![^\W_]))"
+    link = rf"(?:{COLON}|(?<![^\W_])(?:{links})(?![^\W_]))" if links else COLON
     gap = rf"(?:(?!{_NOT})[^.:：=\n。]){{0,60}}?"
     return re.compile(rf"(?<![^\W_])(?:{words})(?![^\W_]){gap}{link}[\s:：*_]*", re.IGNORECASE)
 
@@ -59,7 +59,7 @@ FINAL = re.compile(
     r"\bfinal\s+answer|最终答案|最終答案|endgültige antwort|réponse finale|respuesta final", re.IGNORECASE
 )
 
-_VERBS = "|".join(dict.fromkeys(links for _, links in _LINKS.values()))
+_VERBS = "|".join(dict.fromkeys(links for _, links in _LINKS.values() if links))
 VERB = rf"(?<![^\W_])(?:{_VERBS}|has|have|gives?|totals?)(?![^\W_])|{COLON}|[是为為은는]"
 """What stands before a value within a sentence."""
 
