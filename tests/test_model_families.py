@@ -1,4 +1,4 @@
-"""Real architectures, tiny and random: what is sampled is what `generate` writes, what is trained is what was sampled."""
+"""Real architectures, tiny and random: sampled as `generate` writes them, trained as they were sampled."""
 
 from __future__ import annotations
 
