@@ -5,18 +5,29 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: demo test check format bench bench-full results site audit clean
+.PHONY: demo test quick test-machines check format bench bench-full results site audit clean
 
 demo: $(VENV)/base
 	@$(BIN)/suffice demo $(ARGS)
 
+# Whatever CI runs. With ARGS, those tests alone.
 test: check
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python tests/machines.py --others)
+
+# What a change of a reward or a rule needs, in a minute or so
+quick: $(VENV)/dev
+	@$(BIN)/python -m pytest -n 2 -q -m "not slow" $(ARGS)
+
+# The numeric part with every set of instructions that this processor has, and as others would round
+test-machines: $(VENV)/dev
+	@$(BIN)/python tests/machines.py $(ARGS)
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
@@ -31,14 +42,13 @@ bench-full: $(VENV)/base
 
 # The README's tables: two recipes with three seeds each (a quarter of an hour on one core), the base stopped early on
 # the same problems, and all of them compared.
-RECIPES := lab-s-grpo lab-grpo-lambda
 results: $(VENV)/base
-	for recipe in $(RECIPES); do $(BIN)/suffice lab bench --recipe $$recipe --seeds 0,1,2 --out runs/$$recipe || exit; done
+	$(BIN)/suffice bench lab --out runs/bench-lab
 	$(BIN)/suffice eval lab/arithmetic --task arithmetic --problems 1000 --samples 4 --temperature 1 --top-p 1 \
 		--max-thought-tokens 256 --max-answer-tokens 8 --baselines --budgets 24,32,40,48,56,64,96,128 --out runs/lab-base
-	$(BIN)/suffice compare runs/lab-base $(RECIPES:%=runs/%/seed-*) --json \
+	$(BIN)/suffice compare runs/lab-base runs/bench-lab/runs/lab-*-seed-*/evaluations/step-000100 --json \
 		--out runs/comparison.html > runs/comparison.json
-	$(BIN)/python -m benchmarks.readme $(RECIPES:%=runs/%/bench.json) runs/comparison.json
+	$(BIN)/python -m benchmarks.readme runs/bench-lab/bench.json runs/comparison.json
 
 # The documentation as a site, in site/
 site: $(VENV)/dev

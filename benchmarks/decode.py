@@ -22,7 +22,7 @@ import typer
 
 from benchmarks.models import PROMPT, VOCABULARY, random_model
 from benchmarks.record import Json, Record, publish
-from suffice.lab.tokenizer import INDUCER
+from suffice.config import DEFAULT_INDUCER as INDUCER
 from suffice.model.load import load_chat, load_model
 from suffice.model.resolve import SHIPPED
 from suffice.rollout import Ask, Count, Decoder

@@ -30,7 +30,7 @@ from benchmarks.kills import contents
 from benchmarks.record import Json, Record, publish
 from suffice.grading import Grader
 from suffice.model.checkpoint import damage
-from suffice.run.files import read_jsonl
+from suffice.run.directory import Run
 
 SMALL = {
     "train.steps": 4,
@@ -128,8 +128,7 @@ def begin_until(folder: Path, number: signal.Signals, lines: int, delay: float =
     """A run that gets a signal once its log has so many lines, and a little later."""
     command = [sys.executable, "-m", "suffice", *BEGIN, "--out", "run"]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        log = folder / "run" / "metrics.jsonl"
-        while process.poll() is None and (not log.exists() or len(read_jsonl(log)) < lines):
+        while process.poll() is None and len(Run(folder / "run").metrics()) < lines:
             time.sleep(0.005)
         time.sleep(delay)
         process.send_signal(number)
@@ -180,7 +179,7 @@ def rivals(whole: Path) -> dict[str, Any]:
 
 def graders_killed(times: int) -> dict[str, Any]:
     """A worker killed up to three times while it compares: the verdicts are those of one left in peace."""
-    jobs = [(f"\\boxed{{x^2 + {i % 97}x}}", f"x(x + {i % 89})", "math") for i in range(400)]
+    jobs = [(f"\\boxed{{7^{{20000}} + {i % 97}}}", f"7^{{20000}} + {i % 89}", "math") for i in range(400)]
     with Grader() as grader:
         expected = grader.grade_many(jobs)
     exact = met = 0
@@ -202,12 +201,12 @@ def kill_workers(grader: Grader, ended: threading.Event, killed: list[int]) -> N
     struck = set[Any]()
     while len(killed) < 3 and not ended.wait(0.1):
         for worker in [*grader._pool]:
-            with suppress(ProcessLookupError, IndexError, RuntimeError):  # it moves on while we look
-                lot = list(worker.lot)
-                if lot[0] not in struck:
+            with suppress(ProcessLookupError):  # it moves on while we look
+                pair = worker.pair
+                if pair and pair not in struck:
                     os.kill(worker.process.pid, signal.SIGKILL)
                     killed.append(worker.process.pid)
-                    struck.update(lot)
+                    struck.add(pair)
 
 
 if __name__ == "__main__":

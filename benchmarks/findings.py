@@ -20,8 +20,11 @@ from typing import Any
 from benchmarks.readme import ROOT
 from suffice.bench.result import SPENT
 from suffice.bench.tables import short, signed
+from suffice.interval import Interval
+from suffice.run.layout import BENCH
 
 RESULTS = ROOT / "benchmarks" / "results"
+PICTURES = ROOT / "docs" / "pictures"
 PAGES = [ROOT / "docs" / "findings.md", ROOT / "docs" / "guard.md", ROOT / "README.md", ROOT / "README.zh-CN.md"]
 PLACE = re.compile(
     r"(<!-- bench (?P<name>[\w-]+)(?:, (?P<arm>.+?))?(?P<cost> at equal cost)? -->\n).*?(<!-- /bench -->)", re.DOTALL
@@ -37,14 +40,17 @@ CAPTION = (
 
 
 def keep(name: str, directory: Path) -> None:
-    """Copy a bench's record, without its curves, and its figures."""
-    record = json.loads((directory / "bench.json").read_text(encoding="utf-8"))
+    """Copy a bench's record, without its curves, and those of its figures that a page shows."""
+    record = json.loads((directory / BENCH).read_text(encoding="utf-8"))
     for cell in record["cells"]:
         del cell["curve"], cell["run"]
     text = re.sub(r"-?\d+\.\d{5,}(e-?\d+)?", lambda number: f"{float(number[0]):.5g}", json.dumps(record))
     (RESULTS / f"bench-{name}.json").write_text(json.dumps(json.loads(text), ensure_ascii=False) + "\n")
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for figure in ("dynamics", "pareto"):
-        shutil.copy(directory / f"{figure}.png", ROOT / "docs" / "pictures" / f"bench-{name}-{figure}.png")
+        picture = f"bench-{name}-{figure}.png"
+        if picture in pages:
+            shutil.copy(directory / f"{figure}.png", PICTURES / picture)
 
 
 def table(record: dict[str, Any]) -> str:
@@ -80,7 +86,8 @@ def seeds(record: dict[str, Any], arm: str) -> str:
 def change(step: dict[str, Any]) -> str:
     """`+1.2 (−0.4 to 2.8), −41 %`."""
     thought = f"{100 * step['change']['thought_tokens_change']['mean']:+.0f} %".replace("-", "−")
-    return f"{signed(step['change']['accuracy'], 'difference')}, {thought}"
+    accuracy = step["change"]["accuracy"]
+    return f"{signed(Interval(accuracy['difference'], accuracy['low'], accuracy['high']))}, {thought}"
 
 
 def keeps(cell: dict[str, Any], at: int) -> bool:

@@ -1,9 +1,8 @@
-"""Grading throughput: verdicts a second over a fixed mix of answers, by two workers on two cores.
+"""Grading throughput: verdicts a second over a fixed mix of answers.
 
 Each of thirteen kinds of gold answer comes with three answers: itself, an equal one in another form, and a wrong one
-of the same form. No pair comes twice, every round has fresh workers, and pairs of other numbers warm them up, so that
-no verdict is remembered from an earlier round. Where SUFFICE_BENCHMARKS names a folder, the gold answers of its
-MATH-500 follow, each against itself and against another problem's.
+of the same form. No pair comes twice, and what was read in an earlier round is forgotten. Where SUFFICE_BENCHMARKS
+names a folder, the gold answers of its MATH-500 follow, each against itself and against another problem's.
 
     python -m benchmarks.grading [--json] [--record]
 """
@@ -23,10 +22,10 @@ import typer
 
 from benchmarks.record import Json, Record, publish
 from suffice.grading import Grader, Verdict
-from suffice.grading.pool import Job, without_algebra
+from suffice.grading.algebra import read_once
+from suffice.grading.kinds import Job, at_once, read_gold
 
-WORKERS = 2
-ROUNDS = 3
+ROUNDS = 5
 NUMBERS = range(11, 41)  # of each kind of gold answer
 WARM_UP = range(101, 111)
 
@@ -70,44 +69,29 @@ def published() -> list[Job]:
     return [(rf"\boxed{{{golds[i - j]}}}", gold, "math") for i, gold in enumerate(golds) for j in (0, 1)]
 
 
-def cpu_seconds(grader: Grader) -> float:
-    """What this process and its workers have used so far."""
-    spent = time.process_time()
-    for worker in grader._pool:
-        fields = Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()
-        spent += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return spent
-
-
 def measure() -> Iterator[dict[str, Any]]:
-    """One row a set of pairs: medians over rounds, and how many of the pairs need computer algebra.
-
-    `verdicts_per_second` is by the clock; `verdicts_per_cpu_second` counts what the workers and this process computed,
-    which a busy machine hardly changes: with two idle cores the clock comes to at most twice as many.
-    """
+    """One row a set of pairs: medians over rounds of one process, and how many pairs were left to a worker."""
     parts = thirds(NUMBERS)
     cases = {**parts, "the mix": mixed(parts)}
     if "SUFFICE_BENCHMARKS" in os.environ:
         cases["MATH-500"] = published()
-    warm_up = mixed(thirds(WARM_UP))
-    for name, jobs in cases.items():
-        clock, cpu = [], []
-        for _ in range(ROUNDS):
-            with Grader(workers=WORKERS) as grader:
-                grader.grade_many(warm_up)
-                started, spent = time.perf_counter(), cpu_seconds(grader)
+    with Grader() as grader:
+        grader.grade_many(mixed(thirds(WARM_UP)))
+        for name, jobs in cases.items():
+            rates = []
+            for _ in range(ROUNDS):
+                read_gold.cache_clear()
+                read_once.cache_clear()
+                spent = time.process_time()
                 verdicts = grader.grade_many(jobs)
-                clock.append(len(jobs) / (time.perf_counter() - started))
-                cpu.append(len(jobs) / (cpu_seconds(grader) - spent))
-        yield {
-            "case": name,
-            "verdicts_per_second": statistics.median(clock),
-            "verdicts_per_cpu_second": statistics.median(cpu),
-            "pairs": len(jobs),
-            "algebra": sum(not isinstance(without_algebra(*job), Verdict) for job in jobs),
-            "correct": verdicts.count(Verdict.CORRECT),
-            "workers": WORKERS,
-        }
+                rates.append(len(jobs) / (time.process_time() - spent))
+            yield {
+                "case": name,
+                "verdicts_per_cpu_second": statistics.median(rates),
+                "pairs": len(jobs),
+                "left_to_a_worker": sum(not isinstance(at_once(*job), Verdict) for job in jobs),
+                "correct": verdicts.count(Verdict.CORRECT),
+            }
 
 
 def main(as_json: Json = False, record: Record = False) -> None:

@@ -10,7 +10,6 @@ python -m benchmarks.guard --render           the tables of docs/guard.md
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +25,9 @@ from benchmarks.record import RESULTS, Json, publish, round_to
 from suffice.bench.result import collapse as onset
 from suffice.config import GuardSection
 from suffice.guard.foresight import COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
+from suffice.run.directory import Run
 from suffice.run.files import read_jsonl, write_jsonl
+from suffice.run.layout import METRICS
 
 PAGE = Path(__file__).parent.parent / "docs" / "guard.md"
 CORPUS = RESULTS / "guard-runs.jsonl"
@@ -35,7 +36,7 @@ NAIVE = 0.05  # below the best window: an alarm of the rule to compare with
 RIDGE = 30.0  # steps of a run within a horizon of each other are nearly one observation
 EITHER_WAY = ("gained", "entropy", "entropy_rising", "gradient")  # the other features may only raise the score
 
-Run = dict[str, Any]
+Recorded = dict[str, Any]
 """A run of the corpus: `run`, `task`, `method`, `learning_rate`, `seed`, and a list by step for each of `KEPT`."""
 
 
@@ -64,33 +65,33 @@ def main(
 # ---------------------------------------------------------------------------------------------------- the corpus
 
 
-def gather(folder: Path) -> Iterable[Run]:
+def gather(folder: Path) -> Iterable[Recorded]:
     """Every run below a folder that trained for two windows at least and was not rolled back."""
-    for path in sorted(folder.glob("**/metrics.jsonl")):
-        recipe = tomllib.loads((path.parent / "recipe.toml").read_text())
-        lines = read_jsonl(path)
+    for path in sorted(folder.glob(f"**/{METRICS}")):
+        run = Run(path.parent)
+        recipe, lines = run.recipe(), [step.figures() for step in run.metrics()]
         if len(lines) < 2 * WINDOW or any("rolled_back_to" in line for line in lines):
             continue
         yield {
             "run": str(path.parent.relative_to(folder)),
-            "task": recipe["task"]["name"],
-            "method": recipe["method"]["name"],
-            "learning_rate": recipe["train"]["learning_rate"],
-            "seed": recipe["run"]["seed"],
+            "task": recipe.task.name,
+            "method": recipe.method.name,
+            "learning_rate": recipe.train.learning_rate,
+            "seed": recipe.run.seed,
             **{name: [round_to(line.get(name), 4) for line in lines] for name in KEPT},
         }
 
 
-def corpus() -> list[Run]:
+def corpus() -> list[Recorded]:
     return read_jsonl(CORPUS)
 
 
-def lines_of(run: Run) -> list[dict[str, Any]]:
+def lines_of(run: Recorded) -> list[dict[str, Any]]:
     """The run's metrics as metrics.jsonl had them."""
     return [dict(zip(KEPT, values, strict=True)) for values in zip(*(run[name] for name in KEPT), strict=True)]
 
 
-def calibrates(run: Run) -> bool:
+def calibrates(run: Recorded) -> bool:
     """Runs of even seeds calibrate, those of odd seeds test."""
     return bool(run["seed"] % 2 == 0)
 
@@ -107,7 +108,7 @@ def drops(accuracy: Sequence[float]) -> list[float]:
 # ---------------------------------------------------------------------------------------------------- fitting
 
 
-def observations(run: Run) -> tuple[list[list[float]], list[bool]]:
+def observations(run: Recorded) -> tuple[list[list[float]], list[bool]]:
     """Features of every step before the collapse, and whether it came within `HORIZON` steps; what is not known is left
     out, and so are the last steps of a run that did not collapse."""
     collapse, trail = onset(run["accuracy"]), Trail()
@@ -122,7 +123,7 @@ def observations(run: Run) -> tuple[list[list[float]], list[bool]]:
     return features, soon
 
 
-def fitted(runs: Sequence[Run]) -> tuple[float, dict[str, float]]:
+def fitted(runs: Sequence[Recorded]) -> tuple[float, dict[str, float]]:
     """Intercept and coefficients of the ridge-logistic fit, features scaled to unit deviation for the ridge."""
     pairs = [observations(run) for run in runs]
     x = np.array([row for features, _ in pairs for row in features])
@@ -145,17 +146,17 @@ def fitted(runs: Sequence[Run]) -> tuple[float, dict[str, float]]:
 # ---------------------------------------------------------------------------------------------------- measuring
 
 
-def by_score(run: Run) -> list[bool]:
+def by_score(run: Recorded) -> list[bool]:
     """At every step, whether foresight gives an alarm."""
     threshold = GuardSection().threshold
     return [score is not None and score >= threshold for score in foresee(lines_of(run))]
 
 
-def by_drop(run: Run) -> list[bool]:
+def by_drop(run: Recorded) -> list[bool]:
     return [False] * (WINDOW - 1) + [drop >= NAIVE for drop in drops(run["accuracy"])]
 
 
-def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def figures(runs: Sequence[Recorded]) -> list[dict[str, Any]]:
     """A row for foresight and one for the naive rule, on the calibrating and on the testing runs."""
     return [
         {"case": f"{rule}, {which} seeds", "rule": rule, "seeds": which, **measured(chosen, alarms)}
@@ -167,7 +168,7 @@ def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def measured(runs: Sequence[Run], alarms: Callable[[Run], list[bool]]) -> dict[str, Any]:
+def measured(runs: Sequence[Recorded], alarms: Callable[[Recorded], list[bool]]) -> dict[str, Any]:
     """Of the first alarm of every run: `hits` within `HORIZON` steps before the collapse, `early` before that, `missed`
     none before it, `false` in a run that does not collapse; of runs that do not, also how often alarms begin."""
     leads, early, missed, false, begun, steps = [], 0, 0, 0, 0, 0

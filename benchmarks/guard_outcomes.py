@@ -19,10 +19,10 @@ from benchmarks.record import RESULTS
 from suffice.bench.tables import signed
 from suffice.config import load_recipe
 from suffice.evaluation.compare import compare
-from suffice.evaluation.protocol import read_evaluation
+from suffice.interval import Interval
 from suffice.model.checkpoint import latest_checkpoint
-from suffice.run.chosen import read_chosen
-from suffice.run.files import read_jsonl
+from suffice.run.directory import Evaluation, Run
+from suffice.run.layout import RECIPE, REQUEST
 
 PLACE = re.compile(r"(?<=<!-- )(foresight|outcomes)( -->\n).*?(?=<!-- /\1 -->)", re.DOTALL)
 ACTIONS = ("off", "stop", "roll back")
@@ -53,35 +53,36 @@ def rows(folder: Path, seeds: Iterable[int]) -> Iterator[dict[str, Any]]:
             for action in ACTIONS:
                 run = trained(cell, action, seed, folder / cell.recipe / f"{action.replace(' ', '-')}-{seed}")
                 last = latest_checkpoint(run)
-                chosen = read_chosen(run)
-                kept = {"last": str(last)} | ({"chosen": str(chosen.checkpoint(run))} if chosen else {})
-                lines = read_jsonl(run / "metrics.jsonl")
+                chosen = Run(run).chosen()
+                kept = {"last": str(last)} | ({"chosen": str(Run(run).chosen_checkpoint())} if chosen else {})
+                steps = Run(run).metrics()
                 for which, path in kept.items():
                     found = reference if path == base else evaluated(cell, path, run / f"eval-{which}")
-                    difference = compare(reference, found)
+                    accuracy = compare(reference, found).accuracy
+                    base_metrics, metrics = reference.summary.metrics, found.summary.metrics
                     yield {
                         "case": f"{cell.name}, seed {seed}, {action}, {which}",
                         "cell": cell.name,
                         "seed": seed,
                         "action": action,
                         "which": which,
-                        "step": chosen.step if chosen and which == "chosen" else lines[-1]["step"],
-                        "rollbacks": sum("rolled_back_to" in line for line in lines),
-                        "base_accuracy": reference.summary["metrics"]["accuracy"]["mean"],
-                        "base_thought_tokens": reference.summary["metrics"]["thought_tokens"]["mean"],
-                        "accuracy": found.summary["metrics"]["accuracy"]["mean"],
-                        "thought_tokens": found.summary["metrics"]["thought_tokens"]["mean"],
-                        "change": difference["accuracy"]["difference"],
-                        "change_low": difference["accuracy"]["low"],
-                        "change_high": difference["accuracy"]["high"],
-                        "probe_share": sum(line.get("tokens_guard", 0) for line in lines)
-                        / sum(line["tokens_prefill"] + line["tokens_decode"] for line in lines),
+                        "step": chosen.step if chosen and which == "chosen" else steps[-1].step,
+                        "rollbacks": sum(step.rolled_back_to is not None for step in steps),
+                        "base_accuracy": base_metrics.accuracy.mean,
+                        "base_thought_tokens": base_metrics.thought_tokens.mean,
+                        "accuracy": metrics.accuracy.mean,
+                        "thought_tokens": metrics.thought_tokens.mean,
+                        "change": accuracy.mean,
+                        "change_low": accuracy.low,
+                        "change_high": accuracy.high,
+                        "probe_share": sum(step.tokens_guard for step in steps)
+                        / sum(step.tokens_prefill + step.tokens_decode for step in steps),
                     }
 
 
 def trained(cell: Cell, action: str, seed: int, run: Path) -> Path:
     """The run of a cell, gone on with if it was cut short."""
-    if (run / "recipe.toml").exists():
+    if (run / RECIPE).exists():
         suffice("train", "--resume", str(run))
     else:
         settings = (*cell.settings, f"run.seed={seed}", f'guard.action="{action}"', "train.eval_every=0")
@@ -89,11 +90,11 @@ def trained(cell: Cell, action: str, seed: int, run: Path) -> Path:
     return run
 
 
-def evaluated(cell: Cell, model: str, folder: Path) -> Any:
+def evaluated(cell: Cell, model: str, folder: Path) -> Evaluation:
     """One sample a problem at the temperature and the budgets of training."""
     recipe = load_recipe(cell.recipe)
     label = recipe.task.name
-    if not (folder / "evaluations" / label / "summary.json").exists():
+    if not Run(folder).is_evaluated(label):
         asked = {
             "--task": label,
             "--split": cell.split,
@@ -104,10 +105,10 @@ def evaluated(cell: Cell, model: str, folder: Path) -> Any:
             "--max-thought-tokens": recipe.rollout.max_thought_tokens,
             "--max-answer-tokens": recipe.rollout.max_answer_tokens,
         }
-        resumes = (folder / "request.json").exists()
+        resumes = (folder / REQUEST).exists()
         options = ["--resume", str(folder)] if resumes else [model, "--out", str(folder)]
         suffice("eval", *options, *([] if resumes else [str(each) for pair in asked.items() for each in pair]))
-    return read_evaluation(folder / "evaluations" / label)
+    return Run(folder).evaluation(label, texts=False)
 
 
 def suffice(*arguments: str) -> None:
@@ -169,7 +170,7 @@ def outcomes(result: dict[str, Any]) -> str:
                 str(row["step"]),
                 str(row["rollbacks"]),
                 f"{100 * row['accuracy']:.1f}",
-                signed({"mean": row["change"], "low": row["change_low"], "high": row["change_high"]}),
+                signed(Interval(row["change"], row["change_low"], row["change_high"])),
                 f"{row['thought_tokens']:.1f} of {row['base_thought_tokens']:.1f}",
             ]
             for row in result["rows"]

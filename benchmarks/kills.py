@@ -30,7 +30,10 @@ from benchmarks.record import Json, Record, publish
 from benchmarks.serving import MODEL, forwarding, proxied, transformers_serve
 from suffice.lab import base_path
 from suffice.model.checkpoint import damage
+from suffice.run.directory import Run
 from suffice.run.files import read_jsonl
+from suffice.run.layout import JOURNAL, LOCK, MANIFEST, METRICS, RECIPE, REQUEST, SUMMARY
+from suffice.run.records import Sample
 
 BUDGETS = ["--max-thought-tokens", "256", "--max-answer-tokens", "8"]
 LOCAL = ["eval", "lab/arithmetic", "--task", "arithmetic", "--problems", "300", "--baselines", *BUDGETS]
@@ -45,7 +48,7 @@ SMALL = {
     "eval.samples": 2,
 }
 TRAININGS = {"lab-s-grpo": {}, "lab-grpo-lambda": {"method.lam": "adaptive", "group.spines": 4}}
-BEGUN = {"eval": "request.json", "train": "recipe.toml"}
+BEGUN = {"eval": REQUEST, "train": RECIPE}
 
 
 class Verb(StrEnum):
@@ -150,27 +153,27 @@ def half_written(run: Path) -> set[Path]:
 
 
 def steps_logged(run: Path) -> int:
-    return len(read_jsonl(run / "metrics.jsonl")) if (run / "metrics.jsonl").exists() else 0
+    return len(Run(run).metrics())
 
 
-def records(run: Path) -> list[dict[str, Any]]:
-    return read_jsonl(run / "evaluations" / "arithmetic" / "records.jsonl")
+def records(run: Path) -> list[Sample]:
+    return Run(run).evaluation("arithmetic").records
 
 
 def left_behind(run: Path) -> int:
     """What only a killed process leaves: a journal, or something prepared aside."""
-    return (run / "journal").exists() + len(half_written(run))
+    return (run / JOURNAL).exists() + len(half_written(run))
 
 
 def contents(run: Path) -> dict[str, Any]:
     """All that a run wrote but when and how long: bytes by file, records of what holds times."""
     found: dict[str, Any] = {}
     for path in sorted(run.rglob("*")):
-        if path.name in ("metrics.jsonl", "summary.json"):
+        if path.name in (METRICS, SUMMARY):
             lines = read_jsonl(path) if path.suffix == ".jsonl" else [json.loads(path.read_text())]
             timeless = [{k: v for k, v in line.items() if not k.startswith("seconds")} for line in lines]
             found[str(path.relative_to(run))] = timeless
-        elif path.is_file() and path.name not in ("manifest.json", ".lock"):
+        elif path.is_file() and path.name not in (MANIFEST, LOCK):
             found[str(path.relative_to(run))] = path.read_bytes()
     return found
 

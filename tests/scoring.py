@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,11 +25,11 @@ def batch(correct: list[list[bool]], length: list[list[int]] | None = None, **fi
     """A batch from lists; without lengths every member is 100 tokens long."""
     correct_P_G = torch.tensor(correct)
     length_P_G = torch.full(correct_P_G.shape, 100) if length is None else torch.tensor(length)
-    tensors = {name: torch.tensor(fields.pop(name)) for name in TENSORS if name in fields}
+    tensors: dict[str, Any] = {name: torch.tensor(fields.pop(name)) for name in TENSORS if name in fields}
     return GroupBatch(correct=correct_P_G, length=length_P_G, **tensors, **fields)
 
 
-def near(actual: Tensor, expected: list[float] | list[list[float]], atol: float = 2e-5) -> None:
+def near(actual: Tensor, expected: Sequence[Any], atol: float = 2e-5) -> None:
     """Within rounding of the hand-written figures and the 1e-6 added to a standard deviation."""
     want = torch.tensor(expected, dtype=torch.float32)
     assert_close(actual, want, atol=atol, rtol=0)

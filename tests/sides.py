@@ -7,9 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from suffice.evaluation.protocol import Evaluation, summarise, write_evaluation
+from suffice.evaluation.summary import levels_of, metrics_of
+from suffice.groups import Verdict
+from suffice.run.directory import Evaluation, Run
+from suffice.run.records import EvaluationSummary, Protocol, Sample, Stop
 
-PROTOCOL = {"samples": 2, "temperature": 0.6, "top_p": 0.95, "max_thought_tokens": 8192, "max_answer_tokens": 1024}
+PROTOCOL = Protocol(
+    problems=60,
+    samples=2,
+    temperature=0.6,
+    top_p=0.95,
+    max_thought_tokens=8192,
+    max_answer_tokens=1024,
+    seed=0,
+    cache_gb=4.0,
+)
 BUDGETS = (256, 512, 1024, 2048)
 SENTENCES = (
     "Let x be the number of apples; then 3x + 4 < 19 and x > 2.",
@@ -24,27 +36,31 @@ def sample(
     thought: int = 10,
     answer: int = 2,
     *,
-    probes: int = 0,
+    trials: int = 0,
     number: int = 0,
     level: str | None = "1",
     text: str = "so it is 7",
-) -> dict[str, Any]:
-    return {
-        "problem": problem, "difficulty": level, "sample": number, "verdict": verdict, "thought_tokens": thought,
-        "answer_tokens": answer, "probe_tokens": probes, "closed": True, "truncated": False,
-        "prompt": f"What is {problem}?", "gold": "7", "thought": text, "answer": "7" if verdict == "CORRECT" else "8",
-    }  # fmt: skip
+    closed: bool = True,
+    truncated: bool = False,
+) -> Sample:
+    return Sample(
+        problem=problem, difficulty=level, sample=number, verdict=Verdict(verdict), thought_tokens=thought,
+        answer_tokens=answer, trial_tokens=trials, closed=closed, truncated=truncated,
+        prompt=f"What is {problem}?", gold="7", thought=text, answer="7" if verdict == "CORRECT" else "8",
+    )  # fmt: skip
 
 
 def evaluation(
-    records: list[dict[str, Any]], model: str = "m", task: str = "t", variant: dict[str, Any] | None = None
+    records: list[Sample], model: str = "m", task: str = "t", variant: Stop | None = None, protocol: Protocol = PROTOCOL
 ) -> Evaluation:
-    header = {"model": model, "task": task, "protocol": PROTOCOL} | ({"variant": variant} if variant else {})
-    return Evaluation(records, header | summarise(records))
+    figures = {"metrics": metrics_of(records), "levels": levels_of(records)} | ({"variant": variant} if variant else {})
+    summary = EvaluationSummary(model=model, task=task, protocol=protocol, token_counts="tokenizer", **figures)
+    return Evaluation(records, summary)
 
 
-def write(folder: Path, records: list[dict[str, Any]], **header: Any) -> Path:
-    write_evaluation(folder, evaluation(records, **header))
+def write(folder: Path, records: list[Sample], **header: Any) -> Path:
+    """An evaluation in `<run>/evaluations/<label>`."""
+    Run(folder.parent.parent).write_evaluation(folder.name, evaluation(records, **header))
     return folder
 
 
@@ -90,14 +106,14 @@ def write_eval(
                     for problem, level, number, right, needed, length in thoughts
                     for enough in [needed if kind == "inducer" else length]
                 ]  # fmt: skip
-                write(Path(f"{folder}@{kind}-{budget}"), cut, **made, variant={"kind": kind, "budget": budget})
+                write(Path(f"{folder}@{kind}-{budget}"), cut, **made, variant=Stop(kind=kind, budget=budget))
         if stopped:
             sure = [
                 sample(
-                    problem, "CORRECT" if right else "WRONG", min(length, int(1.4 * needed)), 300, probes=200,
+                    problem, "CORRECT" if right else "WRONG", min(length, int(1.4 * needed)), 300, trials=200,
                     number=number, level=level,
                 )
                 for problem, level, number, right, needed, length in thoughts
             ]  # fmt: skip
-            write(Path(f"{folder}@deer-0.95"), sure, **made, variant={"kind": "deer", "threshold": 0.95})
+            write(Path(f"{folder}@deer-0.95"), sure, **made, variant=Stop(kind="deer", threshold=0.95))
     return directory

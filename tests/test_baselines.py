@@ -7,15 +7,17 @@ from itertools import pairwise
 
 import pytest
 
+from making import exact
 from suffice.config import DEFAULT_INDUCER
-from suffice.evaluation.baselines import at_budget, baselines, default_budgets, stops, when_sure, with_inducer
+from suffice.evaluation.baselines import at_budget, baselines, default_budgets, stops, when_confident, with_inducer
 from suffice.evaluation.collect import collect, grade
+from suffice.evaluation.evaluate import evaluate, evaluation_of, owned
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.protocol import evaluate, evaluation_of, owned
 from suffice.evaluation.source import Forced, Sampling, Trace, switches
 from suffice.grading import Grader
 from suffice.groups import Verdict
 from suffice.model.load import load_chat, load_model
+from suffice.run.records import Stop
 from suffice.tasks import load_task
 
 RIGHT, WRONG = Verdict.CORRECT, Verdict.WRONG
@@ -33,28 +35,28 @@ def trace(**changes):
 
 
 def test_a_thought_within_the_budget_stays_as_it_is():
-    assert at_budget(trace(), 10) == (trace(), 0)
-    assert with_inducer(trace(), 10) == (trace(), 0)
+    assert at_budget(trace(), 10) == trace()
+    assert with_inducer(trace(), 10) == trace()
 
 
 def test_a_thought_beyond_a_hard_budget_is_cut_and_wrong():
-    cut, probes = at_budget(trace(verdict=RIGHT), 5)
-    assert (cut.thought, cut.thought_tokens, cut.answer_tokens, probes) == ("aabbccddee", 5, 0, 0)
+    cut = at_budget(trace(verdict=RIGHT), 5)
+    assert (cut.thought, cut.thought_tokens, cut.answer_tokens) == ("aabbccddee", 5, 0)
     assert (cut.verdict, cut.closed, cut.truncated) == (WRONG, False, True)
 
 
 def test_a_thought_beyond_the_inducers_budget_answers_there():
-    cut, probes = with_inducer(trace(), 5)
-    assert (cut.thought, cut.thought_tokens, cut.answer, cut.answer_tokens, probes) == ("aabbccddee", 5, "2", 3, 0)
+    cut = with_inducer(trace(), 5)
+    assert (cut.thought, cut.thought_tokens, cut.answer, cut.answer_tokens) == ("aabbccddee", 5, "2", 3)
     assert (cut.verdict, cut.closed) == (RIGHT, True)
 
 
 def test_deer_answers_at_the_first_turn_of_which_it_is_sure_and_pays_for_its_trials():
-    left, probes = when_sure(trace(), 0.95)
-    assert (left.thought_tokens, left.verdict, probes) == (8, RIGHT, 4)  # after 5 tokens the thought does not turn
-    assert when_sure(trace(), 0.5)[0].thought_tokens == 3
-    stayed, probes = when_sure(trace(), 0.96)
-    assert (stayed.thought_tokens, stayed.verdict, probes) == (10, WRONG, 6)
+    left, trials = when_confident(trace(), 0.95)
+    assert (left.thought_tokens, left.verdict, trials) == (8, RIGHT, 4)  # after 5 tokens the thought does not turn
+    assert when_confident(trace(), 0.5)[0].thought_tokens == 3
+    stayed, trials = when_confident(trace(), 0.96)
+    assert (stayed.thought_tokens, stayed.verdict, trials) == (10, WRONG, 6)
 
 
 def test_answers_are_forced_at_turns_and_at_budgets_within_the_thought():
@@ -81,7 +83,7 @@ def test_many_turns_are_tried_at_sixteen_even_places():
 
 @pytest.fixture(scope="module")
 def lab():
-    model, chat = load_model("lab/arithmetic", device="cpu"), load_chat("lab/arithmetic", DEFAULT_INDUCER)
+    model, chat = exact(load_model("lab/arithmetic", device="cpu")), load_chat("lab/arithmetic", DEFAULT_INDUCER)
     return LocalSource("base", model, chat), load_task("arithmetic", split="test", limit=60)
 
 
@@ -99,12 +101,13 @@ def test_baselines_stop_the_very_samples_of_the_plain_evaluation(lab):
     assert plain.records == alone.records
     found = baselines(plain, owned(problems, traces), [16, 64])
     assert list(found) == ["budget-16", "inducer-16", "budget-64", "inducer-64", "deer-0.95"]
-    accuracy = {label: each.summary["metrics"]["accuracy"]["mean"] for label, each in found.items()}
-    tokens = {label: each.summary["metrics"]["thought_tokens"]["mean"] for label, each in found.items()}
+    accuracy = {label: each.summary.metrics.accuracy.mean for label, each in found.items()}
+    tokens = {label: each.summary.metrics.thought_tokens.mean for label, each in found.items()}
     # a budget of 64 read off whole thoughts is what sampling with that limit gives
-    assert accuracy["budget-64"] == short.summary["metrics"]["accuracy"]["mean"]
-    assert tokens["budget-64"] == short.summary["metrics"]["thought_tokens"]["mean"]
+    assert accuracy["budget-64"] == short.summary.metrics.accuracy.mean
+    assert tokens["budget-64"] == short.summary.metrics.thought_tokens.mean
     assert accuracy["inducer-64"] > accuracy["budget-64"]
-    assert tokens["deer-0.95"] < plain.summary["metrics"]["thought_tokens"]["mean"]
-    assert found["deer-0.95"].summary["variant"] == {"kind": "deer", "threshold": 0.95}
-    assert all(record["probe_tokens"] == 0 for record in found["inducer-64"].records)
+    assert tokens["deer-0.95"] < plain.summary.metrics.thought_tokens.mean
+    assert found["deer-0.95"].summary.variant == Stop(kind="deer", threshold=0.95)
+    assert any(record.trial_tokens for record in found["deer-0.95"].records)
+    assert all(record.trial_tokens == 0 for record in found["inducer-64"].records)

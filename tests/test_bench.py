@@ -18,15 +18,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from running import PATIENCE
 from suffice.bench import record
+from suffice.bench.cell import wanted
 from suffice.bench.figures import spread
+from suffice.bench.found import Budget
 from suffice.bench.plan import (
     Plan,
     digest,
+    load_plan,
     make_plan,
     methods_plan,
     plan_names,
-    read_plan,
     resolve,
     with_overrides,
     with_seeds,
@@ -36,12 +39,14 @@ from suffice.bench.run import run_bench
 from suffice.bench.tables import blocks, markdown, notes, signed
 from suffice.cli import main
 from suffice.errors import RecipeError
-from suffice.statistics import Interval, over_seeds
+from suffice.interval import UNKNOWN, Interval
+from suffice.run.records import Step
+from suffice.statistics import over_seeds
 
 TINY: dict[str, Any] = {
     "recipe": "lab-ballots-grpo",
     "set": {"train.steps": 2, "train.problems_per_step": 2},
-    "evaluate": {"problems": 6, "samples": 1, "at": [1]},
+    "evaluate": {"problems": 6, "samples": 1, "at": [1], "greedy": True},
     "arm": [{"name": "GRPO", "method": "grpo"}, {"name": "cut", "method": "s-grpo"}],
 }
 
@@ -76,6 +81,14 @@ def test_the_last_step_is_always_evaluated_and_checkpoints_meet_every_step():
     assert cell.at == (20, 50, 100)
     assert cell.recipe.train.checkpoint_every == 10
     assert cell.recipe.train.eval_every == 0
+
+
+def test_a_greedy_end_is_evaluated_beside_the_others_and_trains_nothing_else():
+    plain, greedy = (resolve(changed(evaluate=TINY["evaluate"] | {"greedy": each})) for each in (False, True))
+    assert [cell.folder for cell in plain.cells] == [cell.folder for cell in greedy.cells]
+    assert wanted(plain.cells[0].at, plain.cells[0].greedy) == [(1, False), (2, False)]
+    assert wanted(greedy.cells[0].at, greedy.cells[0].greedy) == [(1, False), (2, False), (2, True)]
+    assert wanted(greedy.base.at, greedy.base.greedy) == [(0, False), (0, True)]
 
 
 def test_steps_default_to_the_checkpoints_of_the_recipe():
@@ -115,9 +128,9 @@ def test_another_method_begins_with_its_own_parameters():
 
 
 def test_every_packaged_plan_resolves():
-    assert {"quick", "full"} <= set(plan_names())
+    assert {"quick", "full", "lab"} <= set(plan_names())
     for name in plan_names():
-        bench = resolve(read_plan(name))
+        bench = resolve(load_plan(name))
         assert len({cell.folder for cell in bench.cells}) == len(bench.cells)
 
 
@@ -164,11 +177,13 @@ def test_a_file_that_is_no_plan_is_named(tmp_path: Path):
     broken = tmp_path / "plan.toml"
     broken.write_text("recipe = ")
     with pytest.raises(RecipeError, match="is not valid TOML"):
-        read_plan(str(broken))
+        load_plan(str(broken))
     with pytest.raises(RecipeError, match="did you mean quick"):
-        read_plan("quikc")
+        load_plan("quikc")
     with pytest.raises(RecipeError, match="--methods"):
-        read_plan("lab-grpo")
+        load_plan("lab-grpo")
+    with pytest.raises(RecipeError, match="quick is a plan, which names its methods"):
+        methods_plan("quick", ["grpo"])
 
 
 def test_the_digest_is_of_the_recipe_and_not_of_the_seed():
@@ -196,12 +211,12 @@ def test_the_budget_brings_every_arm_to_an_evaluation_and_arms_stand_at_their_la
         "dear": {10: 90.0, 20: 101.5},
         "dearest": {10: 101.0, 20: 200.0},
     }
-    assert within(spent) == {"budget": 101.0, "steps": {"cheap": 20, "dear": 10, "dearest": 10}}
+    assert within(spent) == Budget(budget=101.0, steps={"cheap": 20, "dear": 10, "dearest": 10})
 
 
 def test_spending_is_summed_up_to_a_step_and_a_guards_probes_count():
     lines = [
-        {"step": step, "tokens_decode": 10, "tokens_train": 3, "seconds": 0.5, "tokens_guard": guard}
+        Step(step=step, tokens_decode=10, tokens_train=3, seconds=0.5, tokens_guard=guard)
         for step, guard in ((1, 0), (2, 7), (3, 0))
     ]
     assert spending(lines, [1, 3]) == [
@@ -257,9 +272,8 @@ def test_more_than_one_seed_never_narrows_an_interval(means: list[float], below:
 
 
 def test_no_interval_stays_none():
-    nothing = {"mean": None, "low": None, "high": None}
-    assert widened(nothing, [nothing]) == nothing
-    assert signed(nothing) == "n/a"
+    assert widened(UNKNOWN, [UNKNOWN]) is UNKNOWN
+    assert signed(UNKNOWN) == "n/a"
 
 
 @given(st.lists(st.floats(0, 1), max_size=8), st.floats(0.01, 0.3))
@@ -281,7 +295,7 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     (folder / "plan.toml").write_text(
         'recipe = "lab-ballots-grpo"\nset = { "train.steps" = 2, "train.problems_per_step" = 2 }\n'
-        "[evaluate]\nproblems = 6\nsamples = 1\nat = [1]\n"
+        "[evaluate]\nproblems = 6\nsamples = 1\nat = [1]\ngreedy = true\n"
         '[[arm]]\nname = "GRPO"\nmethod = "grpo"\n[[arm]]\nname = "cut"\nmethod = "s-grpo"\n'
     )
     out = folder / "out"
@@ -300,7 +314,7 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def wait_for_cells(out: Path) -> None:
     """Until no process works below OUT: a cell whose bench is gone saves its step and ends."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while any(str(out.resolve()) in command_of(each) for each in Path("/proc").glob("[0-9]*")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -318,6 +332,7 @@ def stamps(out: Path) -> dict[str, int]:
     return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in (out / "runs").rglob("*.json*")}
 
 
+@pytest.mark.slow
 def test_a_bench_killed_and_called_again_ends_with_everything(killed_and_resumed: Path):
     found = json.loads((killed_and_resumed / "bench.json").read_text())
     assert [arm["arm"] for arm in found["arms"]] == ["GRPO", "cut"]
@@ -328,25 +343,33 @@ def test_a_bench_killed_and_called_again_ends_with_everything(killed_and_resumed
         run = killed_and_resumed / cell["run"]
         logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         assert cell["steps"][1]["tokens_decode"] == sum(line["tokens_decode"] for line in logged)
+        greedy = json.loads((run / "evaluations" / "step-000002-greedy" / "summary.json").read_text())
+        assert (greedy["protocol"]["temperature"], greedy["protocol"]["samples"]) == (0.0, 1)
+        assert cell["greedy"]["metrics"]["accuracy"] == greedy["metrics"]["accuracy"]
+    for arm, cell in zip(found["arms"], found["cells"], strict=True):  # one seed: the arm's figures are its cell's
+        assert arm["greedy"] == {"step": 2} | cell["greedy"]
     assert found["questions"] == 6
     assert set(found["budgets"]) == {"tokens_decode", "tokens_train", "seconds"}
     for kind, budget in found["budgets"].items():
         assert budget["budget"] == max(arm["steps"][0][kind] for arm in found["arms"])
 
 
+@pytest.mark.slow
 def test_what_is_unfinished_is_said_and_the_rest_shown(killed_and_resumed: Path):
     seeds = [{**arm, "seeds": [0, 1]} for arm in TINY["arm"]]
     found = record(resolve(changed(arm=seeds)), killed_and_resumed, {})
-    assert [arm["unfinished"] for arm in found["arms"]] == [[1], [1]]
+    assert [arm.unfinished for arm in found.arms] == [[1], [1]]
     assert notes(found) == ["GRPO: unfinished for seed 1", "cut: unfinished for seed 1"]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_done_again(killed_and_resumed: Path):
     before = stamps(killed_and_resumed)
     assert run_bench(resolve(changed()), killed_and_resumed, jobs=2) == {}
     assert stamps(killed_and_resumed) == before
 
 
+@pytest.mark.slow
 def test_a_changed_arm_alone_runs_and_a_failed_one_stops_no_other(killed_and_resumed: Path):
     arms = [
         TINY["arm"][0],
@@ -362,11 +385,12 @@ def test_a_changed_arm_alone_runs_and_a_failed_one_stops_no_other(killed_and_res
     assert {path: after[path] for path in before} == before
 
     found = record(bench, killed_and_resumed, failed)
-    assert [arm["arm"] for arm in found["arms"]] == ["GRPO", "cut"]
+    assert [arm.arm for arm in found.arms] == ["GRPO", "cut"]
     assert "greedy for problems, seed 0, failed: train.problems_per_step" in notes(found)[0]
     table = markdown(found)
     assert [re.sub(r"[\d.]+ (k |M )?", "", block.title) for block in blocks(found)] == [
         "After the last step",
+        "After the last step, greedy",
         "Within generated tokens",
         "Within trained tokens",
         "Within seconds of training",
@@ -375,6 +399,7 @@ def test_a_changed_arm_alone_runs_and_a_failed_one_stops_no_other(killed_and_res
     assert {line.count("|") for line in table.splitlines() if line.startswith("|")} == {9, 10}  # with what was spent
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_tables_and_figures(
     killed_and_resumed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -402,6 +427,20 @@ def test_a_dry_run_lists_the_cells_of_methods_on_a_recipe(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("seeds", ["0,x", "", "0,0", "-1", "0,"])
+def test_seeds_that_are_no_different_numbers_are_refused(
+    seeds: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["suffice", "bench", "quick", "--seeds", seeds])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "numbers" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 def test_a_folder_of_another_recipe_is_not_taken_for_this_one(killed_and_resumed: Path):
     plan = methods_plan("lab-ballots-grpo", ["grpo"])
     bench = resolve(plan)

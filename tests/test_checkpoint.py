@@ -13,29 +13,19 @@ import pytest
 import torch
 from benchmarks.kills import contents
 
-from suffice.config import Recipe, load_recipe
+from disk import snapshot
+from running import adaptive
+from suffice.config import load_recipe
 from suffice.engines.local import train
-from suffice.engines.local.loop import forget_after
+from suffice.engines.session import forget_after, made
 from suffice.errors import RunError
-from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal, step_folder
-from suffice.run.files import locked, write_json, write_jsonl
-from test_cli import snapshot
+from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal
+from suffice.run.directory import Run
+from suffice.run.files import write_json, write_jsonl
+from suffice.run.layout import LOCK
+from suffice.run.lock import locked
 
-SMALL = {
-    "train.steps": 4,
-    "train.checkpoint_every": 2,
-    "train.eval_every": 2,
-    "train.problems_per_step": 4,
-    "group.spines": 4,
-    "method.lam": "adaptive",
-    "rollout.max_thought_tokens": 96,
-    "eval.problems": 4,
-    "eval.samples": 1,
-}
-
-
-def recipe() -> Recipe:
-    return load_recipe("lab-grpo-lambda", [f"{key}={value}" for key, value in SMALL.items()])
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +33,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four steps, saved and evaluated after two and four, that was never disturbed."""
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("straight") / "run"
-    train(recipe(), run)
+    train(adaptive(), run)
     return run
 
 
@@ -54,7 +44,7 @@ def run(straight: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(run: Path) -> Path:
-    return step_folder(run, 2)
+    return Run(run).checkpoint(2)
 
 
 def resume(run: Path) -> None:
@@ -115,24 +105,24 @@ def test_a_list_of_files_is_not_led_out_to_a_device_without_end(folder: Path):
 
 def test_checkpoints_are_ordered_by_their_number(tmp_path: Path):
     for step in (999_999, 1_000_000):
-        write_json(step_folder(tmp_path, step) / "config.json", {})
-        seal(step_folder(tmp_path, step))
+        write_json(Run(tmp_path).checkpoint(step) / "config.json", {})
+        seal(Run(tmp_path).checkpoint(step))
     (tmp_path / "checkpoints" / "step-last").mkdir()
-    assert latest_checkpoint(tmp_path) == step_folder(tmp_path, 1_000_000)
+    assert latest_checkpoint(tmp_path) == Run(tmp_path).checkpoint(1_000_000)
 
 
 def test_the_newest_good_checkpoint_is_taken_and_each_damaged_one_said_in_one_line(
     run: Path, capsys: pytest.CaptureFixture[str]
 ):
-    assert latest_checkpoint(run) == step_folder(run, 4)
-    flip(step_folder(run, 4) / "model.safetensors")
-    step_folder(run, 6).touch()
+    assert latest_checkpoint(run) == Run(run).checkpoint(4)
+    flip(Run(run).checkpoint(4) / "model.safetensors")
+    Run(run).checkpoint(6).touch()
     capsys.readouterr()
-    assert latest_checkpoint(run) == step_folder(run, 2)
+    assert latest_checkpoint(run) == Run(run).checkpoint(2)
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert said[1] == (
-        f"warning: {step_folder(run, 4)} is damaged and passed over: model.safetensors is not what was saved"
+        f"warning: {Run(run).checkpoint(4)} is damaged and passed over: model.safetensors is not what was saved"
     )
 
 
@@ -141,7 +131,7 @@ def test_a_run_goes_on_from_before_the_damage_and_ends_as_if_there_had_been_none
     run: Path, straight: Path, damaged: list[int]
 ):
     for step in damaged:
-        cut(step_folder(run, step) / "trainer.safetensors")
+        cut(Run(run).checkpoint(step) / "trainer.safetensors")
     resume(run)
     assert contents(run) == contents(straight)
 
@@ -217,6 +207,21 @@ def test_a_run_that_another_process_resumes_is_refused_before_anything_is_loaded
     assert snapshot(run) == before
 
 
+def test_a_run_that_was_trained_in_is_not_begun_again(run: Path):
+    before = snapshot(run)
+    with pytest.raises(RunError, match=r"was trained in already; .*continue it with --resume"):
+        train(adaptive(), run)
+    assert snapshot(run) == before
+
+
+def test_a_new_run_that_another_process_holds_is_left_empty(tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    with locked(run), pytest.raises(RunError, match="another process works in"), made(run, adaptive()):
+        pytest.fail("the run was begun")
+    assert [path.name for path in run.iterdir()] == [LOCK]
+
+
 def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What a failure of power leaves: a file has no more than it had when it was last flushed."""
     run, flushed, published = tmp_path / "run", dict[int, int](), list[int]()
@@ -237,9 +242,9 @@ def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(os, "replace", publish)
-    small = recipe()
-    small.train.eval_every = 0
-    train(small, run)
+    plain = adaptive()
+    plain.train.eval_every = 0
+    train(plain, run)
     assert published == [2, 4]
 
 
@@ -248,30 +253,67 @@ def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypat
 SOURCE = Path(__file__).parent.parent / "src" / "suffice"
 
 
+def used(path: Path) -> set[str]:
+    """Dotted names of all that a module uses, whatever it calls them: `now` after `from time import time as now` is
+    `time.time`, and a name that it did not import stands for itself."""
+    tree, known, imported = ast.parse(path.read_text(encoding="utf-8")), dict[str, str](), set[str]()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                known |= {each.asname: each.name for each in names if each.asname}
+                imported |= {each.name for each in names}
+            case ast.ImportFrom(module=str(module), names=names):
+                known |= {each.asname or each.name: f"{module}.{each.name}" for each in names}
+
+    def dotted(node: ast.AST) -> str:
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                return known.get(name, name)
+            case ast.Attribute(value=owner, attr=name):
+                return f"{dotted(owner)}.{name}"
+        return ""
+
+    return {*imported, *known.values(), *map(dotted, ast.walk(tree))}
+
+
+def users(*names: str, source: Path = SOURCE) -> set[str]:
+    """The modules of the package that use one of these, or something below it."""
+    wanted = tuple(f"{name}." for name in names)
+    return {
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        if any(f"{name}.".startswith(wanted) for name in used(path))
+    }
+
+
+CLOCKS = ("datetime", *(f"time.{name}" for name in ("time", "time_ns", "localtime", "gmtime", "ctime", "strftime")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "import time\ntime.time()",
+            "import time as t\nt.time()",
+            "from time import time",
+            "from time import time as t",
+        ),
+        *("import datetime", "import datetime as d", "from datetime import UTC"),
+    ],
+)
+def test_every_way_to_take_the_wall_clock_is_seen(tmp_path: Path, text: str):
+    (tmp_path / "module.py").write_text(text)
+    assert users(*CLOCKS, source=tmp_path) == {"module.py"}
+    (tmp_path / "module.py").write_text("import time\ntime.perf_counter()")
+    assert users(*CLOCKS, source=tmp_path) == set()
+
+
 def test_the_wall_clock_decides_nothing():
-    """It names directories and is noted in manifests (run/files.py), and `suffice watch` tells the age of a log by it."""
-    wall = re.compile(r"\btime\.(time|localtime|gmtime|ctime)\b|\bdatetime\b")
-    files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
-    assert {name for name, text in files.items() if wall.search(text)} <= {"files.py", "watch.py"}
+    """It names directories and is noted in manifests (run/), and `suffice watch` tells the age of a log by it."""
+    assert {name for name in users(*CLOCKS) if not name.startswith("run/")} == {"watch.py"}
 
 
 def test_nothing_in_the_package_unpickles_or_evaluates():
     """No import of what unpickles, no `torch.load`, no `eval` or `exec`: state is safetensors and JSON."""
-    found = []
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Import(names=names):
-                    modules = [name.name for name in names]
-                case ast.ImportFrom(module=module, names=names):
-                    modules = [str(module), *(f"{module}.{name.name}" for name in names)]
-                case ast.Call(func=ast.Name(id=name)):
-                    modules = [f"builtins.{name}"]
-                case ast.Attribute(value=ast.Name(id=owner), attr=name):
-                    modules = [f"{owner}.{name}"]
-                case _:
-                    continue
-            bad = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load"}
-            bad |= {"builtins.eval", "builtins.exec", "builtins.compile", "numpy.load", "np.load"}
-            found += [f"{path.relative_to(SOURCE)}: {module}" for module in modules if module in bad]
-    assert found == []
+    unpickle = ("pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load", "numpy.load")
+    assert users(*unpickle, "eval", "exec", "compile") == set()

@@ -6,16 +6,20 @@ from dataclasses import replace
 
 import pytest
 
+from making import exact
 from suffice.config import DEFAULT_INDUCER
 from suffice.errors import RunError
 from suffice.evaluation.collect import answer, collect
+from suffice.evaluation.evaluate import owned
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.protocol import owned
-from suffice.evaluation.request import Request, TaskPart, perform, prepare, read_request
+from suffice.evaluation.perform import perform
+from suffice.evaluation.prepare import prepare
+from suffice.evaluation.request import Request, TaskPart, read_request
 from suffice.evaluation.source import Sampling
 from suffice.lab import base_path
 from suffice.model.load import load_chat, load_model
-from suffice.run.files import Journal, create_run
+from suffice.run.journal import Journal
+from suffice.run.start import create_run
 from suffice.tasks import load_task
 
 PROTOCOL = Sampling(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
@@ -27,7 +31,7 @@ def halves(trace):
 
 @pytest.fixture(scope="module")
 def lab():
-    model, chat = load_model("lab/arithmetic", device="cpu"), load_chat("lab/arithmetic", DEFAULT_INDUCER)
+    model, chat = exact(load_model("lab/arithmetic", device="cpu")), load_chat("lab/arithmetic", DEFAULT_INDUCER)
     source = LocalSource("base", model, chat)
     source.lot = 8  # several lots of four problems
     return source, load_task("arithmetic", split="test", limit=12)
@@ -54,6 +58,19 @@ def test_what_the_journal_holds_is_not_sampled_again(lab, tmp_path):
         assert collect(LocalSource("no model", None, None), problems, PROTOCOL, None, journal) == whole
 
 
+@pytest.mark.parametrize(
+    "line", ['{"problem": "p"}', '{"problem": "p", "sample": "first"}', '{"id": "p", "solved": 3, "of": 8}']
+)
+def test_a_journal_that_holds_something_else_is_refused_with_the_line(lab, tmp_path, line):
+    source, problems = lab
+    (tmp_path / "j.jsonl").write_text(f"{line}\n")
+    with (
+        Journal(tmp_path / "j.jsonl") as journal,
+        pytest.raises(RunError, match=r"j\.jsonl:1 is not what this version"),
+    ):
+        collect(source, problems, PROTOCOL, None, journal)
+
+
 def test_one_process_at_a_time_writes_a_journal(tmp_path):
     with Journal(tmp_path / "j.jsonl"), pytest.raises(RunError, match="another process"):
         Journal(tmp_path / "j.jsonl").__enter__()
@@ -67,7 +84,8 @@ def test_recorded_thoughts_are_answered_as_when_they_were_sampled(lab):
     bare = [replace(trace, forced=[], switches=[], thought_tokens=0) for trace in whole]
     again = answer(source, owned(problems, bare), PROTOCOL, halves)
     assert [trace.forced for trace in again] == [
-        [replace(forced, confidence=pytest.approx(forced.confidence)) for forced in trace.forced] for trace in whole
+        [replace(forced, confidence=pytest.approx(forced.confidence, abs=1e-10)) for forced in trace.forced]
+        for trace in whole
     ]
     assert [trace.thought_tokens for trace in again] == [trace.thought_tokens for trace in whole]
     without_cache = LocalSource("base", source.model, source.chat)

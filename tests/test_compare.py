@@ -1,4 +1,4 @@
-"""Comparisons: what is read, figures by hand, the verdict on training-free stops, the table and the page."""
+"""Comparisons: what is read, figures by hand, the outcome against training-free stops, the table and the page."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from rich.console import Console
 
 from browser import measured
 from sides import BUDGETS, PROTOCOL, evaluation, sample, write, write_eval
-from suffice import cli
+from suffice.cli import tables
 from suffice.errors import DataError, RunError
 from suffice.evaluation.compare import compare_all, mean_of, on_front
 from suffice.evaluation.sides import Side, read_side, read_sides, short
-from suffice.evaluation.stops import Point, Rival, along, beside, sentence, verdict
+from suffice.evaluation.stops import Point, Rival, along, beside, contest, rival, sentence
+from suffice.interval import UNKNOWN, Interval
 from suffice.report import write_comparison
-from suffice.report.source import Sample
-from suffice.report.traces import CLASSES, clip, compared_traces
-from suffice.statistics import Interval
+from suffice.report.examples import CLASSES, compared_examples, shortened
+from suffice.run.records import Sample, Stop
 
 RIGHT, WRONG = "CORRECT", "WRONG"
 T_1 = 12.706205  # Student's quantile for 95 % and one degree of freedom
 
 
-def two(first: str, second: str, **lengths: int) -> list[dict[str, Any]]:
+def two(first: str, second: str, **lengths: int) -> list[Sample]:
     return [sample("p", first, **lengths), sample("q", second, **lengths)]
 
 
-def side(name: str = "a", **tasks: list[dict[str, Any]]) -> Side:
+def side(name: str = "a", **tasks: list[Sample]) -> Side:
     return Side(name, {task: {"": evaluation(records, name, task)} for task, records in tasks.items()})
 
 
-def with_stop(plain: Side, task: str, label: str, records: list[dict[str, Any]]) -> Side:
+def with_stop(plain: Side, task: str, label: str, records: list[Sample]) -> Side:
     kind, _, number = label.partition("-")
-    parameter = {"threshold": float(number)} if kind == "deer" else {"budget": int(number)}
-    stopped = evaluation(records, plain.name, task, {"kind": kind, **parameter})
+    stop = Stop(kind=kind, threshold=float(number)) if kind == "deer" else Stop(kind=kind, budget=int(number))
+    stopped = evaluation(records, plain.name, task, stop)
     return replace(plain, evaluations=plain.evaluations | {task: plain.evaluations[task] | {label: stopped}})
 
 
@@ -65,7 +65,7 @@ def test_a_training_run_is_its_model_after_and_alone_is_before_and_after(tmp_pat
     found = read_side(run)
     assert found.name == "my-run"
     assert {task: list(each) for task, each in found.evaluations.items()} == {"arithmetic": [""]}
-    assert found.plain("arithmetic").summary["model"] == "after"
+    assert found.plain("arithmetic").summary.model == "after"
     assert [each.name for each in read_sides([run])] == ["before", "after"]
 
 
@@ -78,7 +78,7 @@ def test_a_folder_of_one_evaluation_is_that(tmp_path: Path) -> None:
 
 def test_an_unfinished_task_and_the_stops_without_it_are_left_out(tmp_path: Path) -> None:
     write_eval(tmp_path, "m", ["t"], rechecks=1, questions=3)
-    write(tmp_path / "evaluations/u@inducer-8", two(RIGHT, WRONG), task="u", variant={"kind": "inducer", "budget": 8})
+    write(tmp_path / "evaluations/u@inducer-8", two(RIGHT, WRONG), task="u", variant=Stop(kind="inducer", budget=8))
     write(tmp_path / "evaluations/.v.aside", two(RIGHT, WRONG), task="v")
     assert list(read_side(tmp_path).evaluations) == ["t"]
 
@@ -111,7 +111,7 @@ def test_sides_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def spoil_record(run: Path) -> None:
-    write(run / "evaluations/t", [{**sample("p", RIGHT)}, sample("q", RIGHT)])
+    write(run / "evaluations/t", two(RIGHT, RIGHT))
     lines = (run / "evaluations/t/records.jsonl").read_text().replace('"sample"', '"simple"')
     (run / "evaluations/t/records.jsonl").write_text(lines)
 
@@ -125,6 +125,12 @@ def spoil_type(run: Path) -> None:
 def spoil_line(run: Path) -> None:
     write(run / "evaluations/t", two(RIGHT, RIGHT))
     (run / "evaluations/t/records.jsonl").write_text("3\n")
+
+
+def older_line(run: Path) -> None:
+    write(run / "evaluations/t", two(RIGHT, RIGHT))
+    records = run / "evaluations/t/records.jsonl"
+    records.write_text(records.read_text().replace('"trial_tokens"', '"probe_tokens"'))
 
 
 def hide_variant(run: Path) -> None:
@@ -155,9 +161,10 @@ def other_json(run: Path) -> None:
         (spoil_record, "records.jsonl:1 lacks sample"),
         (spoil_type, "records.jsonl:1 has a bad thought_tokens"),
         (spoil_line, "records.jsonl:1 is not valid JSON"),
+        (older_line, "records.jsonl:1 has probe_tokens, which this version of suffice does not know"),
         (hide_variant, "does not say how it was stopped"),
         (same_twice, "holds two evaluations of t"),
-        (other_json, "summary.json is not of an evaluation"),
+        (other_json, "summary.json lacks task"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, spoil: Any, message: str) -> None:
@@ -173,47 +180,48 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, spoil: Any, message: st
 
 def test_compression_counts_all_that_was_generated() -> None:
     first = side(t=[sample("p", RIGHT, 80, 20), sample("q", WRONG, 180, 20)])
-    first = with_stop(first, "t", "deer-0.95", [sample("p", RIGHT, 40, 10, probes=10), sample("q", WRONG, 40, 30)])
-    plain, stopped, last = compare_all([first, side("b", t=two(RIGHT, RIGHT, thought=50, answer=10))])["tasks"]["t"][
-        "rows"
-    ]
-    assert plain["compression"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
-    assert plain["change"] is None
-    assert stopped["metrics"]["tokens"]["mean"] == 65
-    assert stopped["compression"]["mean"] == pytest.approx(130 / 300)
-    assert last["compression"]["mean"] == pytest.approx(120 / 300)
-    assert last["change"]["accuracy"]["difference"] == 0.5
-    assert last["change"]["thought_tokens_change"]["mean"] == pytest.approx(100 / 260 - 1)
-    assert [row["variant"] for row in (plain, stopped, last)] == [None, "deer-0.95", None]
+    first = with_stop(first, "t", "deer-0.95", [sample("p", RIGHT, 40, 10, trials=10), sample("q", WRONG, 40, 30)])
+    found = compare_all([first, side("b", t=two(RIGHT, RIGHT, thought=50, answer=10))])
+    plain, stopped, last = found.tasks["t"].rows
+    assert plain.compression == (1.0, 1.0, 1.0)
+    assert plain.change is None
+    assert stopped.metrics.tokens.mean == 65
+    assert stopped.compression.mean == pytest.approx(130 / 300)
+    assert last.compression.mean == pytest.approx(120 / 300)
+    assert last.change.accuracy.mean == 0.5
+    assert last.change.thought_tokens_change.mean == pytest.approx(100 / 260 - 1)
+    assert [row.variant for row in (plain, stopped, last)] == [None, "deer-0.95", None]
 
 
 def test_the_overall_column_counts_every_task_the_same() -> None:
     many = [sample(str(i), RIGHT, 10) for i in range(50)]
     first = side(easy=many, hard=two(WRONG, WRONG, thought=98, answer=2))
     last = side(
-        "b", easy=[{**each, "thought_tokens": 4} for each in many], hard=two(RIGHT, WRONG, thought=48, answer=2)
+        "b",
+        easy=[each.model_copy(update={"thought_tokens": 4}) for each in many],
+        hard=two(RIGHT, WRONG, thought=48, answer=2),
     )
     found = compare_all([first, last])
-    assert [row["metrics"]["accuracy"]["mean"] for row in found["overall"]] == [0.5, 0.75]
-    assert found["overall"][1]["compression"]["mean"] == pytest.approx((6 / 12 + 50 / 100) / 2)
-    assert found["overall"][1]["change"]["accuracy"]["difference"] == 0.25
-    assert found["overall"][0]["change"] is None
+    assert [row.metrics.accuracy.mean for row in found.overall] == [0.5, 0.75]
+    assert found.overall[1].compression.mean == pytest.approx((6 / 12 + 50 / 100) / 2)
+    assert found.overall[1].change.accuracy.mean == 0.25
+    assert found.overall[0].change is None
 
 
 def test_a_single_task_needs_no_overall_column() -> None:
-    assert compare_all([side(t=two(RIGHT, WRONG)), side("b", t=two(RIGHT, WRONG))])["overall"] == []
+    assert compare_all([side(t=two(RIGHT, WRONG)), side("b", t=two(RIGHT, WRONG))]).overall == []
 
 
 def test_the_interval_of_a_mean_over_tasks_adds_distances_in_squares() -> None:
-    figures: Any = [{"mean": 1.0, "low": -2.0, "high": 2.0}, {"mean": 5.0, "low": 1.0, "high": 5.0}]
-    assert mean_of(figures) == {"mean": 3.0, "low": 3 - 5 / 2, "high": 3 + 1 / 2}
-    assert mean_of([*figures, {"mean": 1.0, "low": None, "high": None}]) == {"mean": None, "low": None, "high": None}
+    figures = [Interval(1.0, -2.0, 2.0), Interval(5.0, 1.0, 5.0)]
+    assert mean_of(figures) == (3.0, 3 - 5 / 2, 3 + 1 / 2)
+    assert not mean_of([*figures, UNKNOWN._replace(mean=1.0)]).known
 
 
 def test_tasks_that_not_all_have_are_named() -> None:
     found = compare_all([side(t=two(RIGHT, WRONG), u=two(RIGHT, WRONG)), side("b", t=two(RIGHT, WRONG))])
-    assert list(found["tasks"]) == ["t"]
-    assert found["left_out"] == {"u": ["a"]}
+    assert list(found.tasks) == ["t"]
+    assert found.left_out == {"u": ["a"]}
 
 
 def test_sides_that_share_no_task_say_what_each_has() -> None:
@@ -231,22 +239,22 @@ def test_one_side_is_compared_with_its_stops_if_it_has_any() -> None:
     with pytest.raises(DataError, match="a is alone; give another evaluation"):
         compare_all([alone])
     found = compare_all([with_stop(alone, "t", "inducer-4", two(RIGHT, WRONG, thought=4))])
-    assert len(found["tasks"]["t"]["rows"]) == 2
-    assert found["tasks"]["t"]["verdicts"] == {}
+    assert len(found.tasks["t"].rows) == 2
+    assert found.tasks["t"].outcomes == {}
 
 
 def test_a_first_side_that_never_thinks_leaves_relative_changes_open() -> None:
     found = compare_all([side(t=two(RIGHT, WRONG, thought=0, answer=0)), side("b", t=two(RIGHT, WRONG))])
-    row = found["tasks"]["t"]["rows"][1]
+    row = found.tasks["t"].rows[1].as_dict()
     assert row["compression"] == row["change"]["thought_tokens_change"] == {"mean": None, "low": None, "high": None}
     assert row["change"]["thought_tokens"]["difference"] == 10
 
 
 def test_settings_that_differ_are_told() -> None:
-    hot = evaluation(two(RIGHT, WRONG), "b")
-    hot.summary["protocol"] = PROTOCOL | {"temperature": 1.0, "samples": 9}
+    protocol = PROTOCOL.model_copy(update={"temperature": 1.0, "samples": 9})
+    hot = evaluation(two(RIGHT, WRONG), "b", protocol=protocol)
     found = compare_all([side(t=two(RIGHT, WRONG)), Side("b", {"t": {"": hot}})])
-    assert found["tasks"]["t"]["protocols"] == {"temperature": {"a": 0.6, "b": 1.0}}
+    assert found.tasks["t"].protocols == {"temperature": {"a": 0.6, "b": 1.0}}
 
 
 def test_the_pareto_front_keeps_ties_and_drops_what_is_no_better() -> None:
@@ -260,7 +268,7 @@ def test_every_point_is_reached_by_one_on_the_front(points: list[tuple[int, int]
     assert all(any(t <= tokens and a >= accuracy for t, a in front) for tokens, accuracy in points)
 
 
-# ---------------------------------------------------------------------------------------------------- the verdict
+# ---------------------------------------------------------------------------------------------------- the outcome
 
 
 def point(name: str, accuracy: list[float], thought: list[float], tokens: list[float] | None = None) -> Point:
@@ -276,7 +284,7 @@ def test_between_two_budgets_a_mixture_is_met_at_the_sides_own_length() -> None:
     # one question's mixture is .5, at 50 tokens less than the side's mean; the other's is 1, at 50 more; slope 1/400
     half = T_1 * 0.375
     assert found.accuracy == pytest.approx((0.25, 0.25 - half, 0.25 + half), abs=1e-5)
-    assert found.length is None
+    assert found.length_difference is None
 
 
 def test_the_interval_at_the_same_length_covers_95_percent() -> None:
@@ -305,14 +313,14 @@ def test_beyond_the_curve_its_nearest_end_is_met(tokens: int, nearest: str, long
     curve = [point("inducer-1", [0, 1], [10, 10]), point("the untouched model", [1, 1], [40, 40])]
     found = along("inducer", point("b", [1, 1], [tokens, tokens]), curve)
     assert found.between == (nearest,)
-    assert found.length is not None
-    assert found.length.mean == longer
+    assert found.length_difference is not None
+    assert found.length_difference.mean == longer
 
 
 def test_of_points_of_one_length_the_most_accurate_counts() -> None:
     curve = [point("inducer-9", [1, 0], [40, 40]), point("the untouched model", [1, 1], [40, 40])]
     found = along("inducer", point("b", [1, 1], [40, 40]), curve)
-    assert (found.between, found.accuracy.mean, found.length) == (("the untouched model",), 0, None)
+    assert (found.between, found.accuracy.mean, found.length_difference) == (("the untouched model",), 0, None)
 
 
 def test_deer_is_met_by_all_tokens_at_its_best_point_that_spends_no_more() -> None:
@@ -348,59 +356,59 @@ MORE, FEWER, UNSURE = Interval(9, 5, 13), Interval(-9, -13, -5), Interval(-1, -3
 def test_fewer_tokens_win_only_where_accuracy_surely_held(
     accuracy: Interval, length: Interval | None, outcome: str
 ) -> None:
-    assert Rival("deer", "tokens", ("deer-0.9",), 0.0, accuracy, length).outcome == outcome
+    assert rival("deer", "tokens", ("deer-0.9",), 0.0, accuracy, length).outcome == outcome
 
 
 def test_a_stop_dominates_where_it_is_as_accurate_with_no_more_tokens() -> None:
-    assert Rival("deer", "tokens", ("d",), 0.0, Interval(0.0, -1, 1), MORE).dominates
-    assert not Rival("deer", "tokens", ("d",), 0.0, Interval(0.0, -1, 1), FEWER).dominates
-    assert not Rival("deer", "tokens", ("d",), 0.0, UP, MORE).dominates
+    assert rival("deer", "tokens", ("d",), 0.0, Interval(0.0, -1, 1), MORE).dominates
+    assert not rival("deer", "tokens", ("d",), 0.0, Interval(0.0, -1, 1), FEWER).dominates
+    assert not rival("deer", "tokens", ("d",), 0.0, UP, MORE).dominates
 
 
 @pytest.mark.parametrize(
-    ("rival", "said"),
+    ("met", "said"),
     [
         (
-            Rival("inducer", "thought_tokens", ("a", "b"), 0.5, Interval(0.031, 0.012, 0.05), None),
+            rival("inducer", "thought_tokens", ("a", "b"), 0.5, Interval(0.031, 0.012, 0.05), None),
             "beats every training-free stop: +3.1 points (1.2 to 5.0) at the same thinking tokens",
         ),
         (
-            Rival("budget", "thought_tokens", ("a", "b"), 0.5, Interval(-0.031, -0.05, -0.012), None),
+            rival("budget", "thought_tokens", ("a", "b"), 0.5, Interval(-0.031, -0.05, -0.012), None),
             "loses to cutting at a budget: −3.1 points (−5.0 to −1.2) at the same thinking tokens",
         ),
         (
-            Rival("inducer", "thought_tokens", ("inducer-512",), 0.0, HELD, Interval(-1234.4, -1300, -1200)),
+            rival("inducer", "thought_tokens", ("inducer-512",), 0.0, HELD, Interval(-1234.4, -1300, -1200)),
             "beats every training-free stop: +0.0 points (−2.0 to 2.0) with 1,234 fewer thinking tokens than "
             "inducer-512, the nearest that was measured",
         ),
         (
-            Rival("deer", "tokens", ("deer-0.95",), 0.0, UP, MORE),
+            rival("deer", "tokens", ("deer-0.95",), 0.0, UP, MORE),
             "neither beats nor loses to deer-0.95: +2.0 points (1.0 to 3.0) with 9 more generated tokens",
         ),
         (
-            Rival("budget", "thought_tokens", ("the untouched model",), 0.0, OPEN, None),
+            rival("budget", "thought_tokens", ("the untouched model",), 0.0, OPEN, None),
             "is matched by the untouched model: +1.0 points (−8.0 to 10.0) at the same thinking tokens",
         ),
     ],
 )
-def test_the_verdict_says_points_and_at_what_length(rival: Rival, said: str) -> None:
-    assert sentence(rival) == said
+def test_a_sentence_says_points_and_at_what_length(met: Rival, said: str) -> None:
+    assert sentence(met) == said
 
 
-def test_the_verdict_is_that_against_the_stop_that_does_best() -> None:
+def test_the_outcome_is_that_against_the_stop_that_does_best() -> None:
     n = 40
     untouched = point("the untouched model", [1] * n, [100.0] * n)
     stops = {
         "budget": [point("budget-40", [0] * n, [40.0] * n)],
         "inducer": [point("inducer-40", [0, 1] * (n // 2), [40.0] * n)],
     }
-    found = verdict(point("b", [1] * (n - 1) + [0], [70.0] * n), untouched, stops)
-    assert found["outcome"] == "beats"
-    assert found["sentence"].startswith("beats every training-free stop: +22.5 points")  # .975 over (.5 + 1)/2
-    assert [each["kind"] for each in found["rivals"]] == ["budget", "inducer"]
-    assert found["rivals"][0]["accuracy"]["difference"] == pytest.approx(0.475)
-    lost = verdict(point("b", [0] * n, [70.0] * n), untouched, stops)
-    assert lost["sentence"].startswith("loses to the inducer at a budget: −75.0 points")
+    found = contest(point("b", [1] * (n - 1) + [0], [70.0] * n), untouched, stops)
+    assert found.outcome == "beats"
+    assert found.sentence.startswith("beats every training-free stop: +22.5 points")  # .975 over (.5 + 1)/2
+    assert [each.kind for each in found.rivals] == ["budget", "inducer"]
+    assert found.rivals[0].accuracy.mean == pytest.approx(0.475)
+    lost = contest(point("b", [0] * n, [70.0] * n), untouched, stops)
+    assert lost.sentence.startswith("loses to the inducer at a budget: −75.0 points")
 
 
 def test_a_trained_model_is_judged_by_the_first_sides_stops(tmp_path: Path) -> None:
@@ -409,15 +417,16 @@ def test_a_trained_model_is_judged_by_the_first_sides_stops(tmp_path: Path) -> N
     with pytest.raises(DataError, match="differ in 140 questions"):
         compare_all(read_sides([tmp_path / "base", tmp_path / "tuned"]))
     write_eval(tmp_path / "tuned", "tuned", ["t"], rechecks=0.2, skill=0.95, questions=200)
-    found = compare_all(read_sides([tmp_path / "base", tmp_path / "tuned"]))["tasks"]["t"]["verdicts"]
-    assert list(found) == ["tuned"]
-    assert found["tuned"]["outcome"] == "beats"
-    assert {each["kind"]: each["length"] for each in found["tuned"]["rivals"]} == {
+    found = compare_all(read_sides([tmp_path / "base", tmp_path / "tuned"]))
+    outcomes = found.tasks["t"].outcomes
+    assert list(outcomes) == ["tuned"]
+    assert outcomes["tuned"].outcome == "beats"
+    assert {each.kind: each.length for each in outcomes["tuned"].rivals} == {
         "budget": "thought_tokens",
         "inducer": "thought_tokens",
         "deer": "tokens",
     }
-    json.dumps(found, allow_nan=False)
+    json.dumps(found.as_dict(), allow_nan=False)
 
 
 # ---------------------------------------------------------------------------------------------------- on a terminal
@@ -434,8 +443,8 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> list[Side]:
 
 
 def printed(three: list[Side], width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    monkeypatch.setattr(cli, "say", Console(soft_wrap=True, width=width, color_system=None))
-    cli.show_comparison(compare_all(three))
+    monkeypatch.setattr(tables, "say", Console(soft_wrap=True, width=width, color_system=None))
+    tables.show_comparison(compare_all(three).as_dict())
     return capsys.readouterr().out
 
 
@@ -527,35 +536,35 @@ def test_one_side_with_its_stops_makes_a_page_too(three: list[Side], tmp_path: P
 
 def test_pairs_are_lost_mended_saved_or_other() -> None:
     def samples(*each: tuple[str, int]) -> list[Sample]:
-        return [Sample.model_validate(sample(str(i), verdict, thought)) for i, (verdict, thought) in enumerate(each)]
+        return [sample(str(i), verdict, thought) for i, (verdict, thought) in enumerate(each)]
 
     first = samples((RIGHT, 9), (WRONG, 9), (RIGHT, 9), (RIGHT, 9), (WRONG, 9), (RIGHT, 9))
     last = samples((WRONG, 9), (RIGHT, 9), (RIGHT, 8), (RIGHT, 9), (WRONG, 1))
-    chosen, totals = compared_traces([{"a": first, "b": last}], 40, 1000)
-    assert {name: [trace.problem for trace in each] for name, each in chosen.items() if name != "other"} == {
+    chosen, totals = compared_examples([{"a": first, "b": last}], 40, 1000)
+    assert {name: [example.problem for example in each] for name, each in chosen.items() if name != "other"} == {
         "lost": ["0"],
         "mended": ["1"],
         "saved": ["2"],
     }
-    assert {trace.problem for trace in chosen["other"]} == {"3", "4"}
+    assert {example.problem for example in chosen["other"]} == {"3", "4"}
     assert totals == {"lost": 1, "mended": 1, "saved": 1, "other": 2}
 
 
 def test_tasks_take_turns_and_no_problem_comes_twice_in_a_class() -> None:
     def samples(task: str, verdict: str) -> list[Sample]:
-        return [Sample.model_validate(sample(f"{task}-{i}", verdict, number=n)) for i in range(9) for n in range(3)]
+        return [sample(f"{task}-{i}", verdict, number=n) for i in range(9) for n in range(3)]
 
     tasks = [{"a": samples(task, RIGHT), "b": samples(task, WRONG)} for task in ("t", "u")]
-    chosen, totals = compared_traces(tasks, 6, 1000)
-    problems = [trace.problem for trace in chosen["lost"]]
+    chosen, totals = compared_examples(tasks, 6, 1000)
+    problems = [example.problem for example in chosen["lost"]]
     assert totals == {"lost": 54}
     assert len(set(problems)) == 6
     assert [problem[0] for problem in problems] == ["t", "u"] * 3
 
 
 @given(st.text(max_size=80), st.integers(8, 40))
-def test_a_clipped_text_keeps_its_ends_and_counts_what_is_gone(text: str, longest: int) -> None:
-    shown = clip(text, longest)
+def test_a_shortened_text_keeps_its_ends_and_counts_what_is_gone(text: str, longest: int) -> None:
+    shown = shortened(text, longest)
     gone = re.search(r"\n\n\[… ([\d,]+) characters left out …\]\n\n", shown)
     if gone is None:
         assert shown == text
@@ -588,12 +597,15 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sides = []
     for name, verdicts in (("a", (RIGHT, WRONG, RIGHT)), ("b", (WRONG, RIGHT, RIGHT))):
         records = [
-            sample(f"{i}{HOSTILE}", verdict, 200 if name == "a" else 90, level=f"{i}{HOSTILE}", text=f"{HOSTILE}\ud800")
-            | {"answer": HOSTILE, "gold": HOSTILE, "prompt": HOSTILE}
+            sample(
+                f"{i}{HOSTILE}", verdict, 200 if name == "a" else 90, level=f"{i}{HOSTILE}", text=f"{HOSTILE}\ud800"
+            ).model_copy(update={"answer": HOSTILE, "gold": HOSTILE, "prompt": HOSTILE})
             for i, verdict in enumerate(verdicts)
         ]
         sides.append(side(f"{name}{HOSTILE}", **{f"t{HOSTILE}": records, "plain": records}))
-    sides[0] = with_stop(sides[0], "plain", "inducer-50", [each | {"thought_tokens": 50} for each in records])
+    sides[0] = with_stop(
+        sides[0], "plain", "inducer-50", [each.model_copy(update={"thought_tokens": 50}) for each in records]
+    )
     return write_comparison(sides, compare_all(sides), root)
 
 
@@ -641,17 +653,20 @@ def in_browser(hostile: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return found
 
 
+@pytest.mark.slow
 def test_hostile_text_runs_nothing_in_a_browser(in_browser: dict[str, Any]) -> None:
     assert in_browser["title"].endswith("· suffice")
     assert in_browser["planted"] == 0
 
 
+@pytest.mark.slow
 def test_phone_and_desktop_show_all_without_sideways_scrolling(in_browser: dict[str, Any]) -> None:
     phone, desktop = in_browser["widths"]
     assert phone <= 390
     assert desktop <= 1280
 
 
+@pytest.mark.slow
 def test_a_class_of_traces_hides_the_others_without_script(in_browser: dict[str, Any]) -> None:
     assert in_browser["closed"] == 0
     assert sorted(set(in_browser["all"])) == ["lost", "mended", "saved"]
@@ -659,6 +674,7 @@ def test_a_class_of_traces_hides_the_others_without_script(in_browser: dict[str,
         assert set(in_browser[kind]) == {kind}
 
 
+@pytest.mark.slow
 def test_a_keyboard_reaches_choices_and_traces(in_browser: dict[str, Any]) -> None:
     assert in_browser["reachable"]
     assert in_browser["focused"]

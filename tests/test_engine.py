@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cosine_similarity
 
+from making import exact
 from suffice.config import Recipe, load_recipe, recipe_names
 from suffice.engines.local import train
 from suffice.engines.local.build import build_engine
@@ -22,9 +23,9 @@ from suffice.engines.local.loop import take_step
 from suffice.errors import ModelError, NonFiniteError, SufficeError
 from suffice.grading import Grader
 from suffice.groups import Group, Problem, Verdict
-from suffice.model.checkpoint import save_checkpoint
 from suffice.model.load import load_model
 from suffice.report import write_report
+from suffice.run.directory import Run
 from suffice.run.files import read_json, read_jsonl
 
 TINY = {
@@ -36,7 +37,7 @@ TINY = {
 }
 PARALLEL = {"group.exits": 0, "group.spines": 4}
 ALWAYS = {
-    *("accuracy", "thought_tokens", "answer_tokens", "unclosed", "truncated", "unparsed", "repetition"),
+    *("accuracy", "thought_tokens", "answer_tokens", "unclosed", "truncated", "unparsed"),
     *("groups", "dropped"),
     *("reward", "tokens_prefill", "tokens_decode", "tokens_train", "seconds", "seconds_rollout", "seconds_update"),
 }
@@ -80,6 +81,14 @@ def gradient(engine: Engine) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in engine.model.parameters() if p.grad is not None])
 
 
+def exactly(*engines: Engine) -> tuple[Engine, ...]:
+    """Engines whose models compute in float64: Adam divides by the size of a gradient, and so makes a step out of the
+    rounding of one that is near 0; and a weight that is off by rounding moves the tokens that are sampled next."""
+    for engine in engines:
+        exact(engine.model)
+    return engines
+
+
 def without_answers(engine: Engine, keep: int = 0) -> None:
     """Make every problem after the first `keep` impossible."""
     problems = engine.problems.problems
@@ -94,6 +103,7 @@ def tokens_of(groups: list[Group]) -> list[list[int]]:
 # -- whole runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in recipe_names() if name.startswith("lab-")])
 def test_every_lab_recipe_trains_evaluates_compares_and_reports(name: str, tmp_path: Path):
     run = tmp_path / "run"
@@ -110,6 +120,7 @@ def test_every_lab_recipe_trains_evaluates_compares_and_reports(name: str, tmp_p
     assert write_report(run).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_s_grpo_shortens_the_thoughts_of_the_lab_within_eight_steps(tmp_path: Path):
     torch.set_num_threads(1)
     run = tmp_path / "run"
@@ -123,34 +134,36 @@ def test_s_grpo_shortens_the_thoughts_of_the_lab_within_eight_steps(tmp_path: Pa
 
 
 def test_both_layouts_train_the_same_weights(build: Build):
-    spine, rows = build(objective__layout="spine"), build(objective__layout="rows")
+    spine, rows = exactly(build(objective__layout="spine"), build(objective__layout="rows"))
     start = weights(spine)
     for step in (1, 2):
         (_, ours), (_, theirs) = spine.step(step), rows.step(step)
         assert tokens_of(ours) == tokens_of(theirs)
-        assert (gradient(spine) - gradient(rows)).norm() <= 1e-4 * gradient(rows).norm()
-    assert (weights(spine) - weights(rows)).abs().max() <= 1e-5
+        assert (gradient(spine) - gradient(rows)).norm() <= 1e-9 * gradient(rows).norm()
+    assert (weights(spine) - weights(rows)).abs().max() <= 1e-9
     assert (weights(spine) - start).abs().max() >= 1e-4
 
 
 @pytest.mark.parametrize("layout", ["spine", "rows"])
 def test_micro_batches_accumulate_the_gradient_of_the_whole_batch(build: Build, layout: str):
-    whole = build(objective__layout=layout)
-    parts = build(objective__layout=layout, train__micro_batch_tokens=1)
+    whole, parts = exactly(
+        build(objective__layout=layout), build(objective__layout=layout, train__micro_batch_tokens=1)
+    )
     for step in (1, 2):
         whole.step(step), parts.step(step)
-        assert (gradient(whole) - gradient(parts)).norm() <= 1e-4 * gradient(whole).norm()
-    assert (weights(whole) - weights(parts)).abs().max() <= 1e-5
+        assert (gradient(whole) - gradient(parts)).norm() <= 1e-9 * gradient(whole).norm()
+    assert (weights(whole) - weights(parts)).abs().max() <= 1e-9
 
 
 @pytest.mark.parametrize("layout", ["spine", "rows"])
 def test_gradient_checkpointing_trains_the_same_weights(build: Build, layout: str):
-    plain = build(objective__layout=layout)
-    recomputed = build(objective__layout=layout, model__gradient_checkpointing=True)
+    plain, recomputed = exactly(
+        build(objective__layout=layout), build(objective__layout=layout, model__gradient_checkpointing=True)
+    )
     assert recomputed.model.is_gradient_checkpointing
     for step in (1, 2):
         plain.step(step), recomputed.step(step)
-    assert (weights(plain) - weights(recomputed)).abs().max() <= 1e-6
+    assert (weights(plain) - weights(recomputed)).abs().max() <= 1e-9
 
 
 @pytest.mark.parametrize("layout", ["spine", "rows"])
@@ -159,7 +172,7 @@ def test_bfloat16_trains_float32_weights_in_the_direction_of_float32(build: Buil
     groups, _ = exact.rollout(1)
     advantage = exact.method.score(exact.batch(groups)).advantage
     for engine in (exact, rounded):
-        engine.update(groups, advantage, 1)
+        engine.update(engine.model, groups, advantage, 1)
     assert {parameter.dtype for parameter in rounded.model.parameters()} == {torch.float32}
     assert cosine_similarity(gradient(exact), gradient(rounded), dim=0) >= 0.99
     metrics, _ = rounded.step(2)
@@ -171,10 +184,10 @@ def test_bfloat16_trains_float32_weights_in_the_direction_of_float32(build: Buil
 
 
 def test_a_second_update_moves_away_from_frozen_log_probs_and_meets_the_clip(build: Build):
-    engine = build(train__updates_per_batch=2, train__learning_rate=1e-2)
+    (engine,) = exactly(build(train__updates_per_batch=2, train__learning_rate=1e-2))
     metrics, _ = engine.step(1)
     assert 0 < metrics["clip_fraction"] < 1
-    assert metrics["mismatch"] < 1e-5  # in the last update the old log-probs are still those of the sampler
+    assert metrics["mismatch"] < 1e-9  # in the last update the old log-probs are still those of the sampler
 
 
 def test_the_only_update_of_a_batch_meets_no_clip(build: Build):
@@ -197,22 +210,22 @@ def test_lora_trains_adapters_alone_and_saves_a_plain_model_with_the_same_logits
     changed = {name for name, p in engine.model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {name for name in before if ".lora_" in name}
 
-    folder = save_checkpoint(tmp_path, 2, engine.model, engine.chat.tokenizer, engine.optimizer, {"drawn": 8})
-    plain, base = load_model(str(folder)), load_model("lab/arithmetic")
+    engine.save(tmp_path, 2, {})
+    plain, base = load_model(str(Run(tmp_path).checkpoint(2))), load_model("lab/arithmetic")
     assert {name for name, _ in plain.named_parameters()} == {name for name, _ in base.named_parameters()}
     ids = torch.tensor([engine.chat.render(engine.problems.problems[0].prompt)])
     with torch.no_grad():
         merged, adapted, former = (model.eval()(input_ids=ids).logits for model in (plain, engine.model, base))
-    assert (merged - adapted).abs().max() <= 1e-4
+    # float32: some hundred roundings of 2⁻²⁴ of the largest logit
+    assert (merged - adapted).abs().max() <= 1e-4 * former.abs().max()
     assert (merged - former).abs().max() >= 1e-2
 
 
 def test_lora_resumes_its_adapters_and_its_optimizer_bit_for_bit(build: Build, tmp_path: Path):
     engine = build(model__lora=4)
     engine.step(1)
-    state = {"drawn": engine.problems.drawn, "method": engine.method.state_dict()}
-    folder = save_checkpoint(tmp_path, 1, engine.model, engine.chat.tokenizer, engine.optimizer, state)
-    resumed = build(model__lora=4, checkpoint=folder)
+    engine.save(tmp_path, 1, {})
+    resumed = build(model__lora=4, checkpoint=Run(tmp_path).checkpoint(1))
     assert torch.equal(weights(resumed), weights(engine))
     engine.step(2), resumed.step(2)
     assert torch.equal(weights(resumed), weights(engine))
@@ -267,25 +280,25 @@ def test_equal_rewards_have_no_gradient(build: Build, name: str, layout: str):
     engine = build(name, objective__layout=layout, train__refill_cap=0)
     groups, _ = engine.rollout(1)
     for group in groups:
-        for _, _, member in group.members(engine.recipe.group.exits):
+        for _, _, member in group.members(engine.group.exits):
             member.verdict = Verdict.WRONG
     scores = engine.method.score(engine.batch(groups))
-    assert engine.update(groups, scores.advantage, 1) == {}
+    assert engine.update(engine.model, groups, scores.advantage, 1) == {}
     assert all(parameter.grad is None for parameter in engine.model.parameters())
 
 
 def test_a_group_without_advantage_dilutes_the_gradient_of_the_others_and_adds_nothing(build: Build):
-    engine = build(train__max_grad_norm=1e9)
+    (engine,) = exactly(build(train__max_grad_norm=1e9))
     groups, _ = engine.rollout(1)
     for _, _, member in groups[0].members(3):
         member.verdict = Verdict.WRONG
     advantage = engine.method.score(engine.batch(groups)).advantage
-    pushed = engine.update(groups, advantage, 1)["tokens_train"]
+    pushed = engine.update(engine.model, groups, advantage, 1)["tokens_train"]
     among = gradient(engine)
-    engine = build(train__max_grad_norm=1e9)
-    assert engine.update(groups[1:], advantage[1:], 1)["tokens_train"] == pushed
+    (engine,) = exactly(build(train__max_grad_norm=1e9))
+    assert engine.update(engine.model, groups[1:], advantage[1:], 1)["tokens_train"] == pushed
     # a mean over all members, all groups of four: three quarters of what the others' own mean is
-    assert (among - 0.75 * gradient(engine)).norm() <= 1e-4 * among.norm()
+    assert (among - 0.75 * gradient(engine)).norm() <= 1e-9 * among.norm()
 
 
 # -- what a step says
@@ -339,7 +352,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(build: Build):
         broken[7, 0] = math.nan
     before = {n: p.detach().clone() for n, p in engine.model.named_parameters()}
     with pytest.raises(SufficeError, match=r"no update was made.*train\.learning_rate") as caught:
-        engine.update(groups, scores.advantage, 1)
+        engine.update(engine.model, groups, scores.advantage, 1)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(p, before[n]) for n, p in engine.model.named_parameters() if n != name)
 
@@ -363,13 +376,13 @@ def test_the_groups_whose_gradient_is_not_finite_are_named(build: Build):
     broken = scores.advantage.clone()
     broken[trained[1]] = math.nan
     with pytest.raises(NonFiniteError) as caught:
-        engine.update(groups, broken, 1)
+        engine.update(engine.model, groups, broken, 1)
     assert [group.problem.id for group in caught.value.groups] == [groups[trained[1]].problem.id]
 
 
 def test_a_step_that_is_not_finite_leaves_its_groups_to_look_at(build: Build, tmp_path: Path):
     engine = build(train__refill_cap=0)
-    engine.optimizer.register_step_pre_hook(lambda *_: pytest.fail("an update was made"))
+    engine.update.optimizer.register_step_pre_hook(lambda *_: pytest.fail("an update was made"))
 
     class Hopeless(type(engine.method)):
         def advantage(self, reward_P_G, batch, spines):

@@ -4,46 +4,29 @@ from __future__ import annotations
 
 import pytest
 
+from sides import evaluation, sample
 from suffice.errors import DataError
 from suffice.evaluation.compare import compare
-from suffice.evaluation.diagnose import diagnose, exits, record, safe_fraction, sentence, summarise
+from suffice.evaluation.diagnose import conclude, cut_thought, diagnose, exits, safe_fraction, sentence
+from suffice.evaluation.evaluate import evaluate
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.protocol import Evaluation, evaluate, read_evaluation, write_evaluation
-from suffice.evaluation.protocol import summarise as summarise_evaluation
 from suffice.evaluation.source import Forced, Sampling, Trace
+from suffice.evaluation.summary import levels_of, metrics_of
 from suffice.groups import Problem, Verdict
+from suffice.interval import Interval
+from suffice.run.directory import Run
 
 RIGHT, WRONG = "CORRECT", "WRONG"
 
 
-def sample(problem, verdict, thought=10, answer=2, *, closed=True, truncated=False, difficulty="1", number=0):
-    return {
-        "problem": problem,
-        "sample": number,
-        "difficulty": difficulty,
-        "verdict": verdict,
-        "thought_tokens": thought,
-        "answer_tokens": answer,
-        "closed": closed,
-        "truncated": truncated,
-    }
-
-
-def evaluation(records, model="m"):
-    return Evaluation(records, {"model": model, "task": "t"} | summarise_evaluation(records))
-
-
 def test_metrics_by_hand():
-    found = summarise_evaluation(
-        [
-            sample("p", RIGHT, 10),
-            sample("p", WRONG, 30, closed=False, truncated=True),
-            sample("q", RIGHT, 20, difficulty="2"),
-            sample("q", "UNPARSED", 40, 0, difficulty="2"),
-        ]
-    )
-    means = {name: figure["mean"] for name, figure in found["metrics"].items()}
-    assert means == {
+    records = [
+        sample("p", RIGHT, 10),
+        sample("p", WRONG, 30, closed=False, truncated=True),
+        sample("q", RIGHT, 20, level="2"),
+        sample("q", "UNPARSED", 40, 0, level="2"),
+    ]
+    assert {name: figure.mean for name, figure in metrics_of(records)} == {
         "accuracy": 0.5,
         "thought_tokens": 25.0,
         "answer_tokens": 1.5,
@@ -53,34 +36,35 @@ def test_metrics_by_hand():
         "unclosed": 0.25,
         "unparsed": 0.25,
     }
-    assert found["levels"]["2"]["thought_tokens"]["mean"] == 30.0
-    assert found["levels"]["1"]["problems"] == 1
+    levels = levels_of(records)
+    assert levels["2"].thought_tokens.mean == 30.0
+    assert levels["1"].problems == 1
 
 
 def test_one_question_has_a_mean_and_no_interval():
-    figure = summarise_evaluation([sample("p", RIGHT), sample("p", WRONG)])["metrics"]["accuracy"]
-    assert figure == {"mean": 0.5, "low": None, "high": None}
+    figure = metrics_of([sample("p", RIGHT), sample("p", WRONG)]).accuracy
+    assert figure.as_dict() == {"mean": 0.5, "low": None, "high": None}
 
 
 def test_no_right_answer_leaves_the_length_of_right_answers_open():
-    figure = summarise_evaluation([sample("p", WRONG), sample("q", WRONG)])["metrics"]["thought_tokens_correct"]
-    assert figure == {"mean": None, "low": None, "high": None}
+    figure = metrics_of([sample("p", WRONG), sample("q", WRONG)]).thought_tokens_correct
+    assert figure.as_dict() == {"mean": None, "low": None, "high": None}
 
 
 def test_an_all_right_model_is_not_said_to_be_certain():
-    figure = summarise_evaluation([sample(str(i), RIGHT) for i in range(50)])["metrics"]["accuracy"]
-    assert figure["mean"] == figure["high"] == 1.0
-    assert figure["low"] < 0.95
+    figure = metrics_of([sample(str(i), RIGHT) for i in range(50)]).accuracy
+    assert figure.mean == figure.high == 1.0
+    assert figure.low < 0.95
 
 
 def test_a_paired_comparison_by_hand():
     before = evaluation([sample("p", RIGHT, 100), sample("q", WRONG, 50), sample("r", RIGHT, 60)])
     after = evaluation([sample("p", RIGHT, 40), sample("q", RIGHT, 25), sample("r", RIGHT, 40)])
     found = compare(before, after)
-    assert found["accuracy"]["difference"] == pytest.approx(1 / 3)
-    assert found["thought_tokens"]["difference"] == pytest.approx(-35.0)
-    assert found["thought_tokens_change"]["mean"] == pytest.approx(105 / 210 - 1)
-    assert found["thought_tokens"]["low"] < -35 < found["thought_tokens"]["high"]
+    assert found.accuracy.mean == pytest.approx(1 / 3)
+    assert found.thought_tokens.mean == pytest.approx(-35.0)
+    assert found.thought_tokens_change.mean == pytest.approx(105 / 210 - 1)
+    assert found.thought_tokens.low < -35 < found.thought_tokens.high
 
 
 def test_different_questions_are_not_compared():
@@ -105,67 +89,67 @@ def thought_of(length, right_from, *, full=True, name="p"):
 
 
 def diagnosed(length, right_from, *, full=True, name="p"):
-    return record(Problem(name, "t", "?", "7"), thought_of(length, right_from, full=full, name=name))
+    return cut_thought(Problem(name, "t", "?", "7"), thought_of(length, right_from, full=full, name=name))
 
 
 def test_the_sufficient_point_is_the_earliest_from_which_every_forced_answer_is_right():
     found = diagnosed(20, range(8, 21))
-    assert found["sufficient"] == 0.4
-    assert found["saveable_tokens"] == 12
-    assert found["sufficient_text"] == "10 11 12 13 14 15 16 17"
+    assert found.sufficient == 0.4
+    assert found.saveable_tokens == 12
+    assert found.sufficient_text == "10 11 12 13 14 15 16 17"
 
 
 def test_a_lucky_early_answer_that_is_lost_again_does_not_count_as_knowing():
-    assert diagnosed(20, [4, *range(12, 21)])["sufficient"] == 0.6
+    assert diagnosed(20, [4, *range(12, 21)]).sufficient == 0.6
 
 
 def test_a_thought_that_only_works_as_a_whole_saves_nothing():
     found = diagnosed(20, [])
-    assert found["sufficient"] == 1.0
-    assert found["saveable_tokens"] == 0
+    assert found.sufficient == 1.0
+    assert found.saveable_tokens == 0
 
 
 def test_an_answer_known_without_thinking_saves_everything():
     found = diagnosed(20, range(21))
-    assert (found["sufficient"], found["saveable_tokens"]) == (0.0, 20)
+    assert (found.sufficient, found.saveable_tokens) == (0.0, 20)
 
 
 def test_a_wrong_answer_promises_no_saving():
     found = diagnosed(20, range(21), full=False)
-    assert (found["sufficient"], found["saveable_tokens"]) == (None, 0)
+    assert (found.sufficient, found.saveable_tokens) == (None, 0)
 
 
 def test_a_thought_shorter_than_the_curve_reuses_its_exits():
     found = diagnosed(3, [2, 3])
-    assert [e["exit"] for e in found["exits"]] == [0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3]
-    assert found["sufficient"] == 0.5
+    assert [each.exit for each in found.exits] == [0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 3]
+    assert found.sufficient == 0.5
 
 
 def test_an_empty_thought_can_be_diagnosed():
-    assert diagnosed(0, [0])["saveable_tokens"] == 0
+    assert diagnosed(0, [0]).saveable_tokens == 0
 
 
 def test_the_summary_by_hand():
     records = [diagnosed(20, range(8, 21), name=f"p{i}") for i in range(20)]
     records += [diagnosed(10, [10], name=f"q{i}") for i in range(20)]
-    found = summarise(records)
-    assert [point["accuracy"]["mean"] for point in found["curve"]] == [0] * 4 + [0.5] * 6 + [1]
-    assert found["curve"][5]["thought_tokens"] == 7.5
-    assert [point["mended"]["mean"] for point in found["curve"]] == [1] * 4 + [0.5] * 6 + [0]
-    assert found["lost"]["mean"] == 0
-    assert found["full"]["accuracy"]["mean"] == 1.0
-    assert found["saveable_fraction"]["mean"] == pytest.approx(12 / 30)
-    assert found["saveable_tokens"]["mean"] == pytest.approx(6.0)
-    assert found["sufficient_fraction"]["mean"] == pytest.approx(0.7)
+    found = conclude(records)
+    assert [point.accuracy.mean for point in found["curve"]] == [0] * 4 + [0.5] * 6 + [1]
+    assert found["curve"][5].thought_tokens == 7.5
+    assert [point.mended.mean for point in found["curve"]] == [1] * 4 + [0.5] * 6 + [0]
+    assert found["lost"].mean == 0
+    assert found["full"].accuracy.mean == 1.0
+    assert found["saveable_fraction"].mean == pytest.approx(12 / 30)
+    assert found["saveable_tokens"].mean == pytest.approx(6.0)
+    assert found["sufficient_fraction"].mean == pytest.approx(0.7)
     assert found["worth_training"]
 
 
 def test_an_answer_that_thinking_on_loses_is_counted_where_it_was_right():
     records = [diagnosed(20, [8, 10], full=False, name="p"), diagnosed(20, range(21), name="q")]
-    found = summarise(records)
-    assert [point["lost"]["mean"] for point in found["curve"]] == [0] * 4 + [0.5, 0.5] + [0] * 5
-    assert [point["mended"]["mean"] for point in found["curve"]] == [0] * 11
-    assert found["lost"]["mean"] == 0.5
+    found = conclude(records)
+    assert [point.lost.mean for point in found["curve"]] == [0] * 4 + [0.5, 0.5] + [0] * 5
+    assert [point.mended.mean for point in found["curve"]] == [0] * 11
+    assert found["lost"].mean == 0.5
 
 
 def test_an_early_stop_is_safe_only_where_the_loss_is_surely_small():
@@ -176,11 +160,8 @@ def test_an_early_stop_is_safe_only_where_the_loss_is_surely_small():
     assert safe_fraction([diagnosed(20, [], name=f"p{i}") for i in range(30)]) is None
 
 
-def test_the_verdict_follows_the_interval():
-    said = [
-        sentence({"mean": m, "low": low, "high": high}, None)
-        for m, low, high in [(0.5, 0.4, 0.6), (0.05, 0.02, 0.08), (0.2, 0.1, 0.3)]
-    ]
+def test_the_conclusion_follows_the_interval():
+    said = [sentence(Interval(*ends), None) for ends in [(0.5, 0.4, 0.6), (0.05, 0.02, 0.08), (0.2, 0.1, 0.3)]]
     assert [text.partition(":")[0] for text in said] == [
         "Worth training",
         "Not worth training",
@@ -193,11 +174,12 @@ def test_the_verdict_follows_the_interval():
 
 @pytest.fixture(scope="module")
 def lab():
+    from making import exact
     from suffice.config import DEFAULT_INDUCER
     from suffice.model.load import load_chat, load_model
     from suffice.tasks import load_task
 
-    model, chat = load_model("lab/arithmetic", device="cpu"), load_chat("lab/arithmetic", DEFAULT_INDUCER)
+    model, chat = exact(load_model("lab/arithmetic", device="cpu")), load_chat("lab/arithmetic", DEFAULT_INDUCER)
     return LocalSource("base", model, chat), load_task("arithmetic", split="test", limit=40)
 
 
@@ -213,10 +195,10 @@ def test_the_shipped_base_is_evaluated_and_the_records_give_the_summary_again(la
         again = evaluate(source, problems[:7], PROTOCOL, grader)
     assert len(found.records) == 80
     assert again.records == found.records[:14]  # what is sampled does not depend on the company
-    write_evaluation(tmp_path / "e", found)
-    back = read_evaluation(tmp_path / "e")
+    Run(tmp_path).write_evaluation("e", found)
+    back = Run(tmp_path).evaluation("e")
     assert back == found
-    assert summarise_evaluation(back.records)["metrics"] == found.summary["metrics"]
+    assert metrics_of(back.records) == found.summary.metrics
 
 
 def test_the_shipped_base_overthinks(lab):
@@ -225,5 +207,5 @@ def test_the_shipped_base_overthinks(lab):
     source, problems = lab
     with Grader() as grader:
         found = diagnose(source, problems, PROTOCOL, grader).summary
-    assert found["curve"][0]["accuracy"]["mean"] < 0.2  # the task needs its thought
-    assert found["saveable_fraction"]["mean"] > 0.2
+    assert found.curve[0].accuracy.mean < 0.2  # the task needs its thought
+    assert found.saveable_fraction.mean > 0.2

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -19,12 +15,12 @@ from hypothesis import strategies as st
 from suffice.errors import GraderError, SufficeError
 from suffice.grading import Grader, Verdict, answer_part, grade, grade_answer
 from suffice.grading.exact import normalise, same
-from suffice.grading.extract import last_box
-from suffice.grading.pool import Job, without_algebra
+from suffice.grading.extract import boxes, math_expression
 
 CORRECT, WRONG, UNPARSED, TIMEOUT = Verdict.CORRECT, Verdict.WRONG, Verdict.UNPARSED, Verdict.TIMEOUT
 
-TOWER = r"\boxed{5^{5^{5^{5}}}}"
+TOWER = r"\boxed{5^{5^{5^{5}}}}"  # late whatever the deadline
+LATE = 5.0  # seconds: two hundred times what the others take
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +31,9 @@ def grader() -> Iterator[Grader]:
 
 @pytest.fixture
 def hasty() -> Iterator[Grader]:
+    """For answers that may be late."""
     with Grader(deadline=1.0) as grader:
         yield grader
-
-
-def gone(pid: int) -> bool:
-    """Whether the process ends within ten seconds (a zombie has ended)."""
-    for _ in range(100):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.1)
-    return False
 
 
 # -- where the answer is looked for
@@ -79,20 +64,23 @@ def test_an_answer_without_its_thought_has_its_own_door():
 @pytest.mark.parametrize(
     ("text", "box"),
     [
-        (r"\boxed{1} then \boxed{2}", "2"),
-        (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{1}{\sqrt{2}}"),
-        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
-        (r"\boxed{\boxed{5}}", "5"),
-        (r"\fbox{7}", "7"),
-        (r"\boxed {8}", "8"),
-        (r"\boxed{3}, as asked in \boxed{}", "3"),
-        (r"\boxed{3} or rather \boxed{\frac{4", "3"),
-        (r"\boxed{}", None),
-        ("no box", None),
+        (r"\boxed{1} then \boxed{2}", ["2"]),
+        (r"\boxed{\frac{1}{\sqrt{2}}}", [r"\frac{1}{\sqrt{2}}"]),
+        (r"\boxed{\{1, 2\}}", [r"\{1, 2\}"]),
+        (r"\boxed{\boxed{5}}", ["5"]),
+        (r"\fbox{7}", ["7"]),
+        (r"\boxed {8}", ["8"]),
+        (r"\boxed{3}, as asked in \boxed{}", ["3"]),
+        (r"\boxed{3} or rather \boxed{\frac{4", ["3"]),
+        (r"\boxed{1} \boxed{2}", ["2"]),
+        (r"\boxed{1}, \boxed{2}", ["1", "2"]),
+        (r"\boxed{0}. $\boxed{1}$ \text{ and } $\boxed{2}$", ["1", "2"]),
+        (r"\boxed{}", []),
+        ("no box", []),
     ],
 )
-def test_the_last_full_and_balanced_box_wins(text: str, box: str | None):
-    assert last_box(text) == box
+def test_the_last_full_and_balanced_box_wins_with_those_joined_to_it(text: str, box: list[str]):
+    assert boxes(text)[0] == box
 
 
 balanced = st.recursive(
@@ -102,7 +90,7 @@ balanced = st.recursive(
 
 @given(balanced.map(str.strip).filter(bool), st.text(max_size=30).filter(lambda text: "box" not in text))
 def test_a_box_of_any_nesting_comes_out_whole(inner: str, before: str):
-    assert last_box(f"{before}\\boxed{{{inner}}}}} {{ after") == inner
+    assert boxes(f"{before}\\boxed{{{inner}}}}} {{ after")[0] == [inner]
 
 
 # -- math: one table of answer, gold and verdict
@@ -241,7 +229,7 @@ def test_a_decimal_equals_its_fraction_and_no_neighbour(digits: int, places: int
     decimal = f"{sign}{whole:,}" + (f".{rest:0{places}d}" if places else "")
     fraction = rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
     assert same(normalise(decimal), normalise(fraction)) is True
-    assert same(normalise(decimal), normalise(f"{digits + 1}/{10**places}")) is (places == 6)  # within 10⁻⁶
+    assert same(normalise(decimal), normalise(f"{digits + 1}/{10**places}")) is False  # what the decimal could give
     assert same(normalise(f"{digits}"), normalise(f"{digits + 1}")) is False
 
 
@@ -384,161 +372,18 @@ def test_code_in_an_answer_is_never_run(hasty: Grader, tmp_path: Path, wrap: str
     assert not planted.exists()
 
 
-def test_computer_algebra_evaluates_no_text_as_python():
-    quick = [without_algebra(answer, gold, "math") for answer, gold, _ in MATH]
+def test_no_text_is_evaluated_as_python():
+    pairs = [(normalise(gold), normalise(math_expression(answer) or "")) for answer, gold, _ in MATH]
     script = (
-        "import builtins, sympy.physics.units\n"  # whose tables evaluate their own names when they are loaded
+        "import builtins\n"
         "from suffice.grading.algebra import equal\n"
-        "builtins.eval = lambda *_: print('evaluated')\n"
-        f"for pair in {[pair for pair in quick if not isinstance(pair, Verdict)]!r}:\n"
+        "builtins.eval = builtins.exec = builtins.compile = lambda *_: print('evaluated')\n"
+        f"for pair in {pairs!r}:\n"
         "    equal(*pair)\n"
     )
     assert subprocess.check_output([sys.executable, "-c", script], text=True) == ""
 
 
-# -- deadlines and workers
-
-
-def test_a_tower_of_powers_times_out_and_the_next_answer_is_graded(hasty: Grader):
-    assert hasty.grade(TOWER, "5", "math") == TIMEOUT
-    assert hasty.grade(r"\boxed{\sqrt{4}}", "2", "math") == CORRECT
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_many_jobs_keep_their_order_even_past_a_timeout(workers: int):
-    jobs = [(rf"\boxed{{\sqrt{{{i * i}}}}}", "3", "math") for i in range(1, 7)]
-    jobs.insert(2, (TOWER, "5", "math"))
-    jobs.append(("Answer: C", "C", "choice"))
-    with Grader(deadline=2.0, workers=workers) as grader:
-        assert grader.grade_many(jobs) == [WRONG, WRONG, TIMEOUT, CORRECT, WRONG, WRONG, WRONG, CORRECT]
-        assert grader.grade_many([]) == []
-
-
-def test_numbers_and_letters_need_no_worker():
-    with Grader() as grader:
-        grader.grade("\\boxed{5}", "5", "math")
-        grader.grade("C", "C", "choice")
-        assert grader._pool == []
-
-
-def test_a_worker_is_kept_between_jobs_and_replaced_when_killed(hasty: Grader):
-    def pid() -> int:
-        assert hasty.grade(r"\boxed{\sqrt{4}}", "2", "math") == CORRECT
-        return hasty._pool[0].process.pid
-
-    first = pid()
-    assert pid() == first
-    os.kill(first, signal.SIGKILL)
-    assert pid() != first
-    assert gone(first)
-
-
-def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_and_the_job_tried_again():
-    with Grader(deadline=2.0) as grader:
-        grader.grade(r"\boxed{\sqrt{4}}", "2", "math")
-        first = grader._pool[0].process.pid
-        killer = threading.Timer(0.5, os.kill, (first, signal.SIGKILL))
-        killer.start()
-        verdicts = grader.grade_many([(TOWER, "5", "math"), (r"\boxed{\sqrt{4}}", "2", "math")])
-        killer.join()
-        assert verdicts == [TIMEOUT, CORRECT]
-
-
-def test_workers_that_die_change_no_verdict():
-    jobs: list[Job] = [(TOWER, "5", "math"), *((rf"\boxed{{\sqrt{{{i * i}}}}}", "3", "math") for i in range(1, 7))]
-    with Grader(deadline=2.0, workers=2) as grader:
-        grader.grade_many(jobs[1:])
-        pids = [worker.process.pid for worker in grader._pool]
-        killer = threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids])
-        killer.start()
-        verdicts = grader.grade_many(jobs)
-        killer.join()
-        assert verdicts == [TIMEOUT, WRONG, WRONG, CORRECT, WRONG, WRONG, WRONG]
-        assert all(map(gone, pids))
-
-
-def test_a_verdict_depends_neither_on_its_lot_nor_on_the_order():
-    jobs: list[Job] = [(answer, gold, "math") for answer, gold, _ in MATH]
-    verdicts = [verdict for _, _, verdict in MATH]
-    with Grader(workers=2) as grader:
-        assert grader.grade_many(jobs) == verdicts
-        assert grader.grade_many(jobs[::-1]) == verdicts[::-1]
-        assert grader.grade_many(jobs * 3) == verdicts * 3
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux is a worker's memory bounded")
-def test_an_answer_that_takes_gigabytes_meets_the_bound_and_the_worker_goes_on(grader: Grader):
-    assert grader.grade(r"\boxed{\sqrt{4}}", "2", "math") == CORRECT
-    worker = grader._pool[0].process
-    limit = next(
-        line for line in Path(f"/proc/{worker.pid}/limits").read_text().splitlines() if "address space" in line
-    )
-    assert limit.split()[3] == str(2 << 30)
-    assert grader.grade(r"\boxed{1E9000000000}", "2", "math") == WRONG  # written out, 3.5 GiB
-    assert grader.grade(r"\boxed{\sqrt{9}}", "3", "math") == CORRECT
-    assert grader._pool[0].process is worker
-
-
-def test_a_worker_outlives_the_thread_that_started_it_or_is_replaced(hasty: Grader):
-    jobs = [(r"\boxed{\sqrt{4}}", "2", "math")] * 3
-    verdicts: list[list[Verdict]] = []
-    for _ in range(2):
-        thread = threading.Thread(target=lambda: verdicts.append(hasty.grade_many(jobs)))
-        thread.start()
-        thread.join()
-    verdicts.append(hasty.grade_many(jobs))
-    assert verdicts == [[CORRECT] * 3] * 3
-
-
-def test_threads_share_a_grader_and_get_their_own_verdicts(grader: Grader):
-    verdicts: dict[int, Verdict] = {}
-
-    def ask(i: int) -> None:
-        verdicts[i] = grader.grade(rf"\boxed{{\sqrt{{{i * i}}}}}", str(i if i % 2 else i + 1), "math")
-
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(2, 12)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert verdicts == {i: CORRECT if i % 2 else WRONG for i in range(2, 12)}
-
-
-def test_close_ends_the_workers_and_a_later_job_starts_new_ones(hasty: Grader):
-    hasty.grade(r"\boxed{\sqrt{4}}", "2", "math")
-    first = hasty._pool[0].process.pid
-    hasty.close()
-    assert gone(first)
-    assert hasty.grade(r"\boxed{\sqrt{4}}", "2", "math") == CORRECT
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a busy child that its parent died")
-@pytest.mark.parametrize("busy", [False, True])
-def test_a_worker_dies_with_its_parent(busy: bool):
-    script = (
-        "from suffice.grading import Grader\n"
-        "grader = Grader(deadline=60)\n"
-        "grader.grade(r'\\boxed{\\sqrt{4}}', '2', 'math')\n"
-        "print(grader._pool[0].process.pid, flush=True)\n"
-        + (f"grader.grade(r'{TOWER}', '5', 'math')" if busy else "input()")
-    )
-    command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
-        worker = int(parent.stdout.readline())
-        assert Path(f"/proc/{worker}").exists()
-        time.sleep(0.5 if busy else 0)
-        parent.kill()
-    assert gone(worker)
-
-
 def test_grading_loads_neither_torch_nor_sympy():
-    script = "import sys, suffice.grading; print(sorted({'torch', 'sympy', 'math_verify'} & set(sys.modules)))"
+    script = "import sys, suffice.grading; print(sorted({'torch', 'sympy'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"
-
-
-def test_a_file_in_the_current_folder_does_not_shadow_the_workers_modules(tmp_path: Path):
-    (tmp_path / "sympy.py").write_text("raise SystemExit")
-    script = "from suffice.grading import grade_answer; print(grade_answer(r'\\boxed{\\sqrt{4}}', '2', 'math'))"
-    (tmp_path / "script.py").write_text(script)
-    command = [sys.executable, "-P", "script.py"]
-    assert subprocess.check_output(command, text=True, cwd=tmp_path).strip() == "CORRECT"

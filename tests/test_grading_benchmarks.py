@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from suffice.grading import Grader, Verdict
-from suffice.grading.pool import Job
+from suffice.grading.kinds import Job
 
 pytestmark = pytest.mark.skipif("SUFFICE_BENCHMARKS" not in os.environ, reason="SUFFICE_BENCHMARKS names no folder")
 
@@ -26,6 +26,7 @@ PHRASINGS = [
     "#### %s",
     "So it is \\boxed{%s}.",
     "The answer is $%s$.",
+    "The answer is $ %s $.",
     "The answer is %s.",
     "**Final answer:** \\(%s\\)",
     "I tried 3 and 17 first.\n\n**Answer:** $\\boxed{%s}$, which is what was asked for.",

@@ -7,6 +7,7 @@ import math
 import random
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,9 +18,12 @@ from hypothesis import strategies as st
 
 from browser import measured
 from suffice.errors import RunError
+from suffice.interval import Interval
 from suffice.report import findings, plots, save_diagnosis_picture, write_report
-from suffice.report.source import Comparison, CutSample, Interval, Sample, read_run
-from suffice.report.traces import cut_traces, sample_traces
+from suffice.report.examples import cut_examples, sample_examples
+from suffice.report.source import read_contents
+from suffice.run.directory import Run
+from suffice.run.records import Change, Comparison, CutThought, Sample
 
 SCRIPT = '<script>document.title="owned"</script>'
 IMAGE = '"><img src=x onerror=\'document.title="owned"\'>'
@@ -27,7 +31,7 @@ HOSTILE = f"{SCRIPT}{IMAGE}</pre></style>{{{{ 7 * 7 }}}}{'x' * 300}"
 
 PROTOCOL = {
     "problems": 240, "samples": 4, "temperature": 1.0, "top_p": 1.0,
-    "max_thought_tokens": 256, "max_answer_tokens": 16, "seed": 0,
+    "max_thought_tokens": 256, "max_answer_tokens": 16, "seed": 0, "cache_gb": 4.0,
 }  # fmt: skip
 
 
@@ -71,13 +75,14 @@ def write_evaluation(folder: Path, accuracy: float, tokens: float, rechecks: int
     }
     metrics = {
         "accuracy": interval(accuracy, 0.02), "thought_tokens": interval(tokens, 1.8),
-        "answer_tokens": interval(3.1, 0.05), "thought_tokens_correct": interval(tokens - 6, 1.7),
+        "answer_tokens": interval(3.1, 0.05), "tokens": interval(tokens + 3.1, 1.8),
+        "thought_tokens_correct": interval(tokens - 6, 1.7),
         "truncated": interval(0.021, 0.006), "unclosed": interval(0.018, 0.006), "unparsed": interval(0.004, 0.003),
     }  # fmt: skip
     summary = {
         "model": "lab/arithmetic", "task": "arithmetic",
         "protocol": PROTOCOL | ({"samples": 1, "temperature": 0.0} if folder.name.endswith("-greedy") else {}),
-        "metrics": metrics, "levels": levels, "seconds": 12.3,
+        "token_counts": "tokenizer", "metrics": metrics, "levels": levels, "seconds": 12.3,
     }  # fmt: skip
     dump(folder / "summary.json", summary)
     records = []
@@ -103,15 +108,18 @@ def write_diagnosis(folder: Path, early: float, rechecks: int, hostile: bool = F
             "fraction": f / 10,
             "accuracy": interval(0.04 + 0.86 / (1 + math.exp(-12 * (f / 10 - early))), 0.035),
             "thought_tokens": 84 * f / 10,
+            "lost": interval(0.02, 0.01),
+            "mended": interval(0.9 * (1 - f / 10), 0.05),
         }
         for f in range(11)
     ]
     summary = {
-        "model": "lab/arithmetic", "task": "arithmetic", "protocol": {"problems": 200, "exits": 10, "seed": 0},
+        "model": "lab/arithmetic", "task": "arithmetic", "protocol": PROTOCOL,
+        "token_counts": "tokenizer", "lost": interval(0.02, 0.01), "safe_fraction": 0.7,
         "curve": curve, "full": {"accuracy": interval(0.9, 0.02), "thought_tokens": interval(84, 2)},
         "sufficient_fraction": interval(early + 0.1, 0.02), "saveable_fraction": interval(0.9 - early, 0.02),
         "saveable_tokens": interval(84 * (0.9 - early), 2.5),
-        "verdict": "The model knows the answer well before it stops: there is much to save.", "worth_training": True,
+        "conclusion": "The model knows the answer well before it stops: there is much to save.", "worth_training": True,
     }  # fmt: skip
     dump(folder / "summary.json", summary)
     records = []
@@ -120,7 +128,7 @@ def write_diagnosis(folder: Path, early: float, rechecks: int, hostile: bool = F
         records.append({
             "problem": f"arithmetic-test-{i}", "difficulty": str(2 + i % 5), "sample": 0, "thought_tokens": 60,
             "full_verdict": "CORRECT", "exits": [{"fraction": 0.4, "exit": 24, "verdict": "CORRECT"}],
-            "sufficient": 0.4, "prompt": prompt, "gold": gold,
+            "sufficient": 0.4, "saveable_tokens": 36, "prompt": prompt, "gold": gold,
             "thought": f"{known} {again}".strip() + (HOSTILE if hostile else ""), "sufficient_text": known,
             "answer": gold,
         })  # fmt: skip
@@ -157,6 +165,11 @@ def write_training(run: Path, steps: int = 100) -> None:
 
 
 def write_comparison(run: Path) -> None:
+    others = {
+        "answer_tokens": {"difference": 0.0, "low": -0.1, "high": 0.1},
+        "tokens": {"difference": -43.8, "low": -46.0, "high": -41.6},
+        "tokens_change": {"mean": -0.5, "low": -0.53, "high": -0.47},
+    }
     changes = {
         "accuracy": {"difference": 0.012, "low": -0.011, "high": 0.034},
         "thought_tokens": {"difference": -43.8, "low": -46.0, "high": -41.6},
@@ -167,7 +180,7 @@ def write_comparison(run: Path) -> None:
         "thought_tokens": {"difference": -50.0, "low": -52.0, "high": -48.0},
         "thought_tokens_change": {"mean": -0.6, "low": -0.62, "high": -0.58},
     }
-    dump(run / "comparison.json", {**changes, "greedy": greedy})
+    dump(run / "comparison.json", {**changes, **others, "greedy": {**greedy, **others}})
 
 
 def write_run(run: Path, hostile: bool = False) -> Path:
@@ -192,7 +205,7 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = (run / "recipe.toml").read_text().replace("lab/arithmetic", "x" * 300) + f"# {HOSTILE}\n"
     (run / "recipe.toml").write_text(recipe)
     summary = json.loads((run / "evaluations/before/summary.json").read_text())
-    summary["task"] = summary["model"] = summary["protocol"]["inducer"] = HOSTILE
+    summary["task"] = summary["model"] = HOSTILE
     for label in (f"$x^2$ {HOSTILE}", "--><img onerror=a()>", '"></text><script>'):
         summary["levels"][label] = {**summary["levels"]["6"], "thought_tokens": interval(900.0, 1.0)}
     dump(run / "evaluations/before/summary.json", summary)
@@ -200,7 +213,7 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     after["levels"]['"></text><script>'] = after["levels"]["6"]  # moves most, so the title names it
     dump(run / "evaluations/after/summary.json", after)
     diagnosis = json.loads((run / "diagnosis/after/summary.json").read_text())
-    dump(run / "diagnosis/after/summary.json", {**diagnosis, "verdict": HOSTILE})
+    dump(run / "diagnosis/after/summary.json", {**diagnosis, "conclusion": HOSTILE})
     return write_report(run)
 
 
@@ -370,7 +383,6 @@ def test_a_metric_that_counted_nothing_is_a_dash_and_no_row_if_it_never_counts(t
     write_evaluation(tmp_path / "evaluations/after", 0.6, 40.4, 0)
     summary = json.loads((folder / "summary.json").read_text())
     summary["metrics"]["thought_tokens_correct"] = {"mean": None, "low": None, "high": None}
-    summary["metrics"]["truncated"] = None
     summary["levels"]["1"]["accuracy"] = {"mean": float("nan"), "low": float("nan"), "high": float("nan")}
     dump(folder / "summary.json", summary)
     page = write_report(tmp_path).read_text()
@@ -384,7 +396,7 @@ def test_an_unfinished_folder_is_left_out(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "evaluations/before", 0.6, 80, 1)
     (tmp_path / "evaluations/after").mkdir()
     write_evaluation(tmp_path / "evaluations/.after.x1", 0.9, 10, 1)
-    assert list(read_run(tmp_path).evaluations) == ["before"]
+    assert list(read_contents(tmp_path).evaluations) == ["before"]
 
 
 def test_a_resumed_run_counts_a_repeated_step_once(tmp_path: Path) -> None:
@@ -395,7 +407,7 @@ def test_a_resumed_run_counts_a_repeated_step_once(tmp_path: Path) -> None:
         {"step": 3, "reward": 0.4},
     ]
     dump_lines(tmp_path / "metrics.jsonl", rows)
-    assert [row["reward"] for row in read_run(tmp_path).steps] == [0.1, 0.5, 0.4]
+    assert [step.reward for step in Run(tmp_path).metrics()] == [0.1, 0.5, 0.4]
 
 
 def test_text_that_utf8_cannot_encode_still_makes_a_page(tmp_path: Path) -> None:
@@ -412,13 +424,14 @@ def test_text_that_utf8_cannot_encode_still_makes_a_page(tmp_path: Path) -> None
         (shutil.rmtree, "is not a directory"),
         (lambda run: (shutil.rmtree(run), run.mkdir()), "has nothing to report"),
         (lambda run: (run / "evaluations/before/summary.json").write_text('{"model": "x"'), "is not valid JSON"),
-        (lambda run: (run / "evaluations/before/summary.json").write_text('{"model": "x"}'), "summary.json: task"),
+        (lambda run: (run / "evaluations/before/summary.json").write_text('{"model": "x"}'), "summary.json lacks task"),
         (
             lambda run: (run / "evaluations/before/records.jsonl").write_text('{"problem": 3}\n'),
-            "records.jsonl: problem",
+            "records.jsonl:1 has a bad problem",
         ),
-        (lambda run: (run / "comparison.json").write_text("[]"), "comparison.json: the whole"),
-        (lambda run: (run / "metrics.jsonl").write_text('{"reward": 1}\n'), "without a step"),
+        (lambda run: (run / "comparison.json").write_text("[]"), "comparison.json is not what it should be"),
+        (lambda run: (run / "metrics.jsonl").write_text('{"reward": 1}\n'), "metrics.jsonl:1 lacks step"),
+        (lambda run: (run / "manifest.json").write_text('{"git": 3}'), "manifest.json lacks suffice"),
         (lambda run: (run / "recipe.toml").write_text("= 3"), "is not valid TOML"),
     ],
 )
@@ -435,10 +448,8 @@ def test_a_broken_run_gives_one_line_and_leaves_the_old_page(tmp_path: Path, spo
 
 
 def comparison(accuracy: tuple[float, float, float], change: tuple[float, float, float]) -> Comparison:
-    accuracy_, change_ = (dict(zip(("mean", "low", "high"), each, strict=True)) for each in (accuracy, change))
-    return Comparison.model_validate(
-        {"accuracy": accuracy_, "thought_tokens": change_, "thought_tokens_change": change_}
-    )
+    found = dict.fromkeys(Change.model_fields, Interval(*change)) | {"accuracy": Interval(*accuracy)}
+    return Comparison(**found, greedy=Change(**found))
 
 
 @pytest.mark.parametrize(
@@ -455,14 +466,14 @@ def comparison(accuracy: tuple[float, float, float], change: tuple[float, float,
 )  # fmt: skip
 def test_a_claim_needs_an_interval_that_carries_it(accuracy: Any, change: Any, said: str, tmp_path: Path) -> None:
     write_evaluation(tmp_path / "evaluations/before", 0.6, 80, 1)
-    run = read_run(tmp_path).model_copy(update={"comparison": comparison(accuracy, change)})
-    assert findings.headline(run) == said
+    contents = replace(read_contents(tmp_path), comparison=comparison(accuracy, change))
+    assert findings.headline(contents) == said
 
 
 def test_a_difficulty_moved_only_where_its_intervals_lie_apart() -> None:
     def level(before: tuple[float, float], after: tuple[float, float]) -> dict[str, Interval]:
         pairs = {"before": before, "after": after}
-        return {label: Interval.model_validate(interval(mean, half)) for label, (mean, half) in pairs.items()}
+        return {label: Interval(mean, mean - half, mean + half) for label, (mean, half) in pairs.items()}
 
     apart, touching = level((100, 5), (50, 5)), level((0.5, 0.1), (0.6, 0.1))
     title = findings.difficulty_title
@@ -481,48 +492,49 @@ def sample(problem: str, verdict: str, number: int = 0) -> Sample:
     })  # fmt: skip
 
 
-def test_traces_are_balanced_over_mended_lost_and_same() -> None:
+def test_examples_are_balanced_over_mended_lost_and_same() -> None:
     before = [sample(f"p{i}", "WRONG" if i < 3 else "CORRECT") for i in range(100)]
     after = [sample(f"p{i}", "UNPARSED" if 3 <= i < 50 else "CORRECT") for i in range(100)]
-    traces, totals = sample_traces({"before": before, "after": after}, 12)
+    examples, totals = sample_examples({"before": before, "after": after}, 12)
     assert totals == {"mended": 3, "lost": 47, "same": 50}
-    kinds = [trace.kind for trace in traces]
+    kinds = [example.kind for example in examples]
     assert [kinds.count(kind) for kind in ("mended", "lost", "same")] == [3, 5, 4]
 
 
 def test_a_problem_appears_once_however_many_samples_it_has() -> None:
     records = [sample("p", verdict, i) for i, verdict in enumerate(["CORRECT", "WRONG", "CORRECT", "TIMEOUT"])]
-    traces, totals = sample_traces({"before": records, "after": records}, 12)
-    assert [trace.problem for trace in traces] == ["p"]
+    examples, totals = sample_examples({"before": records, "after": records}, 12)
+    assert [example.problem for example in examples] == ["p"]
     assert totals == {"same": 4}
 
 
 def test_only_pairs_that_both_labels_have_are_compared() -> None:
     records = {"before": [sample("p", "WRONG"), sample("q", "WRONG")], "after": [sample("q", "CORRECT")]}
-    assert [trace.problem for trace in sample_traces(records, 12)[0]] == ["q"]
+    assert [example.problem for example in sample_examples(records, 12)[0]] == ["q"]
 
 
-def cut(thought: str, sufficient_text: str | None) -> CutSample:
-    return CutSample.model_validate({
+def cut(thought: str, sufficient_text: str | None) -> CutThought:
+    return CutThought.model_validate({
         "problem": "p", "difficulty": "1", "sample": 0, "thought_tokens": 5, "full_verdict": "CORRECT",
-        "sufficient": None if sufficient_text is None else 0.5, "prompt": "p", "gold": "g", "thought": thought,
+        "sufficient": None if sufficient_text is None else 0.5, "exits": [], "saveable_tokens": 0,
+        "prompt": "p", "gold": "g", "thought": thought,
         "sufficient_text": sufficient_text, "answer": "a",
     })  # fmt: skip
 
 
 def test_a_cut_through_half_a_character_still_splits_the_thought() -> None:
-    [trace] = cut_traces({"before": [cut("5 € and more", "5 \ufffd")]}, 4)
-    assert (trace.sides[0].known, trace.sides[0].rest) == ("5 ", "€ and more")
+    [example] = cut_examples({"before": [cut("5 € and more", "5 \ufffd")]}, 4)
+    assert (example.responses[0].known, example.responses[0].rest) == ("5 ", "€ and more")
 
 
 def test_a_thought_that_never_sufficed_is_no_example_of_one_that_did() -> None:
-    assert cut_traces({"before": [cut("all of it", None)]}, 4) == []
+    assert cut_examples({"before": [cut("all of it", None)]}, 4) == []
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_splitting_a_thought_loses_nothing(thought: str, text: str) -> None:
-    for trace in cut_traces({"before": [cut(thought, text)]}, 1):
-        assert trace.sides[0].known + trace.sides[0].rest == thought
+    for example in cut_examples({"before": [cut(thought, text)]}, 1):
+        assert example.responses[0].known + example.responses[0].rest == thought
 
 
 @given(st.lists(st.floats(-1e6, 1e6) | st.just(math.nan), max_size=60))
@@ -538,19 +550,18 @@ def test_smoothing_is_a_centred_mean() -> None:
     assert plots.smooth([0.0, 3.0, math.nan, 9.0]) == [1.5, 1.5, 6.0, 9.0]
 
 
-def test_the_diagnosis_picture_is_a_png_of_raw_summaries(tmp_path: Path) -> None:
-    write_diagnosis(tmp_path / "d", 0.4, 1)
-    summary = json.loads((tmp_path / "d/summary.json").read_text())
-    picture = save_diagnosis_picture({"before": summary}, tmp_path / "d.png")
+def test_the_diagnosis_picture_is_a_png_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    write_diagnosis(tmp_path / "diagnosis/before", 0.4, 1)
+    picture = save_diagnosis_picture(Run(tmp_path).diagnoses(), tmp_path / "d.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert {path.name for path in tmp_path.iterdir()} == {"d", "d.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {"diagnosis", "d.png"}
 
 
 def test_a_picture_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    write_diagnosis(tmp_path / "d", 0.4, 1)
-    summary = json.loads((tmp_path / "d/summary.json").read_text())
+    write_diagnosis(tmp_path / "diagnosis/before", 0.4, 1)
+    (tmp_path / "file").touch()
     with pytest.raises(RunError, match="cannot write"):
-        save_diagnosis_picture({"before": summary}, tmp_path / "missing" / "d.png")
+        save_diagnosis_picture(Run(tmp_path).diagnoses(), tmp_path / "file" / "d.png")
 
 
 MEASURE = """<!doctype html><title>measuring</title><pre id="out"></pre>
@@ -586,18 +597,21 @@ def in_browser(hostile_page: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return found
 
 
+@pytest.mark.slow
 def test_hostile_text_runs_nothing_in_a_browser(in_browser: dict[str, Any]) -> None:
     assert in_browser["control"] == "owned"  # the same script, unprotected, does run here
     assert in_browser["title"] == "hostile · suffice"
     assert in_browser["planted"] == 0
 
 
+@pytest.mark.slow
 def test_a_phone_shows_the_page_without_sideways_scrolling(in_browser: dict[str, Any]) -> None:
     assert in_browser["width"] <= 390
     assert len(in_browser["figures"]) == 9
     assert all(200 < width <= 390 for width in in_browser["figures"])
 
 
+@pytest.mark.slow
 def test_choosing_a_kind_of_trace_hides_the_others(in_browser: dict[str, Any]) -> None:
     assert {"mended", "lost", "same"} <= set(in_browser["all"])
     assert in_browser["mended"].count("mended") == in_browser["all"].count("mended")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -19,34 +18,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from disk import files_of_at_most, names, unwritable
 from suffice.errors import RunError
 from suffice.run.files import (
     append_jsonl,
-    create_run,
-    free_run,
-    locked,
     read_json,
     read_jsonl,
-    start_run,
-    timestamped,
     whole_directory,
     write_json,
     write_jsonl,
     write_text,
 )
-
-root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A disk on which no file grows beyond `size` bytes: writing more fails as on a full one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+from suffice.run.lock import locked
+from suffice.run.start import create_run, free_run, start_run, timestamped
 
 
 @contextmanager
@@ -62,10 +46,6 @@ def refusal(error: pytest.ExceptionInfo[RunError]) -> str:
     text = str(error.value)
     assert "\n" not in text
     return text
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 # -- files
@@ -126,11 +106,9 @@ def test_a_file_below_a_file_is_refused(tmp_path: Path):
     assert "choose another directory" in refusal(error)
 
 
-@root
-def test_a_folder_without_write_permission_is_refused(tmp_path: Path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(RunError, match="Permission denied"):
-        write_text(tmp_path / "file.txt", "text")
+def test_a_folder_without_write_permission_is_refused():
+    with unwritable() as folder, pytest.raises(RunError, match="Permission denied"):
+        write_text(folder / "file.txt", "text")
 
 
 # -- folders
@@ -269,7 +247,7 @@ def test_a_run_directory_with_something_in_it_is_refused(tmp_path: Path):
     for make in (free_run, create_run):
         with pytest.raises(RunError) as error:
             make(tmp_path)
-        assert f"--resume {tmp_path}" in refusal(error)
+        assert refusal(error) == f"{tmp_path} exists already; choose another directory"
 
 
 def test_asking_for_a_free_directory_makes_nothing(tmp_path: Path):
@@ -282,7 +260,7 @@ def test_a_file_is_no_run_directory_and_none_can_lie_below_it(tmp_path: Path):
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(RunError) as error:
             create_run(path)
-        assert "--out" in refusal(error)
+        assert "choose another" in refusal(error)
 
 
 def test_a_name_too_long_for_a_directory_is_refused(tmp_path: Path):
@@ -290,11 +268,9 @@ def test_a_name_too_long_for_a_directory_is_refused(tmp_path: Path):
         create_run(tmp_path / ("x" * 300))
 
 
-@root
-def test_a_run_in_a_folder_without_write_permission_is_refused(tmp_path: Path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(RunError, match="Permission denied"):
-        create_run(tmp_path / "run")
+def test_a_run_in_a_folder_without_write_permission_is_refused():
+    with unwritable() as folder, pytest.raises(RunError, match="Permission denied"):
+        create_run(folder / "run")
 
 
 def test_two_runs_of_one_second_get_two_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -335,7 +311,7 @@ def test_a_run_directory_is_held_by_one_process_and_given_back(tmp_path):
 HOLDS = """
 import subprocess, sys
 from pathlib import Path
-from suffice.run.files import locked
+from suffice.run.lock import locked
 with locked(Path(sys.argv[1])) as lock:
     child = subprocess.Popen(["sleep", "60"], pass_fds=[lock] * (sys.argv[2] == "passed on"), stdout=subprocess.DEVNULL)
     print(child.pid, flush=True)

@@ -23,9 +23,12 @@ pytest.importorskip("trl", reason="trl is not installed: pip install '.[trl]'")
 
 import trl
 
+from making import exact
+from running import PATIENCE
 from suffice.config import Recipe
 from suffice.engines import trl as engine
 from suffice.engines.local.update import Updater
+from suffice.engines.trl.config import VERSION, check_config, decided, loss_factor
 from suffice.errors import DataError, ModelError, RecipeError, SufficeError
 from suffice.grading import Grader
 from suffice.groups import Group, GroupBatch, Problem, Spine
@@ -37,7 +40,7 @@ from suffice.rollout.metrics import rollout_metrics
 from trl_run import METHODS as LAB
 from trl_run import Run, flat, small
 
-pytestmark = pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:You are using 'rollout_func'")]
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +57,10 @@ def conversation(text: str) -> list[dict[str, str]]:
 
 
 def test_the_trainer_takes_a_rollout_function_and_every_argument_a_recipe_decides():
-    assert trl.__version__.startswith(engine.VERSION)
+    assert trl.__version__.startswith(VERSION)
     assert "rollout_func" in inspect.signature(trl.GRPOTrainer).parameters
     fields = trl.GRPOConfig.__dataclass_fields__
-    assert engine._decided(small("s-grpo")).keys() <= fields.keys()
+    assert decided(small("s-grpo")).keys() <= fields.keys()
 
 
 def test_what_else_would_change_the_loss_is_off_by_default(tmp_path: Path):
@@ -143,9 +146,8 @@ def scored(run: Run) -> tuple[list[Group], GroupBatch, Any]:
 
 def local_updates(run: Run, groups: list[Group], advantage: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
     """Our weights after each of two updates, and the ratios and weights of the tokens in the second."""
-    recipe, model = run.recipe, load_model("lab/arithmetic", device="cpu", dtype="float32")
+    recipe, model = run.recipe, exact(load_model("lab/arithmetic", device="cpu"))
     updater = Updater(
-        model,
         torch.optim.SGD(model.parameters(), lr=recipe.train.learning_rate),
         recipe.objective,
         recipe.train,
@@ -159,14 +161,14 @@ def local_updates(run: Run, groups: list[Group], advantage: Tensor) -> tuple[lis
         olds = [batch.logprobs(model, updater.temperature)[0] for batch in batches]
         # our correction for a sampler that differs from the trainer, which TRL makes for vLLM alone, is not at work
         for batch, old in zip(batches, olds, strict=True):
-            assert (importance(old, batch.behaviour.float(), batch.sampled) - 1).abs().max() < 1e-3
-    updater.optimizer_step(batches, olds)
+            assert (importance(old, batch.behaviour, batch.sampled) - 1).abs().max() < 1e-9
+    updater.optimizer_step(model, batches, olds)
     after = [flat(model)]
     shake(model)
     with torch.no_grad():
         news = [batch.logprobs(model, updater.temperature)[0] for batch in batches]
     ratio = torch.cat([(new - old).exp() for new, old in zip(news, olds, strict=True)])
-    updater.optimizer_step(batches, olds)
+    updater.optimizer_step(model, batches, olds)
     return [*after, flat(model)], ratio, torch.cat([batch.plus + batch.minus for batch in batches])
 
 
@@ -199,9 +201,9 @@ def test_two_updates_on_one_batch_of_ragged_groups_are_the_local_engines(
     assert absent == (12 if recipe.group.exits else 0)
     said = torch.tensor(run.calls[0][1]).view_as(scores.advantage)
     assert (said != 0).any()
-    torch.testing.assert_close(said, scores.advantage * engine._to_loss(recipe, batch))
+    torch.testing.assert_close(said, scores.advantage * loss_factor(recipe.objective, run.trainer.args, batch))
     within = torch.tensor(list(run.trainer._logs["advantages"])).view_as(said)  # after TRL took the means off
-    torch.testing.assert_close(within, said, atol=1e-6, rtol=0)
+    torch.testing.assert_close(within, said, atol=1e-6 * float(said.abs().max()), rtol=0)
     logged = run.trainer.state.log_history[0]
     assert logged["suffice/reward"] == pytest.approx(float(scores.reward[batch.valid].mean()))
     assert logged["suffice/accuracy"] == pytest.approx(rollout_metrics(groups, run.chat)["accuracy"])
@@ -213,12 +215,13 @@ def test_two_updates_on_one_batch_of_ragged_groups_are_the_local_engines(
     assert ((ratio < 0.8) & (weight < 0)).any()
     for ours, theirs, before in zip(after, shaken.after, [start, after_shake(after[0])], strict=True):
         assert (ours - before).norm() > 1e-3
+        # TRL has advantages in float32, and its loss sums hundreds of tokens of either sign
         assert (ours - theirs).norm() <= 1e-4 * (ours - before).norm()
 
 
 def after_shake(weights: Tensor) -> Tensor:
     """Weights of the lab base, end to end, as `shake` leaves them."""
-    model = load_model("lab/arithmetic", device="cpu", dtype="float32")
+    model = exact(load_model("lab/arithmetic", device="cpu"))
     torch.nn.utils.vector_to_parameters(weights.clone(), model.parameters())
     shake(model)
     return flat(model)
@@ -230,14 +233,13 @@ def test_the_optimizer_of_the_configuration_is_ours(grader: Grader, tmp_path: Pa
     start = flat(run.trainer.model)
     run.trainer.train()
     groups, _, scores = scored(run)
-    model = load_model("lab/arithmetic", device="cpu", dtype="float32")
+    model = exact(load_model("lab/arithmetic", device="cpu"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.train.learning_rate, weight_decay=0.0)
     places = {"close_id": run.chat.close_id, "exits": recipe.group.exits}
-    Updater(model, optimizer, recipe.objective, recipe.train, temperature=1.0, precision=nullcontext, **places)(
-        groups, scores.advantage, 1
-    )
-    # gradients near Adam's ε of 1e-8 are rounding
-    assert (flat(model) - run.weights).norm() <= 1e-3 * (flat(model) - start).norm()
+    update = Updater(optimizer, recipe.objective, recipe.train, temperature=1.0, precision=nullcontext, **places)
+    update(model, groups, scores.advantage, 1)
+    # advantages are float32 in TRL, and Adam brings gradients near its ε of 1e-8 to full size, rounding included
+    assert (flat(model) - run.weights).norm() <= 1e-2 * (flat(model) - start).norm()
 
 
 # -- processes and resumption
@@ -248,7 +250,7 @@ def test_two_processes_split_no_group_and_train_as_one(grader: Grader, tmp_path:
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(tmp_path)]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
     done = subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     for name in LAB:
@@ -262,8 +264,8 @@ def test_two_processes_split_no_group_and_train_as_one(grader: Grader, tmp_path:
             assert first_said + second_said == pytest.approx(advantage, abs=1e-6)
         weights = [torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)]
         assert torch.equal(*weights)
-        # the sums of gradients are taken in another order
-        assert (weights[0] - whole.weights).abs().max() <= 1e-4
+        # the sums of gradients are taken in another order, with advantages in float32, and Adam divides by their size
+        assert (weights[0] - whole.weights).abs().max() <= 1e-6
         assert torch.equal(alone(whole), torch.tensor([said for _, said in whole.calls])) == (name == "s-grpo")
 
 
@@ -280,7 +282,7 @@ def alone(run: Run) -> Tensor:
         ]
         whole = to_batch(groups, recipe.group.spines, recipe.group.exits, run.chat.end_ids)
         advantage = torch.cat([method.score(half).advantage for half in halves])
-        found.append((advantage * engine._to_loss(recipe, whole)).flatten())
+        found.append((advantage * loss_factor(recipe.objective, run.trainer.args, whole)).flatten())
     return torch.stack(found)
 
 
@@ -375,7 +377,7 @@ def test_gradient_accumulation_makes_batches_smaller_and_changes_nothing_else(gr
         run.trainer.rollout_func = Ragged(recipe, run.chat)
         run.trainer.train()
     assert parts.trainer.args.per_device_train_batch_size == 4
-    assert (whole.weights - parts.weights).norm() <= 1e-4 * (whole.weights - start).norm()
+    assert (whole.weights - parts.weights).norm() <= 1e-6 * (whole.weights - start).norm()
 
 
 @pytest.mark.parametrize(
@@ -390,10 +392,10 @@ def test_gradient_accumulation_makes_batches_smaller_and_changes_nothing_else(gr
 )
 def test_a_configuration_made_by_hand_must_mean_the_same(change: dict[str, Any], said: str, tmp_path: Path):
     recipe = small("s-grpo")
-    same = engine._decided(recipe) | {"per_device_train_batch_size": 16, "use_cpu": True, "bf16": False}
-    engine.check_config(recipe, trl.GRPOConfig(output_dir=str(tmp_path), **same))
+    same = decided(recipe) | {"per_device_train_batch_size": 16, "use_cpu": True, "bf16": False}
+    check_config(recipe, trl.GRPOConfig(output_dir=str(tmp_path), **same))
     with pytest.raises(RecipeError, match=said):
-        engine.check_config(recipe, trl.GRPOConfig(output_dir=str(tmp_path), **same | change))
+        check_config(recipe, trl.GRPOConfig(output_dir=str(tmp_path), **same | change))
 
 
 def reward(recipe: Recipe, grader: Grader, tmp_path: Path) -> engine.RewardFunction:

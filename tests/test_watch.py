@@ -7,19 +7,23 @@ import json
 import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from running import PATIENCE
+from sides import evaluation, sample
 from suffice import watch as watching
 from suffice.config import load_recipe
 from suffice.errors import SufficeError
-from suffice.watch import HEIGHT, WIDTH, plot, read_recipe, read_state, watch
+from suffice.run.directory import Run
+from suffice.watch import HEIGHT, WIDTH, plot, read_state, watch
 
 STEPS = 4
 
@@ -52,8 +56,12 @@ def finish(run: Path) -> None:
 
 
 def evaluated(run: Path, label: str, text: str | None = None) -> None:
-    figure = {"mean": 0.5, "low": 0.4, "high": 0.6}
-    summary = {"metrics": {"accuracy": figure, "thought_tokens": {"mean": 80.0, "low": None, "high": None}}}
+    records = [sample("p", "CORRECT", 70), sample("q", "WRONG", 90)]
+    summary = evaluation(records).summary.as_dict()
+    summary["metrics"] |= {
+        "accuracy": {"mean": 0.5, "low": 0.4, "high": 0.6},
+        "thought_tokens": {"mean": 80.0, "low": None, "high": None},
+    }
     folder = run / "evaluations" / label
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text(text or json.dumps(summary), encoding="utf-8")
@@ -66,7 +74,7 @@ def shown(run: Path, *, once: bool = True, terminal: bool = False) -> str:
 
 
 def complete(run: Path) -> bool:
-    return read_state(run, read_recipe(run)).complete
+    return read_state(Run(run), Run(run).recipe()).complete
 
 
 # -- what is shown
@@ -101,7 +109,7 @@ def test_evaluations_stand_in_order_of_step_and_greedy_ones_are_left_out(tmp_pat
     run = make_run(tmp_path / "run", "train.eval_every=2")
     for label in ("step-000002", "before", "before-greedy", "after"):
         evaluated(run, label)
-    state = read_state(run, read_recipe(run))
+    state = read_state(Run(run), Run(run).recipe())
     assert [step for step, _ in state.evaluations] == [0, 2, 4]
     assert "50.0 (40.0 … 60.0)" in shown(run)
     assert "80.0 " in shown(run)
@@ -141,18 +149,12 @@ def test_a_plot_has_a_mark_in_every_column_whatever_the_values(values: list[floa
 def test_following_shows_every_new_step_and_ends_with_the_run(
     run: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(watching, "SECONDS_BETWEEN_LOOKS", 0.01)
     log(run, row(1) + row(2))
-
-    def go_on() -> None:
-        log(run, row(3) + row(4)[:9])
-        log(run, row(4)[9:])
-        finish(run)
-
-    timer = threading.Timer(0.1, go_on)
-    timer.start()
+    meanwhile = iter([lambda: log(run, row(3) + row(4)[:9]), lambda: log(run, row(4)[9:]), lambda: finish(run)])
+    # the run goes on while watch sleeps, a bit at a time; that is all of the clock that is not real
+    clock = SimpleNamespace(time=time.time, sleep=lambda seconds: next(meanwhile)())
+    monkeypatch.setattr(watching, "time", clock)
     said = shown(run, once=False, terminal=terminal)
-    timer.join()
     if terminal:
         assert "step 4 of 4" in said
         assert "complete" in said
@@ -182,7 +184,7 @@ def test_ctrl_c_ends_the_watching_in_good_order(run: Path):
         assert process.stdout is not None
         assert process.stdout.readline().startswith("step 1/4")
         process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=30)
+        _, complaint = process.communicate(timeout=PATIENCE)
     assert (process.returncode, complaint) == (0, "")
 
 

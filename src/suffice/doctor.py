@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from suffice.config import Recipe
+from suffice.config import ModelSection, Recipe, RolloutSection, RunSection
 from suffice.errors import ModelError, RecipeError, SufficeError
 from suffice.estimate import DEVICES, GIB, Device, Estimate, engine_of, estimate
 from suffice.extras import install_command
@@ -89,8 +89,8 @@ def examine_recipe(
         prompt=prompt,
         tokens_per_second=tokens_per_second,
     )
-    findings += [_positions(recipe, shape, found), _gpus(recipe, shape, gpus), _fits(recipe, gpus, found)]
-    return [*findings, _disk(recipe, found)], found
+    findings += [_positions(recipe.rollout, shape, found), _gpus(recipe, shape, gpus), _fits(recipe.model, gpus, found)]
+    return [*findings, _disk(recipe.run, found)], found
 
 
 def gpus_here() -> list[Gpu]:
@@ -222,11 +222,11 @@ def _longest_prompt(recipe: Recipe, chat: Chat) -> int:
     from suffice.model.positions import longest_prompt
     from suffice.tasks.provenance import training_problems
 
-    return longest_prompt(chat, training_problems(recipe))
+    return longest_prompt(chat, training_problems(recipe.task, recipe.run.seed))
 
 
-def _positions(recipe: Recipe, shape: Shape, found: Estimate) -> Finding:
-    a, rollout = found.assumptions, recipe.rollout
+def _positions(rollout: RolloutSection, shape: Shape, found: Estimate) -> Finding:
+    a = found.assumptions
     needed = a.prompt + rollout.max_thought_tokens + a.inducer + rollout.max_answer_tokens
     text = f"{needed:,} needed with a prompt of {a.prompt} tokens, the model has {shape.positions:,}"
     if needed <= shape.positions:
@@ -241,7 +241,7 @@ def _gpus(recipe: Recipe, shape: Shape, here: list[Gpu]) -> Finding:
     return Finding("GPUs", f"{wanted} wanted{nodes} has {what}", ok=len(here) >= wanted)
 
 
-def _fits(recipe: Recipe, here: list[Gpu], found: Estimate) -> Finding:
+def _fits(model: ModelSection, here: list[Gpu], found: Estimate) -> Finding:
     """The estimate against this machine's GPU, or, where it has none, against the kind that was estimated for."""
     if found.device == "cpu":
         room, where = _memory(), "this machine"
@@ -254,15 +254,15 @@ def _fits(recipe: Recipe, here: list[Gpu], found: Estimate) -> Finding:
     if needed <= room:
         return Finding("memory", text)
     remedy = "lower rollout.cache_gb or train.micro_batch_tokens"
-    if not recipe.model.gradient_checkpointing:
+    if not model.gradient_checkpointing:
         remedy += ", set model.gradient_checkpointing = true"
-    if not recipe.model.lora and found.engine == "local":
+    if not model.lora and found.engine == "local":
         remedy += ", train adapters with model.lora = 32"
     return Finding("memory", f"{text}; {remedy}", ok=False)
 
 
-def _disk(recipe: Recipe, found: Estimate) -> Finding:
-    folder = Path(recipe.run.dir or "runs").absolute()
+def _disk(run: RunSection, found: Estimate) -> Finding:
+    folder = Path(run.dir or "runs").absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / GIB

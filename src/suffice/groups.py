@@ -11,7 +11,7 @@ position, then the full member LAST; exits that do not exist are invalid columns
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
@@ -125,6 +125,11 @@ class Group:
             start = k * (exits + 1)
             yield from ((start + i, spine, branch) for i, branch in enumerate(spine.branches))
             yield start + exits, spine, spine
+
+
+def answer_length(tokens: Iterable[int], end_ids: frozenset[int]) -> int:
+    """Tokens of an answer; an end of turn counts in no length."""
+    return sum(token not in end_ids for token in tokens)
 
 
 @dataclass(frozen=True, slots=True)

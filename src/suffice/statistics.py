@@ -11,27 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from suffice.interval import Interval
+
 Array = NDArray[np.float64]
 Samples = Mapping[str, Sequence[float]]
 """The samples of each question, under its id."""
-
-
-class Interval(NamedTuple):
-    """An estimate with the lower and upper end of its confidence interval, all in the unit of the values."""
-
-    mean: float
-    low: float
-    high: float
-
-    def as_dict(self) -> dict[str, float]:
-        """`{"mean": …, "low": …, "high": …}`."""
-        return self._asdict()
 
 
 def mean_interval(values: Sequence[float] | Array, clusters: Sequence[Hashable], level: float = 0.95) -> Interval:

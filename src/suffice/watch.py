@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +11,6 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
@@ -20,10 +18,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from suffice.config import Recipe, explain
-from suffice.errors import RunError
+from suffice.config import Recipe
 from suffice.guard.foresight import foresee
-from suffice.run.files import read_json, read_jsonl
+from suffice.interval import Interval
+from suffice.run.directory import Run
+from suffice.run.layout import AFTER, BEFORE, COMPARISON, METRICS, step_of
+from suffice.run.records import EvaluationSummary, Step
 
 SECONDS_BETWEEN_LOOKS = 1.0
 RECENT = 10  # steps that the time per step is the median of
@@ -31,38 +31,37 @@ WIDTH, HEIGHT = 56, 3  # of a plot, in characters
 BLOCKS = " ▁▂▃▄▅▆▇█"
 EVALUATIONS_SHOWN = 4
 
-Row = dict[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a run directory says now: `rows` of metrics.jsonl by step, evaluations by step (0: before training).
+    """What a run directory says now: the steps done, and sampled evaluations by step (0: before training).
 
-    `age` is the time in seconds since the last row; `complete` whether nothing more will come.
+    `age` is the time in seconds since the last step; `complete` whether nothing more will come.
     """
 
-    rows: list[Row]
-    evaluations: list[tuple[int, dict[str, Any]]]
+    steps: list[Step]
+    evaluations: list[tuple[int, EvaluationSummary]]
     age: float
     complete: bool
 
     @property
     def step(self) -> int:
-        return int(self.rows[-1]["step"]) if self.rows else 0
+        return self.steps[-1].step if self.steps else 0
 
     @property
     def seconds_per_step(self) -> float | None:
-        recent = series(self.rows[-RECENT:], "seconds")
+        recent = series(self.steps[-RECENT:], "seconds")
         return median(recent) if recent else None
 
 
-def watch(run: Path, console: Console, *, once: bool = False) -> None:
+def watch(directory: Path, console: Console, *, once: bool = False) -> None:
     """Show a run until it is complete or Ctrl-C: a panel on a terminal, a line a step elsewhere; `once`: as it is now.
 
     Raises:
         RunError: not a training run, or a file of it is malformed.
     """
-    recipe = read_recipe(run)
+    run = Run(directory)
+    recipe = run.recipe()
     if once:
         console.print(panel(run, recipe, read_state(run, recipe)))
         return
@@ -72,7 +71,7 @@ def watch(run: Path, console: Console, *, once: bool = False) -> None:
         return
 
 
-def follow_panel(run: Path, recipe: Recipe, console: Console) -> None:
+def follow_panel(run: Run, recipe: Recipe, console: Console) -> None:
     with Live(console=console, auto_refresh=False) as live:
         while True:
             state = read_state(run, recipe)
@@ -82,14 +81,14 @@ def follow_panel(run: Path, recipe: Recipe, console: Console) -> None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def follow_lines(run: Path, recipe: Recipe, console: Console) -> None:
+def follow_lines(run: Run, recipe: Recipe, console: Console) -> None:
     """The last step there is, then every new one."""
     said: int | None = None
     while True:
         state = read_state(run, recipe)
-        new = state.rows[-1:] if said is None else [row for row in state.rows if row["step"] > said]
-        for row in new:
-            console.print(line(recipe, state, row), markup=False, highlight=False, soft_wrap=True)
+        new = state.steps[-1:] if said is None else [step for step in state.steps if step.step > said]
+        for step in new:
+            console.print(line(recipe, state, step), markup=False, highlight=False, soft_wrap=True)
         said = state.step
         if state.complete:
             return
@@ -99,77 +98,49 @@ def follow_lines(run: Path, recipe: Recipe, console: Console) -> None:
 # ---------------------------------------------------------------------------------------------------- reading
 
 
-def read_recipe(run: Path) -> Recipe:
-    """The recipe of a run, which was resolved when the run was made."""
-    path = run / "recipe.toml"
-    try:
-        return Recipe.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RunError(f"{run} is not a training run: it holds no recipe.toml; give what suffice train wrote") from None
-    except ValidationError as error:
-        raise RunError(f"{path}: {explain(error, Recipe)}") from None
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} is not readable TOML ({error}); restore the recipe that made the run") from None
-
-
-def read_state(run: Path, recipe: Recipe) -> State:
-    """A row that is still being written is left for the next look."""
-    log = run / "metrics.jsonl"
-    rows = read_jsonl(log) if log.exists() else []
-    for row in rows:
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            raise RunError(f"{log} has a line without a step; remove that line")
-    steps = recipe.train.steps
-    said = read_jsonl(run / "guard.jsonl")[-1:] if (run / "guard.jsonl").exists() else []
-    if any(each.get("action") == "stop" for each in said):
-        steps = int(said[0]["step"])
-    ended = bool(rows) and rows[-1]["step"] >= steps and (run / "checkpoints" / f"step-{steps:06d}").exists()
+def read_state(run: Run, recipe: Recipe) -> State:
+    """A step whose line is still being written is left for the next look."""
+    done, last = run.metrics(), recipe.train.steps
+    for said in run.guard()[-1:]:
+        if said.action == "stop":
+            last = said.step
+    ended = bool(done) and done[-1].step >= last and run.checkpoint(last).exists()
+    at = {BEFORE: 0, AFTER: last}
+    evaluations = [
+        (step, summary)
+        for label, summary in run.evaluations().items()
+        if (step := at.get(label, step_of(label))) is not None
+    ]
     return State(
-        rows,
-        read_evaluations(run / "evaluations", steps),
-        age=time.time() - log.stat().st_mtime if rows else 0.0,
-        complete=ended and (not recipe.train.eval_every or (run / "comparison.json").exists()),
+        done,
+        sorted(evaluations, key=lambda each: each[0]),
+        age=time.time() - (run.path / METRICS).stat().st_mtime if done else 0.0,
+        complete=ended and (not recipe.train.eval_every or (run.path / COMPARISON).exists()),
     )
 
 
-def read_evaluations(folder: Path, steps: int) -> list[tuple[int, dict[str, Any]]]:
-    """(step, metrics) of the sampled evaluations, in order."""
-    at = {"before": 0, "after": steps}
-    found = []
-    for path in folder.glob("*/summary.json"):
-        label = path.parent.name
-        number = label.removeprefix("step-")
-        if label in at or number.isdecimal():
-            summary = read_json(path)
-            if not isinstance(summary, dict) or not isinstance(summary.get("metrics"), dict):
-                raise RunError(f"{path} has no metrics; remove {path.parent}")
-            found.append((at[label] if label in at else int(number), summary["metrics"]))
-    return sorted(found, key=lambda each: each[0])
-
-
-def series(rows: Sequence[Row], name: str) -> list[float]:
+def series(steps: Sequence[Step], name: str) -> list[float]:
     """The finite values of a metric, in order of step."""
-    values = (row.get(name) for row in rows)
-    return [float(value) for value in values if isinstance(value, int | float) and isfinite(value)]
+    return [value for step in steps if isfinite(value := getattr(step, name))]
 
 
 # ---------------------------------------------------------------------------------------------------- showing
 
 
-def panel(run: Path, recipe: Recipe, state: State) -> Panel:
+def panel(run: Run, recipe: Recipe, state: State) -> Panel:
     steps = recipe.train.steps
     head = Table.grid(padding=(0, 2))
     head.add_row(ProgressBar(steps, state.step, width=WIDTH - 16), f"step {state.step} of {steps}")
     parts: list[Any] = [head, Text(pace(recipe, state), style="dim")]
-    if state.rows:
-        parts.append(numbers(state.rows))
+    if state.steps:
+        parts.append(numbers(state.steps))
     for name, words, scale in (("accuracy", "accuracy, %", 100.0), ("thought_tokens", "thinking tokens", 1.0)):
-        values = [scale * value for value in series(state.rows, name)]
+        values = [scale * value for value in series(state.steps, name)]
         if len(values) > 1:
             parts += [Text(f"\n{words}", style="bold"), Text(plot(values), style="cyan", no_wrap=True)]
     if state.evaluations:
         parts += [Text(), evaluations(state.evaluations[-EVALUATIONS_SHOWN:])]
-    return Panel(Group(*parts), title=Text(f"{recipe.method.name}: {run}"), title_align="left", expand=False)
+    return Panel(Group(*parts), title=Text(f"{recipe.method.name}: {run.path}"), title_align="left", expand=False)
 
 
 def pace(recipe: Recipe, state: State) -> str:
@@ -184,36 +155,35 @@ def pace(recipe: Recipe, state: State) -> str:
     return f"{duration(seconds)} a step, {ahead}; last step {duration(state.age)} ago"
 
 
-def numbers(rows: Sequence[Row]) -> Table:
+def numbers(steps: Sequence[Step]) -> Table:
     """The last step beside the mean of the last ones."""
-    table = Table("", "last step", f"mean of {min(RECENT, len(rows))}", box=None, padding=(0, 2, 0, 0))
+    table = Table("", "last step", f"mean of {min(RECENT, len(steps))}", box=None, padding=(0, 2, 0, 0))
     for name, words, scale, digits in (
         ("accuracy", "accuracy, %", 100, 1),
         ("thought_tokens", "thinking tokens", 1, 1),
         ("reward", "reward", 1, 3),
     ):
-        recent = series(rows[-RECENT:], name)
+        recent = series(steps[-RECENT:], name)
         if recent:
             table.add_row(words, *(f"{scale * value:.{digits}f}" for value in (recent[-1], fmean(recent))))
-    if risk := [score for score in foresee(rows)[-RECENT:] if score is not None]:
+    if risk := [score for score in foresee(step.as_dict() for step in steps)[-RECENT:] if score is not None]:
         table.add_row("risk of collapse, %", *(f"{100 * value:.0f}" for value in (risk[-1], fmean(risk))))
     return table
 
 
-def evaluations(found: Sequence[tuple[int, dict[str, Any]]]) -> Table:
+def evaluations(found: Sequence[tuple[int, EvaluationSummary]]) -> Table:
     table = Table("evaluated at step", "accuracy, %", "thinking tokens", box=None, padding=(0, 2, 0, 0))
-    for step, metrics in found:
-        table.add_row(str(step), figure(metrics.get("accuracy"), 100), figure(metrics.get("thought_tokens"), 1))
+    for step, summary in found:
+        table.add_row(str(step), figure(summary.metrics.accuracy, 100), figure(summary.metrics.thought_tokens, 1))
     return table
 
 
-def figure(interval: Any, scale: float) -> str:
+def figure(interval: Interval, scale: float) -> str:
     """`61.2 (59.0 … 63.4)`, the mean alone without an interval, a dash without a mean."""
-    mean, low, high = ((interval or {}).get(key) for key in ("mean", "low", "high"))
-    if mean is None:
+    if not interval.known:
         return "–"
-    ends = "" if low is None or high is None else f" ({scale * low:.1f} … {scale * high:.1f})"
-    return f"{scale * mean:.1f}{ends}"
+    mean, low, high = (scale * end for end in interval)
+    return f"{mean:.1f} ({low:.1f} … {high:.1f})" if interval.bounded else f"{mean:.1f}"
 
 
 def plot(values: Sequence[float]) -> str:
@@ -230,17 +200,17 @@ def plot(values: Sequence[float]) -> str:
     return "\n".join(rows)
 
 
-def line(recipe: Recipe, state: State, row: Row) -> str:
+def line(recipe: Recipe, state: State, step: Step) -> str:
     """One step as plain text."""
-    parts = [f"step {row['step']}/{recipe.train.steps}"]
+    parts = [f"step {step.step}/{recipe.train.steps}"]
     for name, words, digits in (
         ("accuracy", "accuracy", 2),
         ("thought_tokens", "thinking tokens", 0),
         ("reward", "reward", 2),
         ("seconds", "seconds", 2),
     ):
-        parts += [f"{words} {value:.{digits}f}" for value in series([row], name)]
-    left = (recipe.train.steps - row["step"]) * (state.seconds_per_step or 0)
+        parts += [f"{words} {value:.{digits}f}" for value in series([step], name)]
+    left = (recipe.train.steps - step.step) * (state.seconds_per_step or 0)
     return ", ".join([*parts, f"about {duration(left)} left"])
 
 

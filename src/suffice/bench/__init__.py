@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from suffice.bench.found import Found
     from suffice.bench.plan import Bench
 
 
-def record(bench: Bench, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
+def record(bench: Bench, out: Path, failed: Mapping[str, str]) -> Found:
     """Write what the finished cells in OUT say: `bench.json`, which is returned, `table.md` and the figures.
 
     Args:
@@ -20,8 +21,9 @@ def record(bench: Bench, out: Path, failed: Mapping[str, str]) -> dict[str, Any]
     from suffice.bench.result import write_result
     from suffice.bench.tables import markdown
     from suffice.run.files import write_text
+    from suffice.run.layout import TABLE
 
-    result = write_result(bench, out, failed)
-    write_text(out / "table.md", markdown(result))
-    write_figures(result, out)
-    return result
+    found = write_result(bench, out, failed)
+    write_text(out / TABLE, markdown(found))
+    write_figures(found, out)
+    return found

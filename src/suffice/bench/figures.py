@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,77 +13,78 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from suffice.bench.found import Found
+from suffice.bench.result import place
 from suffice.evaluation.compare import on_front
 from suffice.report.plots import BEFORE, INK, MUTED, STYLE, cut, percent_label, smooth
-from suffice.run.files import disk_errors
+from suffice.run.files import whole_file
+from suffice.run.layout import DYNAMICS, DYNAMICS_SVG, PARETO
+from suffice.run.records import Figures
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5d4a9c")
 """Okabe and Ito's colours without black and yellow, and a violet; then again, dashed and dotted."""
 DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.4)))
 
 
-def write_figures(result: Mapping[str, Any], out: Path) -> None:
+def write_figures(found: Found, out: Path) -> None:
     """`dynamics.png`, `dynamics.svg` and `pareto.png`, those that there is something to draw for."""
-    if any(len(cell["curve"]["step"]) > 1 for cell in result["cells"]):
-        figure = dynamics_figure(result)
-        save(figure, out / "dynamics.png")
-        save(figure, out / "dynamics.svg")
-    if result["arms"]:
-        save(pareto_figure(result), out / "pareto.png")
+    if any(len(cell.curve.step) > 1 for cell in found.cells):
+        figure = dynamics_figure(found)
+        save(figure, out / DYNAMICS)
+        save(figure, out / DYNAMICS_SVG)
+    if found.arms and found.base:
+        save(pareto_figure(found, found.base), out / PARETO)
 
 
 def save(figure: Figure, path: Path) -> None:
     """A file whole or not at all, of the kind that its suffix names."""
-    aside = path.with_name(f".{path.name}")
-    with disk_errors(path), rc_context({**STYLE, "svg.hashsalt": path.name}):
+    with whole_file(path) as aside, rc_context({**STYLE, "svg.hashsalt": path.name}):
         undated = {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(aside, format=path.suffix[1:], dpi=200, metadata=undated)
-        os.replace(aside, path)
 
 
-def styles(result: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+def styles(found: Found) -> dict[str, tuple[str, Any]]:
     """Colour and dashes of each arm, in the plan's order."""
-    names = list(dict.fromkeys(cell["arm"] for cell in result["cells"]))
+    names = list(dict.fromkeys(cell.arm for cell in found.cells))
     n = len(PALETTE)
     return {name: (PALETTE[i % n], DASHES[i // n % len(DASHES)]) for i, name in enumerate(names)}
 
 
 @rc_context(STYLE)
-def dynamics_figure(result: Mapping[str, Any]) -> Figure:
+def dynamics_figure(found: Found) -> Figure:
     """In-batch accuracy and thinking tokens over the steps: an arm's mean over its seeds thick, the seeds thin, all
     smoothed; held-out evaluations as dots, the base dashed, a collapsed seed crossed out."""
     figure = Figure(figsize=(7.6, 6.4), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     for axes, key, name in zip(panels, ("accuracy", "thought_tokens"), ("accuracy", "thinking tokens"), strict=True):
         ends = []
-        for arm, (colour, dash) in styles(result).items():
-            curves = [cell for cell in result["cells"] if cell["arm"] == arm and len(cell["curve"]["step"]) > 1]
-            if not curves:
+        for arm, (colour, dash) in styles(found).items():
+            cells = [cell for cell in found.cells if cell.arm == arm and len(cell.curve.step) > 1]
+            if not cells:
                 continue
-            length = min(len(cell["curve"]["step"]) for cell in curves)
-            steps = curves[0]["curve"]["step"][:length]
-            for cell in curves:
-                own = smooth(cell["curve"][key])
-                axes.plot(cell["curve"]["step"], own, color=colour, linewidth=0.7, alpha=0.3, zorder=2)
-                if cell["collapsed"]:
-                    at = cell["curve"]["step"].index(cell["collapsed"])
-                    axes.plot(
-                        cell["collapsed"], own[at], "x", color=colour, markersize=7, markeredgewidth=1.8, zorder=5
-                    )
-            mean = smooth(np.mean([cell["curve"][key][:length] for cell in curves], axis=0).tolist())
+            length = min(len(cell.curve.step) for cell in cells)
+            steps = cells[0].curve.step[:length]
+            for cell in cells:
+                own = smooth(getattr(cell.curve, key))
+                axes.plot(cell.curve.step, own, color=colour, linewidth=0.7, alpha=0.3, zorder=2)
+                if cell.collapsed:
+                    at = cell.curve.step.index(cell.collapsed)
+                    axes.plot(cell.collapsed, own[at], "x", color=colour, markersize=7, markeredgewidth=1.8, zorder=5)
+            mean = smooth(np.mean([getattr(cell.curve, key)[:length] for cell in cells], axis=0).tolist())
             axes.plot(steps, mean, color=colour, linestyle=dash, linewidth=2.2, zorder=3)
             ends.append((cut(arm), colour, (steps[-1], mean[-1])))
-        for arm in result["arms"]:
-            places = [(each["step"], each["metrics"][key]["mean"]) for each in arm["steps"]]
+        for trained in found.arms:
+            places = [(each.step, getattr(each.metrics, key).mean) for each in trained.steps]
             axes.plot(
-                *zip(*places, strict=True), "o", color=styles(result)[arm["arm"]][0], markersize=5,
+                *zip(*places, strict=True), "o", color=styles(found)[trained.arm][0], markersize=5,
                 markeredgecolor="white", markeredgewidth=0.8, zorder=4, clip_on=False,
             )  # fmt: skip
         axes.margins(x=0, y=0.08)
         axes.set_xlim(left=0)
-        if result["base"]:
-            axes.axhline(result["base"][key]["mean"], color=BEFORE, linewidth=1.1, linestyle=(0, (2, 2)), zorder=1)
-            ends.append(("base", MUTED, (axes.get_xlim()[1], result["base"][key]["mean"])))
+        if found.base:
+            level = getattr(found.base, key).mean
+            axes.axhline(level, color=BEFORE, linewidth=1.1, linestyle=(0, (2, 2)), zorder=1)
+            ends.append(("base", MUTED, (axes.get_xlim()[1], level)))
         axes.set_ylabel(name)
         axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
         if key == "thought_tokens":
@@ -99,7 +99,7 @@ def dynamics_figure(result: Mapping[str, Any]) -> Figure:
         "held out": {"marker": "o", "linestyle": "none", "markersize": 5},
         "collapsed": {"marker": "x", "linestyle": "none", "markeredgewidth": 1.8},
     }
-    if not any(cell["collapsed"] for cell in result["cells"]):
+    if not any(cell.collapsed for cell in found.cells):
         del legend["collapsed"]
     for label, style in legend.items():
         panels[0].plot([], [], color=MUTED, label=label, **style)
@@ -138,24 +138,24 @@ def bottom(group: Sequence[float], gap: float) -> float:
 
 
 @rc_context(STYLE)
-def pareto_figure(result: Mapping[str, Any]) -> Figure:
+def pareto_figure(found: Found, base: Figures) -> Figure:
     """Accuracy against thinking tokens: an arm's evaluated checkpoints small and joined from the base on, its last one
     big with intervals; the Pareto front of last checkpoints and base as steps."""
     figure = Figure(figsize=(7.2, 5), layout="constrained")
     axes = figure.add_subplot()
-    start = middle(result["base"])
-    final = {arm["arm"]: middle(arm["steps"][-1]["metrics"]) for arm in result["arms"]}
+    start = place(base)
+    final = {arm.arm: place(arm.steps[-1].metrics) for arm in found.arms}
     points = [start, *final.values()]
     front = sorted(point for point, on in zip(points, on_front(points), strict=True) if on)
     axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=6, alpha=0.2, zorder=1)
     axes.plot([], [], color=MUTED, linewidth=6, alpha=0.2, label="Pareto front")
-    errorbar(axes, result["base"], BEFORE)
-    for arm in result["arms"]:
-        colour, dash = styles(result)[arm["arm"]]
-        path = [start, *(middle(each["metrics"]) for each in arm["steps"])]
+    errorbar(axes, base, BEFORE)
+    for arm in found.arms:
+        colour, dash = styles(found)[arm.arm]
+        path = [start, *(place(each.metrics) for each in arm.steps)]
         axes.plot(*zip(*path, strict=True), color=colour, linestyle=dash, linewidth=0.9, alpha=0.45, zorder=2)
         axes.plot(*zip(*path[1:-1], strict=True) if path[1:-1] else ((), ()), "o", color=colour, markersize=3, zorder=3)
-        errorbar(axes, arm["steps"][-1]["metrics"], colour)
+        errorbar(axes, arm.steps[-1].metrics, colour)
     axes.margins(x=0.1, y=0.12)
     axes.set_xlabel("thinking tokens")
     axes.set_ylabel("accuracy")
@@ -165,19 +165,15 @@ def pareto_figure(result: Mapping[str, Any]) -> Figure:
     axes.plot([], [], "o", color=MUTED, markersize=3, label="earlier checkpoint")
     axes.plot([], [], "o", color=MUTED, markersize=8, label="last, with 95 % intervals")
     figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.4, borderpad=0)
-    colours = {name: colour for name, (colour, _) in styles(result).items()}
+    colours = {name: colour for name, (colour, _) in styles(found).items()}
     label_points(figure, axes, [("base", INK, start), *((cut(name), colours[name], at) for name, at in final.items())])
     return figure
 
 
-def middle(metrics: Mapping[str, Any]) -> tuple[float, float]:
-    return metrics["thought_tokens"]["mean"], metrics["accuracy"]["mean"]
-
-
-def errorbar(axes: Axes, metrics: Mapping[str, Any], colour: str) -> None:
+def errorbar(axes: Axes, metrics: Figures, colour: str) -> None:
     """A big point with its intervals."""
-    (x, y), (across, along) = middle(metrics), (metrics["thought_tokens"], metrics["accuracy"])
-    wide, high = ([[each["mean"] - each["low"]], [each["high"] - each["mean"]]] for each in (across, along))
+    (x, y), (across, along) = place(metrics), (metrics.thought_tokens, metrics.accuracy)
+    wide, high = ([[each.mean - each.low], [each.high - each.mean]] for each in (across, along))
     axes.errorbar(
         [x], [y], xerr=wide, yerr=high, color=colour, marker="o", markersize=9, markeredgecolor="white",
         markeredgewidth=1, elinewidth=1.3, zorder=4,

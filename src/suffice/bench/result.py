@@ -1,29 +1,25 @@
-"""What a bench found: `bench.json`, computed again from the records of its cells whenever it is asked for.
-
-plan, model, protocol, manifest
-base       metrics of the untrained model
-cells      by arm and seed: `failed` (why, or null), `collapsed` (step or null), `steps` (each evaluation with its
-           metrics, change to the base, and what was spent up to it), `curve` (in-batch accuracy and thinking tokens)
-arms       over the seeds that finished: `steps` with means and intervals over seeds and questions
-budgets    by kind of spending: `budget`, and each arm's last evaluated step within it
-"""
+"""The figures of a bench: computed again from the records of its cells whenever they are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from suffice.bench.cell import finished, label
+from suffice.bench.cell import finished, label, wanted
+from suffice.bench.found import ArmFound, AtStep, Budget, CellFound, ChangeToBase, Curve, Evaluated, Found
 from suffice.bench.plan import Bench, Cell
-from suffice.evaluation.compare import compare, on_front
-from suffice.evaluation.protocol import LENGTHS, OUTCOMES, Evaluation, Figure, summarise
-from suffice.evaluation.sides import read_checked
-from suffice.run.files import manifest, read_jsonl, write_json
-from suffice.statistics import Interval, over_seeds
+from suffice.evaluation.compare import compare, compression, on_front
+from suffice.evaluation.summary import metrics_of
+from suffice.interval import Interval
+from suffice.run.directory import Evaluation
+from suffice.run.files import write_json
+from suffice.run.layout import RUNS
+from suffice.run.records import Figures, Record, Step
+from suffice.run.start import manifest
+from suffice.statistics import over_seeds
 
 SPENT = {
     "tokens_decode": "generated tokens",
@@ -32,78 +28,77 @@ SPENT = {
 }
 """What an arm spends, as `metrics.jsonl` counts it and as tables call it."""
 
-SHOWN = (*OUTCOMES, *LENGTHS)
-CHANGES = {"accuracy": "difference", "thought_tokens_change": "mean", "tokens_change": "mean"}
-"""Changes to the base that are shown, and the key of their centre."""
+R = TypeVar("R", bound=Record)
 
 WINDOW, FALL = 10, 0.1
 """A collapse: the mean accuracy of so many steps lies so far below its best."""
 
 
-def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
+def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> Found:
     """Compute what the cells in OUT say, and write it to `bench.json`."""
-    base = light(out / "runs" / bench.base.folder / "evaluations" / label(0)) if has_base(bench, out) else None
-    by_arm: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in bench.plan.arm}
-    arms = []
-    for name, cells in by_arm.items():
-        own = [cell for cell in bench.cells if cell.arm == name]
-        evaluations = {}
-        for cell in own:
-            found = read_cell(cell, out, failed.get(cell.folder))
-            cells.append(found)
-            if base is not None and finished(cell.recipe, cell.at, out / "runs" / cell.folder):
-                evaluations[cell.seed] = [light(out / "runs" / cell.folder / "evaluations" / label(s)) for s in cell.at]
-                spent = spending(read_jsonl(out / "runs" / cell.folder / "metrics.jsonl"), cell.at)
-                found["steps"] = [
-                    {"step": step, **measured(base, [each])} | cost
-                    for step, each, cost in zip(cell.at, evaluations[cell.seed], spent, strict=True)
-                ]
-        if base is not None and evaluations:
-            arms.append(arm_of(name, own[0].at, base, evaluations, cells))
-    result = {
-        "plan": bench.plan.model_dump(exclude_none=True),
-        "model": bench.base.recipe.model.path,
-        "protocol": bench.base.recipe.eval.model_dump(exclude_none=True),
-        "manifest": manifest(),
-        "questions": None if base is None else len({record["problem"] for record in base.records}),
-        "base": None if base is None else summarise(base.records)["metrics"],
-        "cells": [cell for cells in by_arm.values() for cell in cells],
-        "arms": arms,
-        "budgets": budgets(arms),
-    }
-    mark_front(result)
-    write_json(out / "bench.json", result)
-    return result
-
-
-def has_base(bench: Bench, out: Path) -> bool:
-    return finished(bench.base.recipe, bench.base.at, out / "runs" / bench.base.folder)
-
-
-def light(folder: Path) -> Evaluation:
-    """An evaluation without its texts."""
-    evaluation = read_checked(folder)
-    texts = {"prompt", "gold", "thought", "answer"}
-    return replace(
-        evaluation,
-        records=[{key: value for key, value in r.items() if key not in texts} for r in evaluation.records],
+    bases = evaluations_of(bench.base, out)
+    base, base_greedily = bases.get((0, False)), bases.get((0, True))
+    cells: list[CellFound] = []
+    done: dict[str, list[tuple[CellFound, Evaluations]]] = {}
+    for arm in bench.plan.arm:
+        for cell in (each for each in bench.cells if each.arm == arm.name):
+            evaluations = evaluations_of(cell, out) if bases else {}
+            cells.append(cell_found(cell, out, failed.get(cell.folder), bases, evaluations))
+            if evaluations:
+                done.setdefault(arm.name, []).append((cells[-1], evaluations))
+    arms = arms_found(bases, cells, done) if bases else []
+    found = Found(
+        plan=bench.plan.model_dump(exclude_none=True),
+        model=bench.base.recipe.model.path,
+        protocol=bench.base.recipe.eval.model_dump(exclude_none=True),
+        manifest=manifest(),
+        questions=None if base is None else len({record.problem for record in base.records}),
+        base=None if base is None else metrics_of(base.records),
+        base_greedy=None if base_greedily is None else metrics_of(base_greedily.records),
+        cells=cells,
+        arms=arms,
+        budgets=budgets(arms),
     )
+    write_json(out / found.FILE, found.as_dict())
+    return found
 
 
-def read_cell(cell: Cell, out: Path, failed: str | None) -> dict[str, Any]:
-    """What a cell's training says of itself, however far it came."""
-    run = out / "runs" / cell.folder
-    lines = read_jsonl(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []
-    curve = {key: [line[key] for line in lines] for key in ("step", "accuracy", "thought_tokens")}
-    return {
-        "arm": cell.arm,
-        "seed": cell.seed,
-        "run": f"runs/{cell.folder}",
-        "failed": failed,
-        "collapsed": collapse(curve["accuracy"]),
-        "steps": [],
-        "curve": curve,
-    }
+Evaluations = dict[tuple[int, bool], Evaluation]
+"""Of one cell, by step and whether it is greedy."""
+
+
+def evaluations_of(cell: Cell, out: Path) -> Evaluations:
+    """Those of a finished cell, without their texts; none of one that is not."""
+    run = cell.run(out)
+    if not finished(cell, run):
+        return {}
+    return {each: run.evaluation(label(*each), texts=False) for each in wanted(cell.at, cell.greedy)}
+
+
+def cell_found(cell: Cell, out: Path, failed: str | None, bases: Evaluations, evaluations: Evaluations) -> CellFound:
+    """What a cell's training says of itself, however far it came, and its evaluations if it is finished."""
+    lines = cell.run(out).metrics()
+    accuracy = [line.accuracy for line in lines]
+    return CellFound(
+        arm=cell.arm or "",
+        seed=cell.seed,
+        run=f"{RUNS}/{cell.folder}",
+        failed=failed,
+        collapsed=collapse(accuracy),
+        steps=[
+            AtStep(step=step, **measured(bases[0, False], [evaluations[step, False]]), **cost)
+            for step, cost in zip(cell.at, spending(lines, cell.at), strict=True)
+            if evaluations
+        ],
+        greedy=Evaluated(step=cell.at[-1], **measured(bases[0, True], [evaluations[cell.at[-1], True]]))
+        if evaluations and cell.greedy
+        else None,
+        curve=Curve(
+            step=[line.step for line in lines],
+            accuracy=accuracy,
+            thought_tokens=[line.thought_tokens for line in lines],
+        ),
+    )
 
 
 def collapse(accuracy: Sequence[float]) -> int | None:
@@ -122,15 +117,15 @@ def collapse(accuracy: Sequence[float]) -> int | None:
     return None
 
 
-def spending(lines: Sequence[Mapping[str, float]], at: Sequence[int]) -> list[dict[str, float]]:
+def spending(lines: Sequence[Step], at: Sequence[int]) -> list[dict[str, float]]:
     """What a run spent up to each step, of every kind in SPENT; a guard's probes are generated tokens too."""
-    costs = [
-        {kind: line[kind] for kind in SPENT} | {"tokens_decode": line["tokens_decode"] + line.get("tokens_guard", 0)}
-        for line in lines
-    ]
     return [
         {
-            kind: sum(cost[kind] for line, cost in zip(lines, costs, strict=True) if line["step"] <= step)
+            kind: sum(
+                getattr(line, kind) + (line.tokens_guard if kind == "tokens_decode" else 0)
+                for line in lines
+                if line.step <= step
+            )
             for kind in SPENT
         }
         for step in at
@@ -141,87 +136,100 @@ def measured(base: Evaluation, seeds: Sequence[Evaluation]) -> dict[str, Any]:
     """`metrics`, `change` to the base and `compression` of one or several seeds' evaluations, pooled by question."""
     records = [record for each in seeds for record in each.records]
     change = compare(base, Evaluation(records, seeds[0].summary))
-    metrics, tokens = summarise(records)["metrics"], change["tokens_change"]
+    metrics = metrics_of(records)
     return {
-        "metrics": {name: metrics[name] for name in SHOWN},
-        "change": {name: change[name] for name in CHANGES},
-        "compression": {key: None if value is None else 1 + value for key, value in tokens.items()},
+        "metrics": Figures(**{name: getattr(metrics, name) for name in Figures.model_fields}),
+        "change": ChangeToBase(**{name: getattr(change, name) for name in ChangeToBase.model_fields}),
+        "compression": compression(change),
     }
 
 
-def arm_of(
-    name: str,
-    at: Sequence[int],
-    base: Evaluation,
-    evaluations: Mapping[int, Sequence[Evaluation]],
-    cells: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """An arm over its finished seeds: intervals by `over_seeds`, spending as means."""
-    done = [cell for cell in cells if cell["seed"] in evaluations]
-    steps = []
-    for i, step in enumerate(at):
-        single = [cell["steps"][i] for cell in done]
-        pooled = measured(base, [evaluations[cell["seed"]][i] for cell in done])
-        steps.append(
-            {
-                "step": step,
-                "metrics": {
-                    key: widened(pooled["metrics"][key], [one["metrics"][key] for one in single]) for key in SHOWN
-                },
-                "change": {
-                    key: widened(pooled["change"][key], [one["change"][key] for one in single], centre)
-                    for key, centre in CHANGES.items()
-                },
-                "compression": widened(pooled["compression"], [one["compression"] for one in single]),
-                **{kind: sum(one[kind] for one in single) / len(single) for kind in SPENT},
-            }
+def arms_found(
+    bases: Evaluations, cells: Sequence[CellFound], done: Mapping[str, Sequence[tuple[CellFound, Evaluations]]]
+) -> list[ArmFound]:
+    """The arms of which a seed has finished."""
+    steps = {arm: [at_step(bases, each, i) for i in range(len(each[0][0].steps))] for arm, each in done.items()}
+    ends = [place(each[-1].metrics) for each in steps.values()]
+    front = on_front([*ends, place(metrics_of(bases[0, False].records))])
+    found = []
+    for (arm, at), pareto in zip(steps.items(), front, strict=False):
+        own = [cell for cell in cells if cell.arm == arm]
+        found.append(
+            ArmFound(
+                arm=arm,
+                seeds=[cell.seed for cell in own if cell.steps],
+                unfinished=[cell.seed for cell in own if not cell.steps],
+                collapsed={str(cell.seed): cell.collapsed for cell in own if cell.collapsed},
+                steps=at,
+                greedy=greedy_end(bases, done[arm]),
+                pareto=pareto,
+            )
         )
+    return found
+
+
+def place(metrics: Figures) -> tuple[float, float]:
+    return metrics.thought_tokens.mean, metrics.accuracy.mean
+
+
+def at_step(bases: Evaluations, done: Sequence[tuple[CellFound, Evaluations]], i: int) -> AtStep:
+    """The i-th evaluation of an arm over its finished seeds; spending as means."""
+    single = [cell.steps[i] for cell, _ in done]
+    spent = {kind: sum(getattr(each, kind) for each in single) / len(single) for kind in SPENT}
+    return AtStep(**over(bases[0, False], single, [each[single[0].step, False] for _, each in done]), **spent)
+
+
+def greedy_end(bases: Evaluations, done: Sequence[tuple[CellFound, Evaluations]]) -> Evaluated | None:
+    """The greedy evaluation of an arm over its finished seeds, where the plan asks for it."""
+    single = [cell.greedy for cell, _ in done if cell.greedy]
+    if not single:
+        return None
+    return Evaluated(**over(bases[0, True], single, [each[single[0].step, True] for _, each in done]))
+
+
+def over(base: Evaluation, single: Sequence[Evaluated], evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """One evaluation of several seeds, pooled, with intervals by `over_seeds`."""
+    pooled = measured(base, evaluations)
     return {
-        "arm": name,
-        "seeds": [cell["seed"] for cell in done],
-        "unfinished": [cell["seed"] for cell in cells if cell["seed"] not in evaluations],
-        "collapsed": {str(cell["seed"]): cell["collapsed"] for cell in cells if cell["collapsed"]},
-        "steps": steps,
+        "step": single[0].step,
+        "metrics": all_widened(pooled["metrics"], [each.metrics for each in single]),
+        "change": all_widened(pooled["change"], [each.change for each in single]),
+        "compression": widened(pooled["compression"], [each.compression for each in single]),
     }
 
 
-def widened(pooled: Figure, single: Sequence[Figure], centre: str = "mean") -> Figure:
+def all_widened(pooled: R, single: Sequence[R]) -> R:
+    """Every figure of a record widened."""
+    names = type(pooled).model_fields
+    return type(pooled)(
+        **{name: widened(getattr(pooled, name), [getattr(each, name) for each in single]) for name in names}
+    )
+
+
+def widened(pooled: Interval, single: Sequence[Interval]) -> Interval:
     """A figure of pooled seeds with the interval over seeds and questions."""
-    means = [value for each in single if (value := each[centre]) is not None]
-    mean, low, high = pooled[centre], pooled["low"], pooled["high"]
-    if mean is None or low is None or high is None or len(means) < len(single):
+    if not pooled.bounded or not all(each.known for each in single):
         return pooled
-    mean, low, high = over_seeds(Interval(mean, low, high), means)
-    return {centre: mean, "low": low, "high": high}
+    return over_seeds(pooled, [each.mean for each in single])
 
 
-def budgets(arms: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def budgets(arms: Sequence[ArmFound]) -> dict[str, Budget]:
     """For every kind of spending the least budget that brings every arm to an evaluation, and where each arm stands."""
     return {
-        kind: within({arm["arm"]: {each["step"]: each[kind] for each in arm["steps"]} for arm in arms})
+        kind: within({arm.arm: {each.step: getattr(each, kind) for each in arm.steps} for arm in arms})
         for kind in SPENT
         if arms
     }
 
 
-def within(spent: Mapping[str, Mapping[int, float]]) -> dict[str, Any]:
-    """`budget`, the dearest first evaluation, and by arm the last evaluated step that spent no more.
+def within(spent: Mapping[str, Mapping[int, float]]) -> Budget:
+    """The dearest first evaluation, and by arm the last evaluated step that spent no more.
 
     Args:
         spent: by arm what it had spent at each evaluated step.
     """
     budget = max(min(each.values()) for each in spent.values())
-    return {
-        "budget": budget,
-        "steps": {arm: max(step for step, cost in each.items() if cost <= budget) for arm, each in spent.items()},
-    }
-
-
-def mark_front(result: dict[str, Any]) -> None:
-    """`pareto` on every arm: whether at its last step neither another arm nor the base beats it."""
-    if not result["arms"]:
-        return
-    ends = [arm["steps"][-1]["metrics"] for arm in result["arms"]]
-    places = [(m["thought_tokens"]["mean"], m["accuracy"]["mean"]) for m in [*ends, result["base"]]]
-    for arm, front in zip(result["arms"], on_front(places), strict=False):
-        arm["pareto"] = front
+    return Budget(
+        budget=budget,
+        steps={arm: max(step for step, cost in each.items() if cost <= budget) for arm, each in spent.items()},
+    )

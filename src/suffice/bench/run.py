@@ -1,6 +1,6 @@
 """Carrying out a plan: one process a cell, so many at a time; what is done stands, what was interrupted goes on.
 
-OUT/runs/<arm>-seed-<n>-<digest>/   a cell: a training run with evaluations/step-NNNNNN
+OUT/runs/<arm>-seed-<n>-<digest>/   a cell: a training run with an evaluation at every step of the plan
 OUT/runs/base-<digest>/             the base's evaluation, as step 0
 OUT/logs/<cell>.log                 what a cell's process said
 """
@@ -16,10 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suffice.bench.cell import STOPPED, finished, label
+from suffice.bench.cell import STOPPED, finished, label, wanted
 from suffice.bench.plan import Bench, Cell
 from suffice.errors import Interrupted, RunError
-from suffice.run.files import disk_errors, locked
+from suffice.run.directory import Run
+from suffice.run.files import disk_errors
+from suffice.run.layout import LOGS, METRICS, RUNS
+from suffice.run.lock import locked
 from suffice.run.progress import progress
 from suffice.run.signals import stop_requests
 
@@ -34,11 +37,11 @@ def run_bench(bench: Bench, out: Path, jobs: int) -> dict[str, str]:
         RunError: a cell's folder is of another recipe, nothing can be written, or the base cannot be evaluated.
     """
     with disk_errors(out):
-        for name in ("runs", "logs"):
+        for name in (RUNS, LOGS):
             (out / name).mkdir(parents=True, exist_ok=True)
     with locked(out):
         cells = [bench.base, *bench.cells]
-        waiting = [cell for cell in cells if not finished(cell.recipe, cell.at, out / "runs" / cell.folder)]
+        waiting = [cell for cell in cells if not finished(cell, cell.run(out))]
         failed = work_off(waiting, out, jobs) if waiting else {}
     if bench.base.folder in failed:
         raise RunError(f"the base cannot be evaluated, so there is nothing to compare: {failed[bench.base.folder]}")
@@ -48,7 +51,7 @@ def run_bench(bench: Bench, out: Path, jobs: int) -> dict[str, str]:
 def work_off(waiting: Sequence[Cell], out: Path, jobs: int) -> dict[str, str]:
     """Run cells, `jobs` at a time."""
     todo = list(waiting)
-    tracks = {cell.folder: Track(cell, out / "runs" / cell.folder) for cell in todo}
+    tracks = {cell.folder: Track(cell, cell.run(out)) for cell in todo}
     running: list[Process] = []
     failed: dict[str, str] = {}
     total = sum(track.total for track in tracks.values())
@@ -93,7 +96,8 @@ class Process:
         job = {
             "recipe": self.cell.recipe.dump(),
             "at": list(self.cell.at),
-            "run": str(self.out / "runs" / self.cell.folder),
+            "greedy": self.cell.greedy,
+            "run": str(self.cell.run(self.out).path),
             "parent": os.getpid(),
         }
         with disk_errors(self.log), self.log.open("a", encoding="utf-8") as log:
@@ -112,7 +116,7 @@ class Process:
 
     @property
     def log(self) -> Path:
-        return self.out / "logs" / f"{self.cell.folder}.log"
+        return self.out / LOGS / f"{self.cell.folder}.log"
 
     def failed(self) -> str | None:
         """Why it failed, once it has ended."""
@@ -134,15 +138,19 @@ class Track:
     """How far a cell is, as its folder shows it: in steps, an evaluation counting as many as make progress smooth."""
 
     cell: Cell
-    run: Path
+    run: Run
     worth: int = 10
 
     @property
     def total(self) -> int:
-        return self.cell.at[-1] + self.worth * len(self.cell.at)
+        return self.cell.at[-1] + self.worth * len(self.wanted)
+
+    @property
+    def wanted(self) -> list[tuple[int, bool]]:
+        return wanted(self.cell.at, self.cell.greedy)
 
     def done(self) -> int:
-        evaluated = sum((self.run / "evaluations" / label(step) / "summary.json").exists() for step in self.cell.at)
-        metrics = self.run / "metrics.jsonl"
+        evaluated = sum(self.run.is_evaluated(label(*each)) for each in self.wanted)
+        metrics = self.run.path / METRICS
         steps = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
         return steps + self.worth * evaluated

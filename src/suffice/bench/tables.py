@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from suffice.bench.found import ArmFound, Evaluated, Found
 from suffice.bench.result import SPENT
+from suffice.interval import Interval
+from suffice.run.records import Figures
 
 HEADS = ("", "seeds", "step", "Acc", "Tok", "CR", "accuracy, points", "thinking tokens, %")
 SPENDING = (*HEADS, "spent")
@@ -25,51 +26,51 @@ class Block:
     rows: list[list[str]]
 
 
-def blocks(result: Mapping[str, Any]) -> list[Block]:
-    """The final step, then one budget of every kind. Nothing while the base or all arms are unfinished."""
-    if not result["arms"]:
+def blocks(found: Found) -> list[Block]:
+    """The final step, greedily where the plan asks for it, then one budget of every kind. Nothing while the base or all
+    arms are unfinished."""
+    if not (found.arms and found.base):
         return []
-    ends = [row(arm, arm["steps"][-1], mark=arm["pareto"]) for arm in result["arms"]]
-    found = [Block("After the last step", HEADS, [base_row(result), *ends])]
+    ends = [row(arm, arm.steps[-1], mark=arm.pareto) for arm in found.arms]
+    tables = [Block("After the last step", HEADS, [base_row(found.base), *ends])]
+    if found.base_greedy:
+        ends = [row(arm, arm.greedy) for arm in found.arms if arm.greedy]
+        tables.append(Block("After the last step, greedy", HEADS, [base_row(found.base_greedy), *ends]))
     for kind, name in SPENT.items():
-        budget = result["budgets"][kind]
+        within = found.budgets[kind]
         rows = []
-        for arm in result["arms"]:
-            (step,) = (each for each in arm["steps"] if each["step"] == budget["steps"][arm["arm"]])
-            rows.append([*row(arm, step), short(step[kind])])
-        found.append(Block(f"Within {short(budget['budget'])} {name}", SPENDING, rows))
-    return found
+        for arm in found.arms:
+            (step,) = (each for each in arm.steps if each.step == within.steps[arm.arm])
+            rows.append([*row(arm, step), short(getattr(step, kind))])
+        tables.append(Block(f"Within {short(within.budget)} {name}", SPENDING, rows))
+    return tables
 
 
-def base_row(result: Mapping[str, Any]) -> list[str]:
-    metrics = result["base"]
+def base_row(metrics: Figures) -> list[str]:
     return ["base", "", "0", *place(metrics), "100.0", "", ""]
 
 
-def row(arm: Mapping[str, Any], step: Mapping[str, Any], mark: bool = False) -> list[str]:
-    ratio = step["compression"]["mean"]
+def row(arm: ArmFound, step: Evaluated, mark: bool = False) -> list[str]:
     return [
-        arm["arm"] + (" *" if mark else ""),
-        str(len(arm["seeds"])),
-        str(step["step"]),
-        *place(step["metrics"]),
-        "n/a" if ratio is None else f"{100 * ratio:.1f}",
-        signed(step["change"]["accuracy"], "difference"),
-        signed(step["change"]["thought_tokens_change"]),
+        arm.arm + (" *" if mark else ""),
+        str(len(arm.seeds)),
+        str(step.step),
+        *place(step.metrics),
+        f"{100 * step.compression.mean:.1f}" if step.compression.known else "n/a",
+        signed(step.change.accuracy),
+        signed(step.change.thought_tokens_change),
     ]
 
 
-def place(metrics: Mapping[str, Any]) -> list[str]:
-    return [f"{100 * metrics['accuracy']['mean']:.1f}", f"{metrics['tokens']['mean']:,.1f}"]
+def place(metrics: Figures) -> list[str]:
+    return [f"{100 * metrics.accuracy.mean:.1f}", f"{metrics.tokens.mean:,.1f}"]
 
 
-def signed(figure: Mapping[str, float | None], centre: str = "mean") -> str:
+def signed(figure: Interval) -> str:
     """`+1.2 (−0.4 to 2.8)`, a fraction times 100."""
-    mean, low, high = (
-        None if figure[key] is None else 100 * float(figure[key] or 0) for key in (centre, "low", "high")
-    )
-    if mean is None or low is None or high is None:
+    if not figure.bounded:
         return "n/a"
+    mean, low, high = (100 * end for end in figure)
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})".replace("-", "−")
 
 
@@ -81,34 +82,30 @@ def short(amount: float) -> str:
     return f"{amount:.0f}"
 
 
-def notes(result: Mapping[str, Any]) -> list[str]:
+def notes(found: Found) -> list[str]:
     """What a reader must know beside the tables: cells that failed, are unfinished, or collapsed."""
-    lines = [
-        f"{cell['arm']}, seed {cell['seed']}, failed: {cell['failed']}" for cell in result["cells"] if cell["failed"]
-    ]
+    lines = [f"{cell.arm}, seed {cell.seed}, failed: {cell.failed}" for cell in found.cells if cell.failed]
     unfinished: dict[str, list[str]] = {}
-    for cell in result["cells"]:
-        if cell["collapsed"]:
-            lines.append(
-                f"{cell['arm']}, seed {cell['seed']}: accuracy in training collapsed at step {cell['collapsed']}"
-            )
-        if not cell["steps"] and not cell["failed"]:
-            unfinished.setdefault(cell["arm"], []).append(str(cell["seed"]))
+    for cell in found.cells:
+        if cell.collapsed:
+            lines.append(f"{cell.arm}, seed {cell.seed}: accuracy in training collapsed at step {cell.collapsed}")
+        if not cell.steps and not cell.failed:
+            unfinished.setdefault(cell.arm, []).append(str(cell.seed))
     lines += [f"{arm}: unfinished for seed {', '.join(seeds)}" for arm, seeds in unfinished.items()]
     return lines
 
 
-def markdown(result: Mapping[str, Any]) -> str:
+def markdown(found: Found) -> str:
     """The tables and notes as a Markdown page."""
-    protocol = result["protocol"]
+    protocol = found.protocol
     parts = [
-        f"Base {result['model']}, {protocol['task']} {protocol['split']}: {result['questions']} questions × "
+        f"Base {found.model}, {protocol['task']} {protocol['split']}: {found.questions} questions × "
         f"{protocol['samples']} samples, temperature {protocol['temperature']:g}, top_p {protocol['top_p']:g}, at most "
         f"{protocol['max_thought_tokens']} thinking and {protocol['max_answer_tokens']} answer tokens.\n"
     ]
-    for block in blocks(result):
+    for block in blocks(found):
         lines = [block.heads, ["---", *["---:"] * (len(block.heads) - 1)], *block.rows]
         parts.append(f"## {block.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
     parts.append(CAPTION.replace("*", "\\*") + "\n")
-    parts += [f"- {line}" for line in notes(result)]
+    parts += [f"- {line}" for line in notes(found)]
     return "\n".join(parts).rstrip() + "\n"

@@ -7,20 +7,22 @@ samples, with answers forced within them, and compare with the untouched model o
 - `inducer`: it is cut there and made to answer (budget forcing).
 - `deer`: an answer is tried wherever the thought turns (`SWITCH`), and given where the model is sure enough of it
   (dynamic early exit, arXiv 2504.15895; the trial is our greedy forced answer, where DEER asks for the boxed result
-  alone). What is tried and thrown away is counted as `probe_tokens`.
+  alone). What is tried and thrown away is counted as `trial_tokens`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
-from suffice.evaluation.protocol import Evaluation, record, summarise
-from suffice.evaluation.source import Exits, Forced, Trace
+from suffice.evaluation.evaluate import sample_of
+from suffice.evaluation.source import ExitRule, Forced, Trace
+from suffice.evaluation.summary import levels_of, metrics_of
 from suffice.groups import Problem, Verdict
+from suffice.run.directory import Evaluation
+from suffice.run.records import Stop, StopKind
 
-SURE = 0.95
+CONFIDENT = 0.95
 """Confidence from which DEER answers (its paper's threshold)."""
 
 
@@ -29,7 +31,7 @@ def default_budgets(max_thought_tokens: int) -> list[int]:
     return sorted({max(1, max_thought_tokens // 2**i) for i in range(1, 6)})
 
 
-def stops(budgets: Sequence[int]) -> Exits:
+def stops(budgets: Sequence[int]) -> ExitRule:
     """Where answers are forced for all baselines at once."""
     return lambda trace: sorted({*trace.switches, *(b for b in budgets if b < trace.thought_tokens)})
 
@@ -41,51 +43,58 @@ def baselines(
 
     DEER is left out where the source gives no confidences.
     """
-    found = {}
-    for budget in budgets:
-        found[f"budget-{budget}"] = _stopped(plain, owned, {"kind": "budget", "budget": budget})
-        found[f"inducer-{budget}"] = _stopped(plain, owned, {"kind": "inducer", "budget": budget})
+    tried = [Stop(kind=kind, budget=budget) for budget in budgets for kind in AT_BUDGET]
     if all(forced.confidence is not None for _, trace in owned for forced in trace.forced):
-        found[f"deer-{SURE}"] = _stopped(plain, owned, {"kind": "deer", "threshold": SURE})
-    return found
+        tried.append(Stop(kind="deer", threshold=CONFIDENT))
+    return {stop.label: _stopped(plain, owned, stop) for stop in tried}
 
 
-def _stopped(plain: Evaluation, owned: Sequence[tuple[Problem, Trace]], variant: dict[str, Any]) -> Evaluation:
-    stop = {"budget": at_budget, "inducer": with_inducer, "deer": when_sure}[variant["kind"]]
-    limit = variant.get("budget", SURE)
+def _stopped(plain: Evaluation, owned: Sequence[tuple[Problem, Trace]], stop: Stop) -> Evaluation:
     records = []
     for problem, trace in owned:
-        stopped, probes = stop(trace, limit)
-        records.append(record(problem, stopped) | {"probe_tokens": probes})
-    return Evaluation(records, plain.summary | {"variant": variant} | summarise(records))
+        stopped, trial_tokens = stopped_by(stop, trace)
+        records.append(sample_of(problem, stopped, trial_tokens=trial_tokens))
+    figures = {"variant": stop, "metrics": metrics_of(records), "levels": levels_of(records)}
+    return Evaluation(records, plain.summary.model_copy(update=figures))
 
 
-def at_budget(trace: Trace, budget: int) -> tuple[Trace, int]:
+def stopped_by(stop: Stop, trace: Trace) -> tuple[Trace, int]:
+    """The trace as it is with this stop, and the tokens of answers that were tried in vain."""
+    if stop.threshold is not None:
+        return when_confident(trace, stop.threshold)
+    assert stop.budget is not None
+    return AT_BUDGET[stop.kind](trace, stop.budget), 0
+
+
+def at_budget(trace: Trace, budget: int) -> Trace:
     """Cut and wrong beyond the budget."""
     if trace.thought_tokens <= budget:
-        return trace, 0
-    cut = left(trace, next(forced for forced in trace.forced if forced.position == budget))
-    return replace(cut, closed=False, truncated=True, verdict=Verdict.WRONG, answer="", answer_tokens=0), 0
+        return trace
+    cut = with_inducer(trace, budget)
+    return replace(cut, closed=False, truncated=True, verdict=Verdict.WRONG, answer="", answer_tokens=0)
 
 
-def with_inducer(trace: Trace, budget: int) -> tuple[Trace, int]:
+def with_inducer(trace: Trace, budget: int) -> Trace:
     """Made to answer at the budget."""
     if trace.thought_tokens <= budget:
-        return trace, 0
-    return left(trace, next(forced for forced in trace.forced if forced.position == budget)), 0
+        return trace
+    return left(trace, next(forced for forced in trace.forced if forced.position == budget))
 
 
-def when_sure(trace: Trace, threshold: float) -> tuple[Trace, int]:
+AT_BUDGET: dict[StopKind, Callable[[Trace, int], Trace]] = {"budget": at_budget, "inducer": with_inducer}
+
+
+def when_confident(trace: Trace, threshold: float) -> tuple[Trace, int]:
     """The first answer tried that the model is sure of, and the tokens of those tried in vain before it."""
-    probes = 0
+    trial_tokens = 0
     for forced in trace.forced:
         if forced.position not in trace.switches:
             continue
         assert forced.confidence is not None
         if forced.confidence >= threshold:
-            return left(trace, forced), probes
-        probes += forced.answer_tokens
-    return trace, probes
+            return left(trace, forced), trial_tokens
+        trial_tokens += forced.answer_tokens
+    return trace, trial_tokens
 
 
 def left(trace: Trace, forced: Forced) -> Trace:

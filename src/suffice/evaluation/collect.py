@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
-from suffice.evaluation.source import Ask, Exits, Forced, Sampling, Source, Trace
+from pydantic import TypeAdapter, ValidationError
+
+from suffice.errors import RunError
+from suffice.evaluation.source import Draw, ExitRule, Forced, Sampling, Source, Trace
 from suffice.grading import Grader
-from suffice.groups import Kind, Problem, Verdict
-from suffice.run.files import Journal
+from suffice.grading.verdicts import give_verdicts
+from suffice.groups import Problem
+from suffice.run.journal import Journal
 from suffice.run.progress import progress
 
 
@@ -16,7 +20,7 @@ def collect(
     source: Source,
     problems: Sequence[Problem],
     sampling: Sampling,
-    exits: Exits | None = None,
+    exits: ExitRule | None = None,
     journal: Journal | None = None,
 ) -> list[Trace]:
     """All samples of a protocol, by problem, then sample. What the journal holds is not sampled again."""
@@ -25,7 +29,7 @@ def collect(
     per_lot = max(1, source.lot // k) if source.lot else len(problems)
     with progress(f"sample {source.name} on {problems[0].task}", len(problems) * k, done=len(found)) as advance:
         for start in range(0, len(problems), per_lot):
-            lot: list[Ask] = [(problem, i) for problem in problems[start : start + per_lot] for i in range(k)]
+            lot: list[Draw] = [(problem, i) for problem in problems[start : start + per_lot] for i in range(k)]
             missing = [(problem, i) for problem, i in lot if (problem.id, i) not in found]
             if missing:
                 # a lot that was cut short is sampled whole: its samples come out as they would have
@@ -38,7 +42,7 @@ def answer(
     source: Source,
     recorded: Sequence[tuple[Problem, Trace]],
     sampling: Sampling,
-    exits: Exits,
+    exits: ExitRule,
     journal: Journal | None = None,
 ) -> list[Trace]:
     """Recorded traces with answers forced in them, in their order. What the journal holds is not answered again."""
@@ -54,12 +58,18 @@ def answer(
 
 
 Found = dict[tuple[str, int], Trace]
+TRACE = TypeAdapter(Trace)
 
 
 def _kept(journal: Journal | None) -> Found:
     found: Found = {}
-    for record in journal.records if journal else []:
-        trace = Trace(**record | {"forced": [Forced(**forced) for forced in record["forced"]]})
+    if journal is None:
+        return found
+    for number, line in enumerate(journal.lines, 1):
+        try:
+            trace = TRACE.validate_python(line)
+        except ValidationError:
+            raise RunError(f"{journal.path}:{number} is not what this version writes; remove that line") from None
         found[trace.problem, trace.sample] = trace
     return found
 
@@ -73,18 +83,13 @@ def _keep(lots: Iterable[list[Trace]], found: Found, journal: Journal | None) ->
 
 
 def grade(traces: Sequence[Trace], problems: Iterable[Problem], grader: Grader) -> None:
-    """Give every trace and every forced answer its verdict, in place. What was cut or never closed is WRONG."""
+    """Give every trace and every forced answer its verdict, in place."""
     by_id = {problem.id: problem for problem in problems}
-    jobs: list[tuple[str, str, Kind]] = []
-    owners: list[Trace | Forced] = []
-    for trace in traces:
-        problem = by_id[trace.problem]
-        answers: list[Trace | Forced] = [trace, *trace.forced]
-        for said in answers:
-            if said.truncated or not (isinstance(said, Forced) or said.closed):
-                said.verdict = Verdict.WRONG
-            else:
-                jobs.append((said.answer, problem.gold, problem.kind))
-                owners.append(said)
-    for owner, verdict in zip(owners, grader.grade_many(jobs), strict=True):
-        owner.verdict = verdict
+
+    def answers() -> Iterator[tuple[Trace | Forced, Problem]]:
+        for trace in traces:
+            yield trace, by_id[trace.problem]
+            for forced in trace.forced:
+                yield forced, by_id[trace.problem]
+
+    give_verdicts(answers(), lambda said: said.answer, grader)

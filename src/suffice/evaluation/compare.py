@@ -2,72 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import Any
 
 from suffice.errors import DataError
-from suffice.evaluation.protocol import (
-    LENGTHS,
-    OUTCOMES,
-    Evaluation,
-    Figure,
-    Measure,
-    Record,
-    check_questions,
-    summarise,
-)
+from suffice.evaluation.compared import Compared, MeanChange, MeanMetrics, MeanRow, OnTask, Row
 from suffice.evaluation.sides import PLAIN, Side
-from suffice.evaluation.stops import Point, difference, verdict
+from suffice.evaluation.stops import Contest, Point, contest
+from suffice.evaluation.summary import LENGTHS, OUTCOMES, by_question, check_questions, levels_of, metrics_of
+from suffice.interval import UNKNOWN, Interval
+from suffice.run.directory import Evaluation
+from suffice.run.records import Change, StopKind
 from suffice.statistics import Samples, paired_difference, proportion_difference, ratio_change
 
 _SAMPLED_BY = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens")
 
 
-def compare(before: Evaluation, after: Evaluation) -> dict[str, Any]:
-    """Differences and relative changes between two evaluations.
-
-    `accuracy` and each of the lengths `thought_tokens`, `answer_tokens`, `tokens` as {difference, low, high};
-    `thought_tokens_change` and `tokens_change` as a fraction of before {mean, low, high}, all None where before is 0.
+def compare(before: Evaluation, after: Evaluation) -> Change:
+    """Differences and relative changes between two evaluations; a change relative to nothing is not known.
 
     Raises:
         DataError: the two did not answer the same questions, or fewer than two.
     """
-    questions = [{record["problem"] for record in evaluation.records} for evaluation in (before, after)]
+    questions = [{record.problem for record in evaluation.records} for evaluation in (before, after)]
     if questions[0] != questions[1]:
         missing = len(questions[0] ^ questions[1])
         raise DataError(
-            f"{before.summary['model']} and {after.summary['model']} differ in {missing} questions of "
-            f"{before.summary['task']}; evaluate both on the same task, split, number of problems and seed"
+            f"{before.summary.model} and {after.summary.model} differ in {missing} questions of "
+            f"{before.summary.task}; evaluate both on the same task, split, number of problems and seed"
         )
     check_questions(questions[0])
-    old, new = before.records, after.records
-    accuracy = OUTCOMES["accuracy"]
-    return {
-        "accuracy": difference(proportion_difference(samples(new, accuracy), samples(old, accuracy))),
-        **{
-            name: difference(paired_difference(samples(new, measure), samples(old, measure)))
-            for name, measure in LENGTHS.items()
-        },
-        **{
-            f"{name}_change": _relative(samples(new, LENGTHS[name]), samples(old, LENGTHS[name]))
-            for name in ("thought_tokens", "tokens")
-        },
-    }
+    measures = LENGTHS | {"accuracy": OUTCOMES["accuracy"]}
+    old, new = (
+        {name: by_question(evaluation.records, measure) for name, measure in measures.items()}
+        for evaluation in (before, after)
+    )
+    return Change(
+        accuracy=proportion_difference(new["accuracy"], old["accuracy"]),
+        **{name: paired_difference(new[name], old[name]) for name in LENGTHS},
+        **{f"{name}_change": _relative(new[name], old[name]) for name in ("thought_tokens", "tokens")},
+    )
 
 
-def compare_all(sides: Sequence[Side]) -> dict[str, Any]:
+def compression(change: Change) -> Interval:
+    """Generated tokens as a part of what they were, the papers' CR."""
+    return Interval(*(1 + end for end in change.tokens_change))
+
+
+def compare_all(sides: Sequence[Side]) -> Compared:
     """Every side and each of its training-free stops against the first side, on each task that all sides have.
-
-    - `sides`: names in order.
-    - `tasks`: by task `questions`; `rows`, one a side and variant (None: not stopped), with `metrics` and `levels` as
-      in an evaluation's summary, `change` as of `compare` (None for the first), `compression` (generated tokens as a
-      part of the first's, the papers' CR) and `pareto`, whether no other row is as accurate with as few thinking
-      tokens and better in one; `protocols`, settings in which sides differ; `verdicts`, by side, whether it beats the
-      first side's training-free stops, where those were measured.
-    - `overall`: for rows that all tasks have, the means over tasks, each counting the same, as the papers' last
-      column; empty for a single task.
-    - `left_out`: tasks that not all sides have, with the sides that have them.
 
     Raises:
         DataError: there is nothing to compare, or sides did not answer the same questions.
@@ -82,20 +66,12 @@ def compare_all(sides: Sequence[Side]) -> dict[str, Any]:
         has = "; ".join(f"{side.name} has {', '.join(side.evaluations)}" for side in sides)
         raise DataError(f"there is no task that all have: {has}; evaluate all on the same task")
     tasks = {task: _on_task(task, sides) for task in shared}
-    return {
-        "sides": [side.name for side in sides],
-        "tasks": tasks,
-        "overall": _overall([each["rows"] for each in tasks.values()]),
-        "left_out": {task: names for task, names in having.items() if task not in shared},
-    }
-
-
-def samples(records: Sequence[Record], measure: Measure) -> dict[str, list[float]]:
-    """A measure's values by question."""
-    values: dict[str, list[float]] = {}
-    for record in records:
-        values.setdefault(record["problem"], []).append(float(measure(record)))
-    return values
+    return Compared(
+        sides=[side.name for side in sides],
+        tasks=tasks,
+        overall=_overall([each.rows for each in tasks.values()]),
+        left_out={task: names for task, names in having.items() if task not in shared},
+    )
 
 
 def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
@@ -109,119 +85,111 @@ def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
-def mean_of(figures: Sequence[Figure], centre: str = "mean") -> Figure:
-    """The mean of independent estimates, such as of several tasks, each counting the same; `centre` names theirs.
+def mean_of(estimates: Sequence[Interval]) -> Interval:
+    """The mean of independent estimates, such as of several tasks, each counting the same.
 
-    Its interval is put together from theirs, distances from the centre added in squares on either side (the method of
-    variance estimates recovery, Zou and Donner 2008). None where one of them has none.
+    Its interval is put together from theirs, distances from the mean added in squares on either side (the method of
+    variance estimates recovery, Zou and Donner 2008). Unknown where one of them has none.
     """
-    n = len(figures)
-    means, lows, highs = (
-        [value for figure in figures if (value := figure[key]) is not None] for key in (centre, "low", "high")
-    )
-    if min(len(means), len(lows), len(highs)) < n:
-        return {centre: None, "low": None, "high": None}
-    mean = sum(means) / n
-    below, above = (sqrt(sum((m - end) ** 2 for m, end in zip(means, ends, strict=True))) / n for ends in (lows, highs))
-    return {centre: mean, "low": mean - below, "high": mean + above}
+    if not all(each.bounded for each in estimates):
+        return UNKNOWN
+    n = len(estimates)
+    mean = sum(each.mean for each in estimates) / n
+    below = sqrt(sum((each.mean - each.low) ** 2 for each in estimates)) / n
+    above = sqrt(sum((each.mean - each.high) ** 2 for each in estimates)) / n
+    return Interval(mean, mean - below, mean + above)
 
 
-def _on_task(task: str, sides: Sequence[Side]) -> dict[str, Any]:
+def _on_task(task: str, sides: Sequence[Side]) -> OnTask:
     first = sides[0].plain(task)
+    named = [
+        (side.name, variant, evaluation) for side in sides for variant, evaluation in side.evaluations[task].items()
+    ]
+    metrics = [metrics_of(evaluation.records) for *_, evaluation in named]
+    front = on_front([(each.thought_tokens.mean, each.accuracy.mean) for each in metrics])
     rows = []
-    for side in sides:
-        for variant, evaluation in side.evaluations[task].items():
-            change = None if evaluation is first else compare(first, evaluation)
-            figures = summarise(evaluation.records)
-            rows.append(
-                {
-                    "side": side.name,
-                    "variant": variant or None,
-                    "kind": evaluation.summary["variant"]["kind"] if variant else None,
-                    "metrics": figures["metrics"],
-                    "levels": figures["levels"],
-                    "change": change,
-                    "compression": _compression(change),
-                }
+    for (side, variant, evaluation), figures, pareto in zip(named, metrics, front, strict=True):
+        stop = evaluation.summary.variant
+        change = None if evaluation is first else compare(first, evaluation)
+        rows.append(
+            Row(
+                side=side,
+                variant=variant or None,
+                kind=stop.kind if variant and stop else None,
+                metrics=figures,
+                levels=levels_of(evaluation.records),
+                change=change,
+                compression=compression(change) if change else Interval(1.0, 1.0, 1.0),
+                pareto=pareto,
             )
-    places = [(row["metrics"]["thought_tokens"]["mean"], row["metrics"]["accuracy"]["mean"]) for row in rows]
-    for row, front in zip(rows, on_front(places), strict=True):
-        row["pareto"] = front
+        )
     plain = {side.name: side.plain(task) for side in sides}
-    return {
-        "questions": len({record["problem"] for record in first.records}),
-        "rows": rows,
-        "protocols": _differing(plain),
-        "verdicts": _verdicts(plain, sides[0].evaluations[task]),
-    }
+    return OnTask(
+        questions=len({record.problem for record in first.records}),
+        rows=rows,
+        protocols=_differing(plain),
+        outcomes=_outcomes(plain, sides[0].evaluations[task]),
+    )
 
 
-def _verdicts(plain: dict[str, Evaluation], first: dict[str, Evaluation]) -> dict[str, Any]:
-    stops: dict[str, list[Point]] = {}
+def _outcomes(plain: Mapping[str, Evaluation], first: Mapping[str, Evaluation]) -> dict[str, Contest]:
+    stops: dict[StopKind, list[Point]] = {}
     for variant, evaluation in first.items():
-        if variant != PLAIN:
-            stops.setdefault(evaluation.summary["variant"]["kind"], []).append(_point(variant, evaluation))
+        if variant != PLAIN and (stop := evaluation.summary.variant):
+            stops.setdefault(stop.kind, []).append(_point(variant, evaluation))
     if not stops:
         return {}
     untouched = _point("the untouched model", first[PLAIN])
-    return {name: verdict(_point(name, each), untouched, stops) for name, each in list(plain.items())[1:]}
+    return {name: contest(_point(name, each), untouched, stops) for name, each in list(plain.items())[1:]}
 
 
 def _point(name: str, evaluation: Evaluation) -> Point:
     measures = (OUTCOMES["accuracy"], LENGTHS["thought_tokens"], LENGTHS["tokens"])
-    return Point(name, *(samples(evaluation.records, measure) for measure in measures))
+    return Point(name, *(by_question(evaluation.records, measure) for measure in measures))
 
 
-def _overall(tasks: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _overall(tasks: Sequence[Sequence[Row]]) -> list[MeanRow]:
     """Rows over tasks; none for a single task, whose rows say it already."""
     if len(tasks) < 2:
         return []
-    by_name = [{(row["side"], row["variant"]): row for row in rows} for rows in tasks]
+    by_name = [{(row.side, row.variant): row for row in rows} for rows in tasks]
     found = []
     for side, variant in by_name[0]:
         if not all((side, variant) in rows for rows in by_name):
             continue
         rows = [each[side, variant] for each in by_name]
+        changes = [row.change for row in rows if row.change]
         found.append(
-            {
-                "side": side,
-                "variant": variant,
-                "metrics": {
-                    name: mean_of([row["metrics"][name] for row in rows])
-                    for name in ("accuracy", "thought_tokens", "tokens")
-                },
-                "compression": mean_of([row["compression"] for row in rows]),
-                "change": _mean_change([row["change"] for row in rows if row["change"]]),
-            }
+            MeanRow(
+                side=side,
+                variant=variant,
+                metrics=MeanMetrics(
+                    accuracy=mean_of([row.metrics.accuracy for row in rows]),
+                    thought_tokens=mean_of([row.metrics.thought_tokens for row in rows]),
+                    tokens=mean_of([row.metrics.tokens for row in rows]),
+                ),
+                compression=mean_of([row.compression for row in rows]),
+                change=MeanChange(
+                    accuracy=mean_of([change.accuracy for change in changes]),
+                    thought_tokens_change=mean_of([change.thought_tokens_change for change in changes]),
+                )
+                if changes
+                else None,
+            )
         )
     return found
 
 
-def _compression(change: dict[str, Any] | None) -> Figure:
-    if change is None:
-        return {"mean": 1.0, "low": 1.0, "high": 1.0}
-    return {key: None if value is None else 1 + value for key, value in change["tokens_change"].items()}
-
-
-def _mean_change(changes: Sequence[dict[str, Any]]) -> dict[str, Figure] | None:
-    if not changes:
-        return None
-    return {
-        "accuracy": mean_of([change["accuracy"] for change in changes], "difference"),
-        "thought_tokens_change": mean_of([change["thought_tokens_change"] for change in changes]),
-    }
-
-
-def _relative(new: Samples, old: Samples) -> Figure:
+def _relative(new: Samples, old: Samples) -> Interval:
     if not any(value for own in old.values() for value in own):
-        return {"mean": None, "low": None, "high": None}  # nothing to be a part of
-    return {**ratio_change(new, old).as_dict()}
+        return UNKNOWN  # nothing to be a part of
+    return ratio_change(new, old)
 
 
-def _differing(plain: dict[str, Evaluation]) -> dict[str, dict[str, Any]]:
+def _differing(plain: Mapping[str, Evaluation]) -> dict[str, dict[str, Any]]:
     """Settings of sampling that are not the same for all, each as values by side."""
     settings = {
-        key: {name: evaluation.summary["protocol"].get(key) for name, evaluation in plain.items()}
+        key: {name: getattr(evaluation.summary.protocol, key) for name, evaluation in plain.items()}
         for key in _SAMPLED_BY
     }
     return {key: values for key, values in settings.items() if len(set(values.values())) > 1}

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any, Literal
 
 from suffice.errors import ModelError
-from suffice.evaluation.source import Advance, Ask, Exits, Forced, Sampling, Trace, switches
-from suffice.groups import Branch, Group, Problem, Spine
+from suffice.evaluation.source import Advance, Draw, ExitRule, Forced, Sampling, Trace, switches
+from suffice.groups import Branch, Group, Problem, Spine, answer_length
 from suffice.objective.spine import check_model
 from suffice.rollout import Chat, Sampler
 
@@ -30,7 +30,7 @@ class LocalSource:
     counts: Literal["tokenizer"] = field(default="tokenizer", init=False)
 
     def sample(
-        self, asks: Sequence[Ask], sampling: Sampling, exits: Exits | None, advance: Advance
+        self, draws: Sequence[Draw], sampling: Sampling, exits: ExitRule | None, advance: Advance
     ) -> Iterator[list[Trace]]:
         """All samples of the problems asked for, as one lot.
 
@@ -39,7 +39,7 @@ class LocalSource:
         """
         if exits is not None:
             self.check_forcing()
-        problems = list({problem.id: problem for problem, _ in asks}.values())
+        problems = list({problem.id: problem for problem, _ in draws}.values())
         groups = self.sampler(sampling).groups(
             problems,
             sampling.samples,
@@ -52,7 +52,7 @@ class LocalSource:
         ]
 
     def force(
-        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: Exits, advance: Advance
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: ExitRule, advance: Advance
     ) -> Iterator[list[Trace]]:
         """The recorded thoughts, tokenized anew, with forced answers.
 
@@ -83,17 +83,7 @@ class LocalSource:
 
     def sampler(self, sampling: Sampling) -> Sampler:
         """Forced answers are greedy: what the model would most likely say is what it knows, not one more draw."""
-        return Sampler(
-            self.model,
-            self.chat,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_thought_tokens=sampling.max_thought_tokens,
-            max_answer_tokens=sampling.max_answer_tokens,
-            cache_gb=sampling.cache_gb,
-            answer_temperature=0.0,
-            reuse=self.fits,
-        )
+        return Sampler.of(self.model, self.chat, sampling, answer_temperature=0.0, reuse=self.fits)
 
     @cached_property
     def fits(self) -> bool:
@@ -104,7 +94,7 @@ class LocalSource:
             return False
         return True
 
-    def trace(self, problem: str, sample: int, spine: Spine, exits: Exits | None) -> Trace:
+    def trace(self, problem: str, sample: int, spine: Spine, exits: ExitRule | None) -> Trace:
         """A spine as text; where its thought turns is looked for only if answers are forced."""
         thought = spine.tokens[spine.thought_start : spine.thought_end]
         text = self.chat.thought_text(thought)
@@ -114,7 +104,7 @@ class LocalSource:
             text,
             self.chat.answer_text(spine.answer_tokens),
             spine.thought_length,
-            self.said(spine.answer_tokens),
+            answer_length(spine.answer_tokens, self.chat.end_ids),
             spine.closed,
             spine.truncated,
             switches(text, Ends(self.chat, thought)) if exits else [],
@@ -129,13 +119,10 @@ class LocalSource:
             branch.exit,
             len(self.chat.thought_text(thought[: branch.exit])),
             self.chat.answer_text(branch.answer),
-            self.said(branch.answer),
+            answer_length(branch.answer, self.chat.end_ids),
             branch.truncated,
             math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0,
         )
-
-    def said(self, tokens: Sequence[int]) -> int:
-        return sum(token not in self.chat.end_ids for token in tokens)
 
 
 @dataclass(frozen=True)

@@ -6,39 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any
-
-from pydantic import BaseModel, NonNegativeInt, ValidationError
 
 from suffice.errors import RunError
-from suffice.evaluation.protocol import Evaluation, read_evaluation
 from suffice.evaluation.stops import KINDS
-from suffice.groups import Verdict
+from suffice.run import layout
+from suffice.run.directory import Evaluation, Run, read_evaluation
 
 PLAIN = ""
 """The variant of a model that nothing stops early."""
-
-
-class _Summary(BaseModel):
-    """What is relied on in `summary.json`."""
-
-    model: str
-    task: str
-    protocol: dict[str, Any]
-
-
-class _Record(BaseModel):
-    """What is relied on in a line of `records.jsonl`."""
-
-    problem: str
-    sample: int
-    difficulty: str | None
-    verdict: Verdict
-    thought_tokens: NonNegativeInt
-    answer_tokens: NonNegativeInt
-    closed: bool
-    truncated: bool
-    probe_tokens: NonNegativeInt = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +33,8 @@ def read_sides(paths: Sequence[Path]) -> list[Side]:
     Raises:
         RunError: as of `read_side`.
     """
-    ends = [path / "evaluations" / label for path in paths for label in ("before", "after")]
-    if len(paths) == 1 and all((folder / "summary.json").exists() for folder in ends):
-        return [replace(read_side(folder), name=folder.name) for folder in ends]
+    if len(paths) == 1 and all(map(Run(paths[0]).is_evaluated, (layout.BEFORE, layout.AFTER))):
+        return [_lone(Run(paths[0]).evaluation_folder(label), label) for label in (layout.BEFORE, layout.AFTER)]
     sides = [read_side(path) for path in paths]
     names = _tell_apart([side.name for side in sides], [str(path) for path in paths])
     return [replace(side, name=name) for side, name in zip(sides, names, strict=True)]
@@ -74,75 +48,57 @@ def read_side(path: Path) -> Side:
     """
     if not path.is_dir():
         raise RunError(f"{path} is missing; give what suffice eval or suffice train wrote")
-    if (path / "summary.json").exists():
-        evaluation, stop = read_checked(path), path.name.partition("@")[2]
-        name = f"{short(evaluation.summary['model'])} {stop}".strip()
-        return Side(name, {evaluation.summary["task"]: {PLAIN: evaluation}})
-    found = {summary.parent.name: summary.parent for summary in (path / "evaluations").glob("*/summary.json")}
-    if "after" in found:
-        return replace(read_side(found["after"]), name=path.resolve().name)
-    if "before" in found:
+    if (path / layout.SUMMARY).exists():
+        return _lone(path)
+    run = Run(path)
+    labels = run.evaluated()
+    if layout.AFTER in labels:
+        return _lone(run.evaluation_folder(layout.AFTER), path.resolve().name)
+    if layout.BEFORE in labels:
         raise RunError(f"the evaluation after training is missing in {path}; finish it: suffice train --resume {path}")
     evaluations: dict[str, dict[str, Evaluation]] = {}
-    for label in sorted(found):
-        if label.startswith("."):
-            continue  # still being written
-        evaluation = read_checked(found[label])
-        variants = evaluations.setdefault(evaluation.summary["task"], {})
-        stop = label.partition("@")[2]
+    for label in labels:
+        stop = layout.stop_in(label)
+        # stops are many, and their texts begin as those of the plain evaluation do
+        evaluation = _checked(run.evaluation_folder(label), texts=not stop)
+        variants = evaluations.setdefault(evaluation.summary.task, {})
         if stop in variants:
-            raise RunError(f"{path} holds two evaluations of {evaluation.summary['task']}; give one of their folders")
-        variants[stop] = _without_text(evaluation) if stop else evaluation
+            raise RunError(f"{path} holds two evaluations of {evaluation.summary.task}; give one of their folders")
+        variants[stop] = evaluation
     complete = {task: dict(sorted(each.items(), key=_place)) for task, each in evaluations.items() if PLAIN in each}
     if not complete:
         raise RunError(
             f"a finished evaluation is missing in {path}; if one was begun there, continue it: "
             f"suffice eval --resume {path}"
         )
-    models = {variants[PLAIN].summary["model"] for variants in complete.values()}
+    models = {variants[PLAIN].summary.model for variants in complete.values()}
     return Side(short(min(models)), complete)
+
+
+def _lone(folder: Path, name: str | None = None) -> Side:
+    """The side of one evaluation."""
+    evaluation = _checked(folder)
+    name = name or f"{short(evaluation.summary.model)} {layout.stop_in(folder.name)}".strip()
+    return Side(name, {evaluation.summary.task: {PLAIN: evaluation}})
 
 
 def short(model: str) -> str:
     """The part of a model's name or path that tells it from others: `Qwen3-8B`, or `my-run/step-000100`."""
-    parts = [part for part in PurePath(model).parts if part not in {"/", "checkpoints"}]
+    parts = [part for part in PurePath(model).parts if part not in {"/", layout.CHECKPOINTS}]
     if not parts:
         return model
-    return "/".join(parts[-2:]) if parts[-1].startswith("step-") else parts[-1]
+    return "/".join(parts[-2:]) if layout.step_of(parts[-1]) is not None else parts[-1]
 
 
-def read_checked(folder: Path) -> Evaluation:
-    """An evaluation that can be computed with.
-
+def _checked(folder: Path, texts: bool = True) -> Evaluation:
+    """
     Raises:
         RunError: it is missing or malformed.
     """
-    evaluation = read_evaluation(folder)
-    try:
-        _Summary.model_validate(evaluation.summary)
-    except ValidationError:
-        raise RunError(f"{folder / 'summary.json'} is not of an evaluation; give what suffice eval wrote") from None
-    if "@" in folder.name and evaluation.summary.get("variant", {}).get("kind") not in KINDS:
-        raise RunError(f"{folder / 'summary.json'} does not say how it was stopped; give what suffice eval wrote")
-    for number, record in enumerate(evaluation.records, 1):
-        try:
-            _Record.model_validate(record)
-        except ValidationError as error:
-            first = error.errors()[0]
-            wrong = f"lacks {first['loc'][0]}" if first["type"] == "missing" else f"has a bad {first['loc'][0]}"
-            raise RunError(
-                f"{folder / 'records.jsonl'}:{number} {wrong}; is {folder} what suffice eval wrote?"
-            ) from None
+    evaluation = read_evaluation(folder, texts=texts)
+    if layout.stop_in(folder.name) and evaluation.summary.variant is None:
+        raise RunError(f"{folder / layout.SUMMARY} does not say how it was stopped; give what suffice eval wrote")
     return evaluation
-
-
-def _without_text(evaluation: Evaluation) -> Evaluation:
-    """What a stop is compared by: stops are many, and their text begins as that of the plain evaluation does."""
-    kept = _Record.model_fields
-    return replace(
-        evaluation,
-        records=[{key: value for key, value in record.items() if key in kept} for record in evaluation.records],
-    )
 
 
 def _place(labelled: tuple[str, Evaluation]) -> tuple[int, float]:
@@ -150,8 +106,9 @@ def _place(labelled: tuple[str, Evaluation]) -> tuple[int, float]:
     label, evaluation = labelled
     if label == PLAIN:
         return -1, 0.0
-    variant = evaluation.summary["variant"]
-    return list(KINDS).index(variant["kind"]), float(variant.get("budget", variant.get("threshold", 0)))
+    stop = evaluation.summary.variant
+    assert stop is not None
+    return list(KINDS).index(stop.kind), stop.parameter or 0.0
 
 
 def _tell_apart(names: Sequence[str], paths: Sequence[str]) -> list[str]:

@@ -49,6 +49,11 @@ class Forced:
     confidence: float | None = None
     verdict: Verdict | None = None
 
+    @property
+    def closed(self) -> bool:
+        """The inducer closes the thought."""
+        return True
+
 
 @dataclass(slots=True)
 class Trace:
@@ -71,10 +76,10 @@ class Trace:
     verdict: Verdict | None = None
 
 
-Exits = Callable[[Trace], Sequence[int]]
-"""Positions 0…thought_tokens of a trace at which an answer is forced, in order and distinct; may be none."""
-Ask = tuple[Problem, int]
-"""A problem and the number of the sample, from 0."""
+ExitRule = Callable[[Trace], Sequence[int]]
+"""Tells the exits of a trace, 0…thought_tokens, at which an answer is forced, in order and distinct; may be none."""
+Draw = tuple[Problem, int]
+"""A sample to be drawn: a problem and the sample's number, from 0."""
 Advance = Callable[[int], None]
 """Told of so many more finished traces."""
 
@@ -93,12 +98,12 @@ class Source(Protocol):
     def counts(self) -> Literal["tokenizer", "server", "characters"]: ...
 
     def sample(
-        self, asks: Sequence[Ask], sampling: Sampling, exits: Exits | None, advance: Advance
+        self, draws: Sequence[Draw], sampling: Sampling, exits: ExitRule | None, advance: Advance
     ) -> Iterator[list[Trace]]:
-        """One trace an ask, each once, in any order; with `exits` also the answers forced within them."""
+        """One trace a draw, each once, in any order; with `exits` also the answers forced within them."""
 
     def force(
-        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: Exits, advance: Advance
+        self, recorded: Sequence[tuple[Problem, Trace]], sampling: Sampling, exits: ExitRule, advance: Advance
     ) -> Iterator[list[Trace]]:
         """Recorded traces with answers forced anew. Their thoughts are tokenized by this source, and counted so."""
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from suffice.statistics import Interval, Samples, paired_difference, proportion_difference
+from suffice.interval import Interval
+from suffice.run.records import Difference, Record, StopKind
+from suffice.statistics import Samples, paired_difference, proportion_difference
 
-KINDS = {"budget": "cutting at a budget", "inducer": "the inducer at a budget", "deer": "DEER"}
+KINDS: dict[StopKind, str] = {"budget": "cutting at a budget", "inducer": "the inducer at a budget", "deer": "DEER"}
 """All kinds of training-free stops, as sentences name them."""
 
 HELD = 0.03
@@ -38,55 +40,35 @@ class Point:
         return self.thought_tokens if which == "thought_tokens" else self.tokens
 
 
-@dataclass(frozen=True, slots=True)
-class Rival:
+class Rival(Record):
     """The best that a kind of stop sets against a side.
 
-    `accuracy` is the paired difference side − rival, in −1…1; `length` that of tokens, None where the rival was met at
-    the side's own length; `between` the names of the points that were mixed, the second with `weight`, or of the one
-    point.
+    `length` is what the two were met at, or compared by; `between` are the names of the points that were mixed, the
+    second with `weight`, or of the one point.
     """
 
-    kind: str
-    which: Length
+    kind: StopKind
+    length: Length
     between: tuple[str, ...]
     weight: float
-    accuracy: Interval
-    length: Interval | None
-
-    @property
-    def outcome(self) -> Outcome:
-        """Of what is clear (the interval excludes 0): fewer tokens win only where accuracy surely holds to `HELD`."""
-        right, longer = _sign(self.accuracy), _sign(self.length) if self.length else 0
-        if right == 0:
-            if longer < 0 and self.accuracy.low >= -HELD:
-                return "beats"
-            return "loses" if longer > 0 and self.accuracy.high <= HELD else "matched"
-        if right == longer:
-            return "trades"
-        return "beats" if right > 0 else "loses"
-
-    @property
-    def dominates(self) -> bool:
-        """Whether the stop is, as measured, at least as accurate with at most as many tokens."""
-        return self.accuracy.mean <= 0 and (self.length is None or self.length.mean >= 0)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "kind": self.kind,
-            "length": self.which,
-            "between": list(self.between),
-            "weight": self.weight,
-            "accuracy": difference(self.accuracy),
-            "length_difference": difference(self.length) if self.length else None,
-            "dominates": self.dominates,
-            "outcome": self.outcome,
-        }
+    accuracy: Difference
+    length_difference: Difference | None
+    """In tokens; None where the rival was met at the side's own length."""
+    dominates: bool
+    """The stop is, as measured, at least as accurate with at most as many tokens."""
+    outcome: Outcome
 
 
-def verdict(side: Point, untouched: Point, stops: Mapping[str, Sequence[Point]]) -> dict[str, Any]:
-    """`outcome` and `sentence` against the rival that does best, and all `rivals`.
+class Contest(Record):
+    """A side against all kinds of stops: the outcome is that against the rival that does best."""
 
+    outcome: Outcome
+    sentence: str
+    rivals: list[Rival]
+
+
+def contest(side: Point, untouched: Point, stops: Mapping[StopKind, Sequence[Point]]) -> Contest:
+    """
     Args:
         stops: the points of each kind of stop; at least one.
     """
@@ -95,10 +77,43 @@ def verdict(side: Point, untouched: Point, stops: Mapping[str, Sequence[Point]])
         for kind, points in stops.items()
     ]
     best = min(rivals, key=lambda rival: (_FROM_WORST.index(rival.outcome), rival.accuracy.mean))
-    return {"outcome": best.outcome, "sentence": sentence(best), "rivals": [rival.as_dict() for rival in rivals]}
+    return Contest(outcome=best.outcome, sentence=sentence(best), rivals=rivals)
 
 
-def along(kind: str, side: Point, curve: Sequence[Point]) -> Rival:
+def rival(
+    kind: StopKind,
+    length: Length,
+    between: tuple[str, ...],
+    weight: float,
+    accuracy: Interval,
+    length_difference: Interval | None,
+) -> Rival:
+    """With what follows from its two differences."""
+    return Rival(
+        kind=kind,
+        length=length,
+        between=between,
+        weight=weight,
+        accuracy=accuracy,
+        length_difference=length_difference,
+        dominates=accuracy.mean <= 0 and (length_difference is None or length_difference.mean >= 0),
+        outcome=outcome_of(accuracy, length_difference),
+    )
+
+
+def outcome_of(accuracy: Interval, length: Interval | None) -> Outcome:
+    """Of what is clear (the interval excludes 0): fewer tokens win only where accuracy surely holds to `HELD`."""
+    right, longer = accuracy.sign, length.sign if length else 0
+    if right == 0:
+        if longer < 0 and accuracy.low >= -HELD:
+            return "beats"
+        return "loses" if longer > 0 and accuracy.high <= HELD else "matched"
+    if right == longer:
+        return "trades"
+    return "beats" if right > 0 else "loses"
+
+
+def along(kind: StopKind, side: Point, curve: Sequence[Point]) -> Rival:
     """A side against the accuracy that a curve reaches at the side's mean thinking tokens, by linear interpolation.
 
     Beyond the curve it meets the nearest end. The interval is the delta method's: it counts that the lengths, which
@@ -124,7 +139,7 @@ def along(kind: str, side: Point, curve: Sequence[Point]) -> Rival:
         # ours − theirs is 0 in the mean: it moves the interval, not the difference
         level = {question: [reached[question] + slope * (ours[question] - theirs[question])] for question in reached}
         accuracy = paired_difference(side.accuracy, level)
-    return Rival(kind, "thought_tokens", (low.name, high.name), weight, accuracy, None)
+    return rival(kind, "thought_tokens", (low.name, high.name), weight, accuracy, None)
 
 
 def beside(side: Point, points: Sequence[Point]) -> Rival:
@@ -132,16 +147,17 @@ def beside(side: Point, points: Sequence[Point]) -> Rival:
     tokens = _mean(side.tokens)
     affordable = [point for point in points if _mean(point.tokens) <= tokens]
     if affordable:
-        rival = max(affordable, key=lambda point: _mean(point.accuracy))
+        met = max(affordable, key=lambda point: _mean(point.accuracy))
     else:
-        rival = min(points, key=lambda point: _mean(point.tokens))
-    return _meet("deer", side, rival, "tokens")
+        met = min(points, key=lambda point: _mean(point.tokens))
+    return _meet("deer", side, met, "tokens")
 
 
 def sentence(rival: Rival) -> str:
     """What to say after the side's name, such as "beats every training-free stop: +3.1 points (1.2 to 5.0) at …"."""
     name = rival.between[0] if len(rival.between) == 1 else KINDS[rival.kind]
-    if rival.length is not None and rival.which == "thought_tokens":
+    longer = rival.length_difference
+    if longer is not None and rival.length == "thought_tokens":
         name += ", the nearest that was measured"
     said = {
         "beats": "beats every training-free stop",
@@ -151,24 +167,19 @@ def sentence(rival: Rival) -> str:
     }[rival.outcome]
     mean, low, high = (100 * value for value in rival.accuracy)
     points = f"{mean:+.1f} points ({low:.1f} to {high:.1f})".replace("-", "−")
-    words = "thinking tokens" if rival.which == "thought_tokens" else "generated tokens"
-    if rival.length is None:
+    words = "thinking tokens" if rival.length == "thought_tokens" else "generated tokens"
+    if longer is None:
         return f"{said}: {points} at the same {words}"
-    lengths = f"{abs(rival.length.mean):,.0f} {'fewer' if rival.length.mean < 0 else 'more'} {words}"
+    lengths = f"{abs(longer.mean):,.0f} {'fewer' if longer.mean < 0 else 'more'} {words}"
     return f"{said}: {points} with {lengths}" + (f" than {name}" if rival.outcome == "beats" else "")
 
 
-def difference(interval: Interval) -> dict[str, float]:
-    """A paired difference as `compare` writes it."""
-    return {"difference": interval.mean, "low": interval.low, "high": interval.high}
-
-
-def _meet(kind: str, side: Point, point: Point, which: Length) -> Rival:
+def _meet(kind: StopKind, side: Point, point: Point, which: Length) -> Rival:
     """Point against point; lengths that are the same are left out."""
     accuracy = proportion_difference(side.accuracy, point.accuracy)
     ours, theirs = side.length(which), point.length(which)
     length = None if _mean(ours) == _mean(theirs) else paired_difference(ours, theirs)
-    return Rival(kind, which, (point.name,), 0.0, accuracy, length)
+    return rival(kind, which, (point.name,), 0.0, accuracy, length)
 
 
 def _per_question(samples: Samples) -> dict[str, float]:
@@ -183,8 +194,3 @@ def _mean(samples: Samples) -> float:
 def _mix(low: Samples, high: Samples, weight: float) -> dict[str, float]:
     one, other = _per_question(low), _per_question(high)
     return {question: (1 - weight) * one[question] + weight * other[question] for question in one}
-
-
-def _sign(interval: Interval) -> int:
-    """1 or −1 where the whole interval lies on one side of 0, else 0."""
-    return (interval.low > 0) - (interval.high < 0)

@@ -1,4 +1,4 @@
-"""The process that may be killed: one job a line in, one verdict a line out, all computer algebra in between.
+"""The process that may be killed: one job a line in, one verdict a line out, all long arithmetic in between.
 
 Started by `suffice.grading.pool` as `python -m suffice.grading.worker PARENT_PID`. A job is `{"gold": …, "answer": …}`
 (JSON, ASCII, two expressions), its result `true` or `false`; the first line out says `"ready"`, or names an error.
@@ -46,8 +46,6 @@ def main() -> None:
     _confine(int(sys.argv[1]))
     try:
         from suffice.grading.algebra import equal
-
-        equal("\\frac{1}{2}", "\\frac{2}{4}")  # the first parse is slow: it fills the grammar's caches
     except Exception as error:
         tell(f"{type(error).__name__}: {error}")
         return

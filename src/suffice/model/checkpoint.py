@@ -9,7 +9,6 @@ files.json                                   size and SHA-256 of every other fil
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,14 +22,9 @@ from suffice.errors import ModelError, RunError
 from suffice.model.advice import cause_of
 from suffice.model.lora import merged_state
 from suffice.model.tokenizer import copy_tokenizer
+from suffice.run.directory import Run
 from suffice.run.files import read_json, whole_directory, write_json
-
-MANIFEST = "files.json"
-NAME = re.compile(r"step-(\d+)")
-
-
-def step_folder(run: Path, step: int) -> Path:
-    return run / "checkpoints" / f"step-{step:06d}"
+from suffice.run.layout import FILES, TENSORS, TRAINER
 
 
 def save_checkpoint(
@@ -41,15 +35,15 @@ def save_checkpoint(
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
-    target = step_folder(run, step)
+    target = Run(run).checkpoint(step)
     with whole_directory(target) as folder:
         if hasattr(model, "get_base_model"):
             model.get_base_model().save_pretrained(folder, state_dict=merged_state(model))
         else:
             model.save_pretrained(folder)
         copy_tokenizer(tokenizer, folder)
-        save_file(_trained_state(model, optimizer), folder / "trainer.safetensors")
-        write_json(folder / "trainer.json", {"step": step, **state})
+        save_file(_trained_state(model, optimizer), folder / TENSORS)
+        write_json(folder / TRAINER, {"step": step, **state})
         seal(folder)
     return target
 
@@ -74,7 +68,7 @@ def try_save(model: Any, tokenizer: Any) -> None:
 def seal(folder: Path) -> None:
     """Write `files.json` for what is in a checkpoint folder. It reads every file once: 16 GB take 10 to 20 seconds."""
     files = {str(path.relative_to(folder)): _described(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-    write_json(folder / MANIFEST, files)
+    write_json(folder / FILES, files)
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -88,16 +82,16 @@ def damage(folder: Path) -> str | None:
     Files that were not saved with it do not count.
     """
     try:
-        saved = read_json(folder / MANIFEST)
+        saved = read_json(folder / FILES)
         if not isinstance(saved, dict) or "config.json" not in saved:
-            return f"{MANIFEST} is not what was saved"
+            return f"{FILES} is not what was saved"
         for name, description in saved.items():
             if not (folder / name).is_file():
                 return f"{name} is missing"
             if _described(folder / name) != description:
                 return f"{name} is not what was saved"
     except RunError:
-        return f"{MANIFEST} is missing or unreadable"
+        return f"{FILES} is missing or unreadable"
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
     return None
@@ -116,16 +110,9 @@ def _trained_state(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, Te
     return tensors
 
 
-def checkpoints(run: Path) -> list[Path]:
-    """All checkpoints of a run, good or not, by step."""
-    found = {path: NAME.fullmatch(path.name) for path in (run / "checkpoints").glob("step-*")}
-    steps = {path: int(name[1]) for path, name in found.items() if name}
-    return sorted(steps, key=steps.__getitem__)
-
-
 def latest_checkpoint(run: Path) -> Path | None:
     """The newest good checkpoint of a run, or None; damaged ones are passed over, each said on standard error."""
-    for folder in reversed(checkpoints(run)):
+    for folder in reversed(Run(run).checkpoints().values()):
         reason = damage(folder)
         if reason is None:
             return folder
@@ -139,8 +126,8 @@ def restore(folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> dict[
     Raises:
         RunError: it is the state of other parameters than the model's.
     """
-    state: dict[str, Any] = read_json(folder / "trainer.json")
-    tensors = load_file(folder / "trainer.safetensors")
+    state: dict[str, Any] = read_json(folder / TRAINER)
+    tensors = load_file(folder / TENSORS)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters() if parameter.requires_grad}
     for key, tensor in tensors.items():
         if tensor.ndim and shapes.get(key.partition("/")[2]) != tensor.shape:

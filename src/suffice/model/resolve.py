@@ -6,7 +6,8 @@ from pathlib import Path
 
 from suffice.errors import ModelError
 from suffice.model.advice import no_checkpoint
-from suffice.run.chosen import read_chosen
+from suffice.run.directory import Run
+from suffice.run.layout import CHECKPOINTS
 
 SHIPPED = "lab/arithmetic"
 BASES = {SHIPPED: "arithmetic", "lab/ballots": "ballots", "lab/sums": "sums"}
@@ -30,8 +31,8 @@ def resolve_path(path: str) -> str:
     if folder.exists():
         if (folder / "config.json").exists() or is_adapter(folder):
             return path
-        if (folder / "checkpoints").is_dir():
-            return _of_run(folder)
+        if (folder / CHECKPOINTS).is_dir():
+            return _of_run(Run(folder))
         raise no_checkpoint(folder)
     if folder.is_absolute() or path.startswith(".") or path.count("/") != 1:
         raise ModelError(f"no model at {path}; give a Hugging Face checkpoint folder, a hub id (owner/name) or {known}")
@@ -58,11 +59,10 @@ def is_adapter(folder: Path) -> bool:
     return (folder / "adapter_config.json").is_file() and not (folder / "config.json").exists()
 
 
-def _of_run(run: Path) -> str:
-    if chosen := read_chosen(run):
-        kept = str(chosen.checkpoint(run))
-        return kept if chosen.step else resolve_path(kept)
-    checkpoints = sorted((run / "checkpoints").glob("step-*"))
+def _of_run(run: Run) -> str:
+    if chosen := run.chosen():
+        return str(run.path / chosen.path) if chosen.step else resolve_path(chosen.path)
+    checkpoints = [*run.checkpoints().values()]
     if not checkpoints:
-        raise ModelError(f"{run} is a run without checkpoints; train it first or name a checkpoint folder")
+        raise ModelError(f"{run.path} is a run without checkpoints; train it first or name a checkpoint folder")
     return str(checkpoints[-1])

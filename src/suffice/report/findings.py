@@ -8,7 +8,10 @@ from typing import Literal
 import numpy as np
 
 from suffice.evaluation.stops import HELD
-from suffice.report.source import Diagnosis, Evaluation, Interval, Run
+from suffice.interval import Interval
+from suffice.report.source import Contents
+from suffice.run.layout import AFTER, BEFORE
+from suffice.run.records import DiagnosisSummary, EvaluationSummary
 
 Unit = Literal["tokens", "count", "percent", "points", "relative"]
 
@@ -30,7 +33,7 @@ def number(value: float, unit: Unit) -> str:
             return _minus(f"{100 * value:+.0f}{NARROW}%")
 
 
-def shown(interval: Interval, unit: Unit, signed: bool = False) -> tuple[str, str]:
+def ranged(interval: Interval, unit: Unit, signed: bool = False) -> tuple[str, str]:
     """Mean and range as text, such as ("61.2 %", "59.0–63.4"); a dash and nothing where there is no mean."""
     if not interval.known:
         return "–", ""
@@ -44,9 +47,9 @@ def shown(interval: Interval, unit: Unit, signed: bool = False) -> tuple[str, st
     ) else f"{low} to {high}"
 
 
-def headline(run: Run) -> str:
+def headline(run: Contents) -> str:
     """The run in one line: only what its intervals support."""
-    before, after = run.evaluations.get("before"), run.evaluations.get("after")
+    before, after = run.evaluations.get(BEFORE), run.evaluations.get(AFTER)
     if run.comparison is not None:
         return movement(run.comparison.thought_tokens_change, run.comparison.accuracy)
     if before is not None and after is not None:
@@ -55,7 +58,7 @@ def headline(run: Run) -> str:
     if run.main:
         return _standing(*run.main.values())
     for diagnosis in run.diagnoses.values():
-        return diagnosis.verdict
+        return diagnosis.conclusion
     if run.evaluations:
         return _standing(list(run.evaluations.values())[-1])
     return f"{len(run.steps)} steps of training"
@@ -76,7 +79,7 @@ def training_title(name: str, smoothed: Sequence[float], percent: bool) -> str:
 
 
 def difficulty_title(
-    name: str, levels: dict[str, dict[str, Interval]], unit: Unit, ends: tuple[str, str] = ("before", "after")
+    name: str, levels: dict[str, dict[str, Interval]], unit: Unit, ends: tuple[str, str] = (BEFORE, AFTER)
 ) -> str:
     """At how many difficulties a metric moved from one of the `ends` to the other, and where most.
 
@@ -99,7 +102,7 @@ def difficulty_title(
     return f"{name} {verb} at {many}, {where}"
 
 
-def diagnosis_title(diagnoses: dict[str, Diagnosis]) -> str:
+def diagnosis_title(diagnoses: dict[str, DiagnosisSummary]) -> str:
     """How much of the thought could be saved, before and after."""
     parts = [
         f"{number(each.saveable_fraction.mean, 'percent')} {label}".replace(".0", "")
@@ -117,11 +120,10 @@ def _apart(one: Interval, other: Interval) -> bool:
     return one.bounded and other.bounded and (one.high < other.low or other.high < one.low)
 
 
-def _standing(*evaluations: Evaluation) -> str:
+def _standing(*evaluations: EvaluationSummary) -> str:
     """How an evaluation went; of several benchmarks the mean, each counting the same."""
-    accuracy, tokens = (
-        float(np.mean([each.metric(name).mean for each in evaluations])) for name in ("accuracy", "thought_tokens")
-    )
+    accuracy = float(np.mean([each.metrics.accuracy.mean for each in evaluations]))
+    tokens = float(np.mean([each.metrics.thought_tokens.mean for each in evaluations]))
     mean = f" on average over {len(evaluations)} benchmarks" if len(evaluations) > 1 else ""
     return f"{number(accuracy, 'percent')} correct{mean} with {number(tokens, 'tokens')} thinking tokens"
 

@@ -11,12 +11,15 @@ from typing import Any
 
 from suffice.evaluation.stops import HELD
 from suffice.guard.foresight import foresee
+from suffice.interval import UNKNOWN, Interval
 from suffice.report import findings, plots
-from suffice.report.findings import NARROW, Unit, shown
-from suffice.report.parts import Shape, Table, difficulty, fill, shape
-from suffice.report.source import Comparison, Diagnosis, Evaluation, Interval, Run, read_run
-from suffice.report.traces import KINDS, cut_traces, sample_traces
+from suffice.report.examples import KINDS, cut_examples, sample_examples
+from suffice.report.findings import NARROW, Unit, ranged
+from suffice.report.parts import Cell, Shape, Table, difficulty, fill, shape
+from suffice.report.source import Contents, read_contents
 from suffice.run.files import write_text
+from suffice.run.layout import AFTER, BEFORE, REPORT, greedy, step_of
+from suffice.run.records import Change, DiagnosisSummary, EvaluationSummary, Protocol
 
 SAMPLES, CUTS = 12, 4
 
@@ -46,19 +49,19 @@ def write_report(run: Path) -> Path:
     Raises:
         RunError: the run is missing, has nothing to report, holds a malformed file, or cannot be written.
     """
-    page = run / "report.html"
-    write_text(page, render(read_run(run)))
+    page = run / REPORT
+    write_text(page, render(read_contents(run)))
     return page
 
 
-def render(run: Run) -> str:
+def render(run: Contents) -> str:
     """The page as text that UTF-8 can encode."""
     return fill("page.html.j2", _context(run))
 
 
-def _context(run: Run) -> dict[str, Any]:
-    traces, totals = sample_traces(run.samples, SAMPLES)
-    subjects = [*chain[Evaluation | Diagnosis](run.evaluations.values(), run.diagnoses.values())]
+def _context(run: Contents) -> dict[str, Any]:
+    examples, totals = sample_examples(run.samples, SAMPLES)
+    subjects = [*chain[EvaluationSummary | DiagnosisSummary](run.evaluations.values(), run.diagnoses.values())]
     subject = subjects[0] if subjects else None
     tasks = dict.fromkeys(each.task for each in subjects)
     recipe = {key: value for key, value in run.recipe.items() if isinstance(value, dict)}
@@ -77,84 +80,88 @@ def _context(run: Run) -> dict[str, Any]:
         "cost": _cost(run),
         "guard": _guard(run),
         "diagnosis": _diagnosis(run.diagnoses),
-        "difficulty": difficulty({label: each.levels for label, each in run.main.items()}, ("before", "after")),
-        "traces": traces,
+        "difficulty": difficulty({label: each.levels for label, each in run.main.items()}, (BEFORE, AFTER)),
+        "examples": examples,
         "kinds": [(kind, totals[kind]) for kind in KINDS if totals[kind]],
         "choices": {kind: kind for kind in ("all", *KINDS) if kind == "all" or totals[kind]},
-        "cuts": cut_traces(run.cuts, CUTS),
+        "cuts": cut_examples(run.cuts, CUTS),
         "protocols": _protocols(run),
         "provenance": _provenance(run),
     }
 
 
-def _cards(run: Run) -> list[tuple[str, str, str]]:
+def _cards(run: Contents) -> list[tuple[str, str, str]]:
     """The few numbers to remember, as (value, what it is, range)."""
     cards = []
     if run.comparison is not None:
-        value, between = shown(run.comparison.thought_tokens_change, "relative")
+        value, between = ranged(run.comparison.thought_tokens_change, "relative")
         cards.append((value, "thinking tokens", between))
-        value, between = shown(run.comparison.accuracy, "points")
+        value, between = ranged(run.comparison.accuracy, "points")
         cards.append((value, "points of accuracy", between))
-    for label in ("before", "after"):
+    for label in (BEFORE, AFTER):
         if label in run.diagnoses and run.diagnoses[label].saveable_fraction.known:
-            value, between = shown(run.diagnoses[label].saveable_fraction, "percent")
+            value, between = ranged(run.diagnoses[label].saveable_fraction, "percent")
             when = f" {label} training" if len(run.diagnoses) > 1 else ""
             cards.append((value, f"of the thought could be saved{when}", between))
     return cards
 
 
-def _movement(run: Run) -> Shape | None:
+def _movement(run: Contents) -> Shape | None:
     """Where accuracy and thought tokens went; None unless there is a before and an after to join."""
-    if not {"before", "after"} <= run.evaluations.keys():
+    if not {BEFORE, AFTER} <= run.evaluations.keys():
         return None
     paths = {
         name: [run.evaluations[label] for label in labels if label in run.evaluations]
         for name, labels in {
-            "sampled": ["before", *_held_out_labels(run), "after"],
-            "greedy": ["before-greedy", "after-greedy"],
+            "sampled": [BEFORE, *_between(run), AFTER],
+            "greedy": [greedy(BEFORE), greedy(AFTER)],
         }.items()
     }
     return shape("movement", "Left is shorter, up is more often right", plots.movement_figure(paths))
 
 
-def _tables(run: Run) -> list[Table]:
+def _tables(run: Contents) -> list[Table]:
     tables = []
-    greedy = {label: each for label in run.main if (each := run.evaluations.get(f"{label}-greedy"))}
-    for columns, compared in ((run.main, run.comparison), (greedy, run.comparison and run.comparison.greedy)):
+    by_greed = {label: each for label in run.main if (each := run.evaluations.get(greedy(label)))}
+    for columns, compared in ((run.main, run.comparison), (by_greed, run.comparison and run.comparison.greedy)):
         if columns:
             tables.append(_table(columns, compared))
     return tables
 
 
-def _table(columns: dict[str, Evaluation], compared: Comparison | None) -> Table:
+def _table(columns: dict[str, EvaluationSummary], compared: Change | None) -> Table:
     rows = []
-    is_greedy = all(evaluation.protocol.get("temperature") == 0 for evaluation in columns.values())
+    at_zero = all(evaluation.protocol.temperature == 0 for evaluation in columns.values())
     for name, (words, unit) in _METRICS.items():
-        intervals = [evaluation.metric(name) for evaluation in columns.values()]
+        intervals = [getattr(evaluation.metrics, name) for evaluation in columns.values()]
         if any(interval.known for interval in intervals):
-            cells = [[(*shown(interval, unit), False)] for interval in intervals]
+            cells: list[Cell] = [[(*ranged(interval, unit), False)] for interval in intervals]
             rows.append((words, [*cells, _changes(name, compared)] if compared else cells))
-    return Table("Greedy" if is_greedy else "Sampled", [*columns, *(["change"] if compared else [])], rows)
+    return Table("Greedy" if at_zero else "Sampled", [*columns, *(["change"] if compared else [])], rows)
 
 
-def _changes(metric: str, compared: Comparison) -> list[tuple[str, str, bool]]:
+def _changes(metric: str, compared: Change) -> Cell:
     match metric:
         case "accuracy":
-            return [(*shown(compared.accuracy, "points"), compared.accuracy.sign != 0)]
+            return [(*ranged(compared.accuracy, "points"), compared.accuracy.sign != 0)]
         case "thought_tokens":
             part, tokens = compared.thought_tokens_change, compared.thought_tokens
-            return [(*shown(part, "relative"), part.sign != 0), (*shown(tokens, "tokens", True), tokens.sign != 0)]
+            return [
+                (*ranged(part, "relative"), part.sign != 0),
+                (*ranged(tokens, "tokens", True), tokens.sign != 0),
+            ]
         case _:
             return []
 
 
-def _curves(run: Run) -> list[Shape]:
+def _curves(run: Contents) -> list[Shape]:
     """One figure per metric that at least two steps recorded."""
     shapes = []
-    numbers = [int(row["step"]) for row in run.steps]
-    rows = [row | {"risk": score} for row, score in zip(run.steps, foresee(run.steps), strict=True)]
+    rows = [step.as_dict() for step in run.steps]
+    numbers = [step.step for step in run.steps]
+    risks = [nan if score is None else score for score in foresee(rows)]
     for key, words, percent in _CURVES:
-        values = [_number(row.get(key)) for row in rows]
+        values = risks if key == "risk" else [float(row.get(key, nan)) for row in rows]
         if sum(map(isfinite, values)) < 2:
             continue
         title = findings.training_title(words, plots.smooth(values), percent)
@@ -163,34 +170,36 @@ def _curves(run: Run) -> list[Shape]:
     return shapes
 
 
-def _held_out_labels(run: Run) -> list[str]:
-    return sorted(each for each in run.evaluations if each.startswith("step-") and not each.endswith("-greedy"))
+def _between(run: Contents) -> dict[str, int]:
+    """The sampled evaluations between the two ends, with their steps, in order."""
+    found = {label: step for label in run.evaluations if (step := step_of(label)) is not None}
+    return dict(sorted(found.items(), key=lambda each: each[1]))
 
 
-def _held_out(run: Run, metric: str, last: int) -> list[tuple[int, Interval]]:
-    at = {"before": 0, "after": last}
-    at |= {label: int(label.removeprefix("step-")) for label in _held_out_labels(run)}
-    found = [(step, run.evaluations[label].metric(metric)) for label, step in at.items() if label in run.evaluations]
+def _held_out(run: Contents, metric: str, last: int) -> list[tuple[int, Interval]]:
+    at = {BEFORE: 0, AFTER: last} | _between(run)
+    found = [
+        (step, getattr(run.evaluations[label].metrics, metric, UNKNOWN))
+        for label, step in at.items()
+        if label in run.evaluations
+    ]
     return sorted((each for each in found if each[1].known), key=lambda each: each[0])
 
 
-def _cost(run: Run) -> list[tuple[str, str]]:
+def _cost(run: Contents) -> list[tuple[str, str]]:
     """What training took, as (value, words)."""
-
-    def total(*keys: str) -> float:
-        return sum(value for row in run.steps for key in keys if isfinite(value := _number(row.get(key))))
-
-    seconds = total("seconds")
+    seconds = sum(step.seconds for step in run.steps if isfinite(step.seconds))
+    sampled, trained = (sum(getattr(step, name) for step in run.steps) for name in ("tokens_decode", "tokens_train"))
     amounts = [
         (f"{len(run.steps):,}", "steps", bool(run.steps)),
         (_duration(seconds), "of training", seconds > 0),
-        (_large(total("tokens_decode")), "tokens sampled", total("tokens_decode") > 0),
-        (_large(total("tokens_train")), "tokens trained on", total("tokens_train") > 0),
+        (_large(sampled), "tokens sampled", sampled > 0),
+        (_large(trained), "tokens trained on", trained > 0),
     ]
     return [(value, words) for value, words, known in amounts if known]
 
 
-def _guard(run: Run) -> list[str]:
+def _guard(run: Contents) -> list[str]:
     """What the guard saw and did, and the checkpoint it chose."""
     said = [
         f"Step {alarm.step}: {alarm.reason}"
@@ -200,48 +209,45 @@ def _guard(run: Run) -> list[str]:
     return [*said, *([f"Kept: {run.chosen.words}"] if run.chosen else [])]
 
 
-def _diagnosis(diagnoses: dict[str, Diagnosis]) -> dict[str, Any] | None:
+def _diagnosis(diagnoses: dict[str, DiagnosisSummary]) -> dict[str, Any] | None:
     if not diagnoses:
         return None
-    figure = plots.diagnosis_figure({label: each.model_dump() for label, each in diagnoses.items()})
-    measures: list[tuple[str, Callable[[Diagnosis], Interval], Unit]] = [
+    figure = plots.diagnosis_figure(diagnoses)
+    measures: list[tuple[str, Callable[[DiagnosisSummary], Interval], Unit]] = [
         ("Part that sufficed, where right in the end", lambda each: each.sufficient_fraction, "percent"),
         ("Part that could be saved", lambda each: each.saveable_fraction, "percent"),
         ("Tokens that could be saved", lambda each: each.saveable_tokens, "tokens"),
     ]
-    rows = [(words, [[(*shown(of(each), unit), False)] for each in diagnoses.values()]) for words, of, unit in measures]
+    rows = [
+        (words, [[(*ranged(of(each), unit), False)] for each in diagnoses.values()]) for words, of, unit in measures
+    ]
     return {
         "shape": shape("diagnosis", findings.diagnosis_title(diagnoses), figure),
         "table": Table("Diagnosis", list(diagnoses), rows),
-        "verdicts": [(label, each.verdict) for label, each in diagnoses.items()],
+        "conclusions": [(label, each.conclusion) for label, each in diagnoses.items()],
     }
 
 
-def _protocols(run: Run) -> list[tuple[str, list[tuple[str, Any]]]]:
+def _protocols(run: Contents) -> list[tuple[str, list[tuple[str, Any]]]]:
     """Distinct protocols with the labels that share each."""
-    shared: dict[str, tuple[list[str], dict[str, Any]]] = {}
-    everything = chain[tuple[str, str, dict[str, Any]]](
-        (("evaluation", label, each.protocol) for label, each in run.evaluations.items()),
-        (("diagnosis", label, each.protocol) for label, each in run.diagnoses.items()),
-    )
-    for kind, label, protocol in everything:
-        shared.setdefault(f"{kind} {protocol}", ([kind], protocol))[0].append(label)
-    return [(f"{names[0]}: {', '.join(names[1:])}", list(protocol.items())) for names, protocol in shared.values()]
+    shared: dict[tuple[str, Protocol], list[str]] = {}
+    for kind, found in (("evaluation", run.evaluations), ("diagnosis", run.diagnoses)):
+        for label, each in found.items():
+            shared.setdefault((kind, each.protocol), []).append(label)
+    return [
+        (f"{kind}: {', '.join(labels)}", list(protocol.as_dict().items()))
+        for (kind, protocol), labels in shared.items()
+    ]
 
 
-def _provenance(run: Run) -> list[tuple[str, str]]:
-    command = run.manifest.get("command")
-    facts = {
-        "command": shlex.join(map(str, command)) if command else None,
-        "seed": run.recipe.get("run", {}).get("seed") if isinstance(run.recipe.get("run"), dict) else None,
-        "revision": run.manifest.get("git"),
-        **{key: run.manifest.get(key) for key in ("suffice", "torch", "transformers", "python", "created")},
-    }
+def _provenance(run: Contents) -> list[tuple[str, str]]:
+    made = run.manifest
+    section = run.recipe.get("run")
+    facts = {"seed": section.get("seed") if isinstance(section, dict) else None}
+    if made is not None:
+        facts = {"command": shlex.join(made.command), **facts, "revision": made.git}
+        facts |= {name: getattr(made, name) for name in ("suffice", "torch", "transformers", "python", "created")}
     return [(name, str(value)) for name, value in facts.items() if value is not None]
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else nan
 
 
 def _duration(seconds: float) -> str:

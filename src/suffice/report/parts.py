@@ -9,9 +9,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from suffice.interval import Interval
 from suffice.report import findings, plots
 from suffice.report.findings import Unit
-from suffice.report.source import Interval, Level
+from suffice.run.records import Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,17 @@ class Shape:
     svg: Markup
 
 
+Cell = list[tuple[str, str, bool]]
+"""Each a value, its range, and whether it is a clear change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns and rows; a cell is a list of (value, range, whether it is a clear change)."""
+    """Columns, and rows under their names."""
 
     title: str
     columns: list[str]
-    rows: list[tuple[str, list[list[tuple[str, str, bool]]]]]
+    rows: list[tuple[str, list[Cell]]]
 
 
 def fill(template: str, context: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ are Okabe and Ito's blue against grey, which differ in lightness too, so that th
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,12 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from suffice.run.files import disk_errors
+from suffice.run import layout
+from suffice.run.files import whole_file
 
 if TYPE_CHECKING:
-    from suffice.report.source import Evaluation, Interval
+    from suffice.interval import Interval
+    from suffice.run.records import DiagnosisSummary, EvaluationSummary, StopKind
 
 INK, MUTED, GRID, BEFORE, AFTER = "#22272e", "#667080", "#e3e6ea", "#8b95a1", "#0072b2"
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", BEFORE: "before", AFTER: "accent"}
@@ -73,12 +74,12 @@ def svg(figure: Figure, name: str, description: str) -> str:
 
 
 @rc_context(STYLE)
-def movement_figure(paths: Mapping[str, Sequence[Evaluation]]) -> Figure:
+def movement_figure(paths: Mapping[str, Sequence[EvaluationSummary]]) -> Figure:
     """Accuracy against thought tokens: one path per name ("sampled", "greedy"), from before (grey) to after (blue)."""
     figure = Figure(figsize=(4.6, 3.1), layout="constrained")
     axes = figure.add_subplot()
     for (name, path), marker in zip(paths.items(), "os", strict=True):
-        points = [(each.metric("thought_tokens"), each.metric("accuracy")) for each in path]
+        points = [(each.metrics.thought_tokens, each.metrics.accuracy) for each in path]
         points = [(tokens, accuracy) for tokens, accuracy in points if tokens.known and accuracy.known]
         if not points:
             continue
@@ -94,7 +95,7 @@ def movement_figure(paths: Mapping[str, Sequence[Evaluation]]) -> Figure:
                 color=AFTER if last else BEFORE, marker=marker, markersize=7 if last or i == 0 else 4, zorder=3,
             )  # fmt: skip
         axes.annotate(name, (xs[0], ys[0]), xytext=(0, 24), textcoords="offset points", ha="center", color=INK)
-    for label in ("before", "after"):
+    for label in (layout.BEFORE, layout.AFTER):
         axes.plot([], [], "o", color=_colour(label, 0), label=label)
     figure.legend(loc="outside upper left", ncols=2, **_LEGEND)
     axes.margins(x=0.14, y=0.2)
@@ -145,10 +146,10 @@ def difficulty_figure(levels: Mapping[str, Mapping[str, Interval]], percent: boo
     for i, label in enumerate(labels):
         row = [each[label] if label in each and each[label].known else None for each in levels.values()]
         held = [j for j, each in enumerate(row) if each is not None]
-        shown = [each for each in row if each is not None]
+        drawn = [each for each in row if each is not None]
         axes.barh(
-            places[held] + (i - (len(labels) - 1) / 2) * height, [each.mean for each in shown], height * 0.9,
-            color=colours[label], xerr=_whiskers(shown), error_kw={"ecolor": INK, "elinewidth": 1.1}, label=cut(label),
+            places[held] + (i - (len(labels) - 1) / 2) * height, [each.mean for each in drawn], height * 0.9,
+            color=colours[label], xerr=_whiskers(drawn), error_kw={"ecolor": INK, "elinewidth": 1.1}, label=cut(label),
         )  # fmt: skip
     axes.set_yticks(places, [cut(name) for name in levels])
     axes.invert_yaxis()
@@ -174,22 +175,22 @@ class Spot:
 
 
 @rc_context(STYLE)
-def frontier_figure(spots: Sequence[Spot], kinds: Mapping[str, str]) -> Figure:
+def frontier_figure(spots: Sequence[Spot], kinds: Mapping[StopKind, str]) -> Figure:
     """Accuracy against thinking tokens: sides filled, stops hollow and joined by kind, the Pareto front as steps.
 
     Args:
         kinds: what a legend calls each kind of stop.
     """
     colours = side_colours(list(dict.fromkeys(spot.side for spot in spots)))
-    shown = [kind for kind in kinds if any(spot.kind == kind for spot in spots)]
-    rows = -(-(len(colours) + len(shown) + 1) // 2)
+    drawn = [kind for kind in kinds if any(spot.kind == kind for spot in spots)]
+    rows = -(-(len(colours) + len(drawn) + 1) // 2)
     figure = Figure(figsize=(4.6, 2.9 + 0.2 * rows), layout="constrained")
     axes = figure.add_subplot()
     front = sorted((spot.tokens.mean, spot.accuracy.mean) for spot in spots if spot.front)
     axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=5, alpha=0.25, zorder=1)
     for side, colour in colours.items():
         own = [spot for spot in spots if spot.side == side]
-        for kind in shown:
+        for kind in drawn:
             curve = sorted(
                 (spot.tokens.mean, spot.accuracy.mean) for spot in own if spot.kind in {kind, ""} and kind != "deer"
             )
@@ -209,7 +210,7 @@ def frontier_figure(spots: Sequence[Spot], kinds: Mapping[str, str]) -> Figure:
             axes.annotate(
                 spot.parameter, at, xytext=(4, -9), textcoords="offset points", fontsize=7.5, color=MUTED, zorder=5
             )
-    for kind in shown:
+    for kind in drawn:
         axes.plot([], [], _MARKERS[kind], color=MUTED, markerfacecolor="none", label=cut(kinds[kind]))
     if len(front) > 1:
         axes.plot([], [], color=MUTED, linewidth=5, alpha=0.25, label="Pareto front")
@@ -226,20 +227,13 @@ def frontier_figure(spots: Sequence[Spot], kinds: Mapping[str, str]) -> Figure:
 
 
 @rc_context(STYLE)
-def diagnosis_figure(summaries: dict[str, dict[str, Any]]) -> Figure:
-    """Accuracy against the fraction of the thought that is kept, with 95 % bands.
-
-    Args:
-        summaries: the contents of `diagnosis/<label>/summary.json` by label; only `curve` is read, fractions in 0…1.
-    """
+def diagnosis_figure(diagnoses: Mapping[str, DiagnosisSummary]) -> Figure:
+    """Accuracy against the fraction of the thought that is kept, with 95 % bands, a curve a label."""
     figure = Figure(figsize=(4.6, 3.1), layout="constrained")
     axes = figure.add_subplot()
-    for i, (label, summary) in enumerate(summaries.items()):
-        kept = [point["fraction"] for point in summary["curve"]]
-        mean, low, high = (
-            np.array([point["accuracy"].get(key) for point in summary["curve"]], dtype=float)
-            for key in ("mean", "low", "high")
-        )
+    for i, (label, diagnosis) in enumerate(diagnoses.items()):
+        kept = [point.fraction for point in diagnosis.curve]
+        mean, low, high = np.array([point.accuracy for point in diagnosis.curve], dtype=float).T
         axes.fill_between(kept, low, high, color=_colour(label, i), alpha=0.2, linewidth=0)
         axes.plot(kept, mean, color=_colour(label, i), linewidth=2.2, marker="o", markersize=4, label=label)
     axes.set_xlabel("part of the thought that is kept")
@@ -248,21 +242,19 @@ def diagnosis_figure(summaries: dict[str, dict[str, Any]]) -> Figure:
     axes.set_ylim(0, max(axes.get_ylim()[1], 0.1))
     axes.xaxis.set_major_formatter(percent_label)
     axes.yaxis.set_major_formatter(percent_label)
-    if len(summaries) > 1:
-        figure.legend(loc="outside upper left", ncols=len(summaries), **_LEGEND)
+    if len(diagnoses) > 1:
+        figure.legend(loc="outside upper left", ncols=len(diagnoses), **_LEGEND)
     return figure
 
 
-def save_diagnosis_picture(summaries: dict[str, dict[str, Any]], path: Path) -> Path:
+def save_diagnosis_picture(diagnoses: Mapping[str, DiagnosisSummary], path: Path) -> Path:
     """Write `diagnosis_figure` as a PNG, whole or not at all, and return its path.
 
     Raises:
         RunError: it cannot be written.
     """
-    aside = path.with_name(f".{path.name}")
-    with disk_errors(path):
-        diagnosis_figure(summaries).savefig(aside, format="png", dpi=200)
-        os.replace(aside, path)
+    with whole_file(path) as aside:
+        diagnosis_figure(diagnoses).savefig(aside, format="png", dpi=200)
     return path
 
 
@@ -292,7 +284,7 @@ def _columns(labels: Sequence[str]) -> int:
 
 
 def _colour(label: str, place: int) -> str:
-    return {"before": BEFORE, "after": AFTER}.get(label, (AFTER, BEFORE, INK)[place % 3])
+    return {layout.BEFORE: BEFORE, layout.AFTER: AFTER}.get(label, (AFTER, BEFORE, INK)[place % 3])
 
 
 def _whiskers(intervals: Sequence[Interval]) -> np.ndarray[Any, Any]:

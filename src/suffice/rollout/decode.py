@@ -18,6 +18,7 @@ from torch import Tensor
 
 from suffice.errors import ModelError
 
+NUCLEUS = 256  # entries: most next tokens have their nucleus among fewer
 COMPACT = 7 / 8  # finished rows leave when the batch shrinks to so much of its size
 OPENING = 3  # tokens with which a model may open its thought: the mark, and blanks before it
 
@@ -108,7 +109,7 @@ class Decoder:
         noise = torch.from_numpy(np.stack([keyed(ask.key).random(longest) for ask in asks])).to(device)
         ends, blanks = (torch.tensor(sorted(ids), device=device) for ids in (self.end_ids, self.blank_ids))
         sampled = torch.zeros(len(asks) + 1, longest, dtype=torch.long, device=device)
-        logprobs = torch.zeros(len(asks) + 1, longest, device=device)
+        logprobs = torch.zeros(len(asks) + 1, longest, dtype=sampling_dtype(logits), device=device)
         lengths = torch.zeros(len(asks), dtype=torch.long)
         cut = torch.zeros(len(asks), dtype=torch.bool)
         room, answer, thinking, opens = (
@@ -166,21 +167,44 @@ class Decoder:
 
     def choose(self, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """One token a row, and its log-prob at the temperature (at 1 where greedy), before top-p."""
-        logprobs = torch.log_softmax(logits.float() / (self.temperature or 1.0), -1)
+        logprobs = torch.log_softmax(logits.to(sampling_dtype(logits)) / (self.temperature or 1.0), -1)
         greedy = self.temperature == 0
         token = logprobs.argmax(-1) if greedy else inverse_transform(logprobs.exp(), noise, self.top_p)
         return token, logprobs.gather(-1, token[:, None])[:, 0]
 
 
+def sampling_dtype(logits: Tensor) -> torch.dtype:
+    """What is sampled in: half precision is raised to float32; float64 stays."""
+    return torch.promote_types(logits.dtype, torch.float32)
+
+
 def inverse_transform(probability: Tensor, noise: Tensor, top_p: float = 1.0) -> Tensor:
-    """Indices drawn from `probability` [B, V] by uniform `noise` [B] in [0, 1), from the nucleus `top_p` alone."""
-    if top_p < 1:
-        ranked, index = probability.sort(-1, descending=True)
-        beyond = ranked.cumsum(-1) - ranked >= top_p
-        probability = torch.zeros_like(probability).scatter(-1, index, ranked.masked_fill(beyond, 0.0))
+    """Indices drawn from `probability` [B, V] by uniform `noise` [B] in [0, 1), from the nucleus `top_p` alone.
+
+    The vocabulary is sorted only for rows whose nucleus is larger than `NUCLEUS` entries.
+    """
+    if top_p == 1:
+        return _drawn(probability, noise)
+    ranked, index = probability.topk(min(NUCLEUS, probability.shape[-1]), -1)
+    index, order = index.sort(-1)  # in the order of the vocabulary, which decides what a number draws
+    place = _drawn(_nucleus(ranked, top_p).gather(-1, order), noise)
+    token = index.gather(-1, place[:, None])[:, 0]
+    large = ranked.sum(-1) < top_p + 1e-5  # float32 sums of so few entries are not wrong by more
+    if ranked.shape != probability.shape and large.any():
+        ranked, index = probability[large].sort(-1, descending=True)
+        token[large] = _drawn(torch.zeros_like(ranked).scatter(-1, index, _nucleus(ranked, top_p)), noise[large])
+    return token
+
+
+def _nucleus(ranked: Tensor, top_p: float) -> Tensor:
+    """Falling probabilities, 0 beyond the fewest that have `top_p` together."""
+    return ranked.masked_fill(ranked.cumsum(-1) - ranked >= top_p, 0.0)
+
+
+def _drawn(probability: Tensor, noise: Tensor) -> Tensor:
     cumulative = probability.cumsum(-1, dtype=torch.float64)
-    drawn = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True)[:, 0]
-    return drawn.clamp(max=probability.shape[-1] - 1)
+    place = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True)[:, 0]
+    return place.clamp(max=probability.shape[-1] - 1)
 
 
 def keyed(key: str) -> np.random.Generator:

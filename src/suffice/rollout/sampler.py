@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from suffice.grading import Grader
-from suffice.groups import Branch, Group, Problem, Spine, Verdict
+from suffice.grading.verdicts import give_verdicts
+from suffice.groups import Branch, Group, Problem, Spine
 from suffice.model.cache import Footprint, footprint
 from suffice.model.chat import NONE, Chat
 from suffice.model.vocabulary import check_ids
@@ -47,6 +48,13 @@ class Sampler:
     answer_temperature: float | None = None
     reuse: bool = True
     count: Count = field(default_factory=Count)
+
+    @classmethod
+    def of(cls, model: Any, chat: Chat, asked: Any, **more: Any) -> Self:
+        """A sampler as `asked`: a recipe's `[rollout]`, or the sampling of an evaluation. `more` says what neither
+        does: `answer_temperature` and `reuse`."""
+        names = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens", "cache_gb")
+        return cls(model, chat, **{name: getattr(asked, name) for name in names}, **more)
 
     def groups(
         self,
@@ -192,14 +200,6 @@ def random_exits(count: int) -> Exits:
 
 
 def grade_groups(groups: Sequence[Group], chat: Chat, grader: Grader) -> None:
-    """Give every member its verdict, in place. A cut answer and a thought that never closed are WRONG."""
-    jobs, owners = [], []
-    for group in groups:
-        for _, _, member in group.members(exits=0):
-            if member.truncated or not member.closed:
-                member.verdict = Verdict.WRONG
-            else:
-                jobs.append((chat.answer_text(member.answer_tokens), group.problem.gold, group.problem.kind))
-                owners.append(member)
-    for member, verdict in zip(owners, grader.grade_many(jobs), strict=True):
-        member.verdict = verdict
+    """Give every member its verdict, in place."""
+    members = ((member, group.problem) for group in groups for _, _, member in group.members(exits=0))
+    give_verdicts(members, lambda member: chat.answer_text(member.answer_tokens), grader)

@@ -9,10 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from suffice.groups import Problem
-from suffice.run.files import disk_errors
-
-STOP = "stop"
-"""A file of this name in the run asks for a stop after the step."""
+from suffice.run.files import whole_file
 
 
 def write_problems(path: Path, problems: Sequence[Problem], agent: str) -> None:
@@ -30,7 +27,5 @@ def write_problems(path: Path, problems: Sequence[Problem], agent: str) -> None:
         }
         for index, problem in enumerate(problems)
     ]
-    with disk_errors(path):
-        aside = path.with_name(f".{path.name}")
+    with whole_file(path) as aside:
         pq.write_table(pa.Table.from_pylist(rows), aside)
-        aside.replace(path)

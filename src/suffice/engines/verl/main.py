@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from suffice.errors import RecipeError
+from suffice.run.layout import VERL_CONFIGURATION
 
 FAILED = "suffice: verl failed: "
 """How the last line of a failed run's log begins; what follows is the reason in one line."""
@@ -44,13 +45,12 @@ def compose(settings: dict[str, Any], own: dict[str, Any]) -> Any:
 
 def run(directory: Path) -> None:
     """Train by `verl.yaml` of a run."""
-    import suffice.engines.verl.plugin  # noqa: F401, I001  first: it may bring the platform; verl hides its failures
     from omegaconf import OmegaConf
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
-    config = OmegaConf.load(directory / "verl.yaml")
+    config = OmegaConf.load(directory / VERL_CONFIGURATION)
     validate_config(config, need_reference_policy(config), need_critic(config))
     run_ppo(config, TaskRunnerV1)
 

@@ -1,0 +1,74 @@
+"""Evaluation by one protocol: k samples a problem, graded, kept as records, every figure with its interval."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from suffice.evaluation.collect import collect, grade
+from suffice.evaluation.source import Sampling, Source, Trace
+from suffice.evaluation.summary import levels_of, metrics_of
+from suffice.grading import Grader
+from suffice.groups import Problem
+from suffice.run.directory import Evaluation
+from suffice.run.records import EvaluationSummary, Protocol, Sample
+
+
+def evaluate(source: Source, problems: Sequence[Problem], protocol: Sampling, grader: Grader) -> Evaluation:
+    """Sample and grade every problem; the summary holds the `seconds` it took."""
+    started = time.perf_counter()
+    traces = collect(source, problems, protocol)
+    grade(traces, problems, grader)
+    found = evaluation_of(source, problems, protocol, traces)
+    seconds = time.perf_counter() - started
+    return replace(found, summary=found.summary.model_copy(update={"seconds": seconds}))
+
+
+def evaluation_of(
+    source: Source, problems: Sequence[Problem], protocol: Sampling, traces: Sequence[Trace], doubts: Sequence[str] = ()
+) -> Evaluation:
+    """Graded traces as records and their summary."""
+    records = [sample_of(problem, trace) for problem, trace in owned(problems, traces)]
+    summary = EvaluationSummary(
+        **origin(source, problems, protocol), doubts=[*doubts], metrics=metrics_of(records), levels=levels_of(records)
+    )
+    return Evaluation(records, summary)
+
+
+def owned(problems: Sequence[Problem], traces: Sequence[Trace]) -> list[tuple[Problem, Trace]]:
+    """Every trace with its problem."""
+    by_id = {problem.id: problem for problem in problems}
+    return [(by_id[trace.problem], trace) for trace in traces]
+
+
+def origin(source: Source, problems: Sequence[Problem], protocol: Sampling) -> dict[str, Any]:
+    """What a summary says of where its records come from."""
+    return {
+        "model": source.name,
+        "task": problems[0].task,
+        "protocol": Protocol(problems=len(problems), **asdict(protocol)),
+        "token_counts": source.counts,
+    }
+
+
+def sample_of(problem: Problem, trace: Trace, **trials: int) -> Sample:
+    """A graded trace as a record; of one that a stop ended early also its `trial_tokens`."""
+    assert trace.verdict is not None
+    return Sample(
+        problem=problem.id,
+        difficulty=problem.difficulty,
+        sample=trace.sample,
+        verdict=trace.verdict,
+        thought_tokens=trace.thought_tokens,
+        answer_tokens=trace.answer_tokens,
+        closed=trace.closed,
+        truncated=trace.truncated,
+        prompt=problem.prompt,
+        kind=problem.kind,
+        gold=problem.gold,
+        thought=trace.thought,
+        answer=trace.answer,
+        **trials,
+    )

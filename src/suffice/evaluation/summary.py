@@ -1,0 +1,98 @@
+"""From samples to figures: what of an evaluation is computed from its records, and can be computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from math import nan
+from typing import Any, Protocol, TypeVar
+
+from suffice.errors import DataError
+from suffice.groups import Verdict
+from suffice.interval import Interval
+from suffice.run.records import Level, Metrics, Sample
+from suffice.statistics import mean_interval, proportion_interval
+
+
+class OfProblem(Protocol):
+    """A record that belongs to a problem: a sample, or a thought and its exits."""
+
+    @property
+    def problem(self) -> str: ...
+
+
+R = TypeVar("R", bound=OfProblem)
+Measure = Callable[[R], float]
+"""A length in tokens or a part, or an outcome, 0 or 1."""
+
+LENGTHS: dict[str, Measure[Sample]] = {
+    "thought_tokens": lambda r: r.thought_tokens,
+    "answer_tokens": lambda r: r.answer_tokens,
+    "tokens": lambda r: r.thought_tokens + r.answer_tokens + r.trial_tokens,
+}
+OUTCOMES: dict[str, Measure[Sample]] = {
+    "accuracy": lambda r: r.verdict is Verdict.CORRECT,
+    "truncated": lambda r: r.truncated,
+    "unclosed": lambda r: not r.closed,
+    "unparsed": lambda r: r.verdict is Verdict.UNPARSED,
+}
+
+
+def metrics_of(records: Sequence[Sample]) -> Metrics:
+    right = [r for r in records if r.verdict is Verdict.CORRECT]
+    return Metrics(
+        **{name: rate(records, outcome) for name, outcome in OUTCOMES.items()},
+        **{name: average(records, length) for name, length in LENGTHS.items()},
+        thought_tokens_correct=average(right, LENGTHS["thought_tokens"]),
+    )
+
+
+def levels_of(records: Sequence[Sample]) -> dict[str, Level]:
+    """Figures by difficulty, of the records that have one."""
+    by_level: dict[str, list[Sample]] = {}
+    for record in records:
+        if record.difficulty is not None:
+            by_level.setdefault(record.difficulty, []).append(record)
+    return {
+        level: Level(
+            problems=len({r.problem for r in of_level}),
+            accuracy=rate(of_level, OUTCOMES["accuracy"]),
+            thought_tokens=average(of_level, LENGTHS["thought_tokens"]),
+        )
+        for level, of_level in sorted(by_level.items())
+    }
+
+
+def average(records: Sequence[R], measure: Measure[R]) -> Interval:
+    """The mean of what has no bounds, such as a length."""
+    return _estimate(mean_interval, records, measure)
+
+
+def rate(records: Sequence[R], outcome: Measure[R]) -> Interval:
+    """How often an outcome (0 or 1) holds."""
+    return _estimate(proportion_interval, records, outcome)
+
+
+def _estimate(statistic: Callable[..., Interval], records: Sequence[R], measure: Measure[R]) -> Interval:
+    questions = [r.problem for r in records]
+    values = [float(measure(r)) for r in records]
+    if len(set(questions)) < 2:
+        return Interval(sum(values) / len(values) if values else nan, nan, nan)
+    return statistic(values, questions)
+
+
+def by_question(records: Sequence[R], measure: Measure[R]) -> dict[str, list[float]]:
+    """A measure's values by question."""
+    values: dict[str, list[float]] = {}
+    for record in records:
+        values.setdefault(record.problem, []).append(float(measure(record)))
+    return values
+
+
+def check_questions(questions: Collection[Any]) -> None:
+    """Refuse what no interval can be had of, best before anything is sampled.
+
+    Raises:
+        DataError: fewer than two questions.
+    """
+    if len(questions) < 2:
+        raise DataError(f"{len(questions)} problem is too few: an interval needs at least 2; give more data")
