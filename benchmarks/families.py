@@ -1,6 +1,6 @@
 """What works on which family of models: each as a tiny random model of its real transformers class, from end to end.
 
-    python -m benchmarks.families --record [NAME …]
+    python -m benchmarks.families --record [NAME …]    # measure, and write the table of docs/models.md
 
 A family is sampled greedily against transformers' own `generate` while the batch shrinks, answered early against the
 whole prefix pushed again, and put through the command line: doctor, eval, diagnose, train for a step in each layout,
@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -26,7 +27,7 @@ import transformers
 import typer
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForImageTextToText
 
-from benchmarks.record import Json, Record, publish
+from benchmarks.record import RESULTS, Json, Record, publish
 from suffice.errors import SufficeError
 from suffice.groups import Problem
 from suffice.lab import base_path
@@ -35,6 +36,8 @@ from suffice.model.tokenizer import copy_tokenizer, load_tokenizer
 from suffice.rollout import Ask, Count, Decoder, Sampler
 from suffice.rollout.streams import PromptStream
 
+PAGE = Path(__file__).parent.parent / "docs" / "models.md"
+TABLE = re.compile(r"(<!-- table: families -->\n).*?(?=<!-- /table -->)", re.DOTALL)
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
@@ -277,6 +280,27 @@ def greedy(model: Any) -> str:
     return "yes"
 
 
+def rendered(page: str) -> str:
+    """The page with the table of what was recorded."""
+    found = json.loads((RESULTS / "families.json").read_text(encoding="utf-8"))
+    uses = ("evaluate", "diagnose", "spine", "rows")
+    lines = [
+        "| family | for example | evaluate | diagnose | train, spine | train, rows |",
+        "|---|---|:---:|:---:|:---:|:---:|",
+    ]
+    reasons: dict[str, list[str]] = {}
+    for row in sorted(found["rows"], key=lambda row: [family.case for family in FAMILIES].index(row["case"])):
+        cells = ["yes" if row[use] == "yes" else "–" for use in uses]
+        lines.append(f"| {row['case']} | {row['models']} | {' | '.join(cells)} |")
+        for use in uses:
+            if row[use] != "yes" and "spine layout" not in row[use]:
+                reasons.setdefault(row[use].partition(";")[0], []).append(row["case"])
+    said = [f"- {', '.join(dict.fromkeys(cases))}: {reason}." for reason, cases in reasons.items()]
+    place = f"`{found['command']}`, {found['date']}: torch {found['machine']['torch']}, transformers "
+    text = "\n".join([*lines, "", *said, "", f"{place}{found['machine']['transformers']}", ""])
+    return TABLE.sub(lambda match: f"{match[1]}{text}", page)
+
+
 PROMPTS, ANSWERS = (3, 9, 1, 14, 6, 9), (4, 20, 9, 14, 2, 20)
 
 
@@ -378,6 +402,8 @@ def main(
     transformers.utils.logging.set_verbosity_error()
     chosen = [family for family in FAMILIES if not names or family.case in names]
     publish("families", rows(chosen), as_json=as_json, record=record)
+    if record:
+        PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def rows(chosen: list[Family]) -> Iterator[dict[str, Any]]:

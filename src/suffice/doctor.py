@@ -309,8 +309,8 @@ def _grader() -> Finding:
     from suffice.groups import Verdict
 
     with Grader() as grader:
-        verdict = grader.grade_many([(r"\boxed{\frac{2}{4}}", r"\frac{1}{2}", "math")])[0]
-    return Finding("grader", f"2/4 against 1/2 is {verdict}", verdict is Verdict.CORRECT)
+        verdict = grader.grade(r"\boxed{7^{20000} + 2 - 7^{20000}}", "2", "math")  # so long that a worker must start
+    return Finding("grader", f"7^20000 + 2 - 7^20000 against 2 is {verdict}", verdict is Verdict.CORRECT)
 
 
 def said_of(found: Estimate) -> Iterator[tuple[str, str]]:

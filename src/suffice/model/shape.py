@@ -105,8 +105,13 @@ def shape_of(path: str) -> Shape:
 def read_shape(config: Mapping[str, Any]) -> Shape:
     """
     Raises:
-        KeyError, ValueError: a size is missing, or the model has experts.
+        KeyError, ValueError: a size is missing, or the model has experts, latent attention or recurrent layers.
     """
+    kinds = {str(kind) for kind in config.get("layer_types") or ()}
+    if other := sorted(kind for kind in kinds if not kind.endswith("_attention") or kind.startswith("linear")):
+        raise ValueError(f"it has {', '.join(other)} layers")
+    if config.get("kv_lora_rank"):
+        raise ValueError("it has latent attention")
     experts = [name for name in ("num_experts", "num_local_experts", "n_routed_experts") if config.get(name)]
     if experts:
         raise ValueError(f"it has {experts[0]}")
