@@ -23,7 +23,7 @@ from suffice.grading.formula import read
 from suffice.grading.notation import FUNCTIONS
 from suffice.grading.tree import FormulaError, Tree, integer, minus
 
-_POINTS = 3  # at which symbols are put
+_POINTS = 5  # at which symbols are put
 _SURE = 128  # bits
 _LARGE = 1 << 15  # bits of a power, or an argument, that take longer than a moment
 _MANY = 1 << 10  # factors of a factorial that do

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from suffice.grading.phrases import AND, FINAL, VERB, announcements
@@ -19,7 +20,7 @@ MAX_EXPRESSION = 4096
 TAIL = 4096
 """Without a box the answer is looked for in so many last characters."""
 
-_BOXES = 16  # how many of the last boxes are looked at
+_BOXES = 32  # how many of the last boxes are looked at
 _ANNOUNCEMENTS = 8  # and how many of the last announcements
 
 _CLOSE = "</think>"
@@ -41,10 +42,14 @@ _FORMULA = (
 )
 _NUMBER = (
     r"(?<![A-Za-z0-9_.])[-+−]?(?:\\?\$|[€£¥])?"
-    r"(?:\d*\\[dtc]?frac\{[^{}]*\}\{[^{}]*\}|\d*\\sqrt\{[^{}]*\}|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\s\d+/\d+|\d+(?::\d+)+|\d+(?:\.\d+)?(?:[eE][-+]?\d+(?!\w))?(?:/\d+)?|\.\d+)(?:\s?\\?%)?"
+    r"(?:\d*\\[dtc]?frac\{[^{}]*\}\{[^{}]*\}|\d*\\sqrt\{[^{}]*\}"
+    r"|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+\s\d+/\d+|\d+(?::\d+)+"
+    r"|\d+(?:\.\d+)?(?:[eE][-+]?\d+(?!\w))?(?:/\d+)?|\.\d+)(?:\s?\\?%)?"
 )
 _EXPRESSION = re.compile(f"{_FORMULA}|{_NUMBER}", re.DOTALL | re.ASCII)
-_LINK = re.compile(rf"[ \t]*,?[ \t]*(?:{AND})[ \t]*|[ \t]*,[ \t]*", re.IGNORECASE)
+_LINK = re.compile(
+    rf"[ \t]*(?:,[ \t]*(?:(?:{AND})[ \t]*)?|\(?(?:{AND})[ \t]*)(?:(?:maybe|possibly|perhaps)[ \t]+)?", re.IGNORECASE
+)
 _FILLER = r"[\s*_\"“(≈~]*(?:(?:approximately|about|exactly|only|just|simply|equal to|given by|therefore|thus)\s+)*"
 _BEGINS = re.compile(_FILLER, re.IGNORECASE)
 _SAID = re.compile(rf"(?:{VERB}){_FILLER}\Z", re.IGNORECASE)
@@ -143,10 +148,10 @@ def gold_expression(gold: str) -> str:
 
 
 def statements(answer: str) -> Iterator[str]:
-    """What may be the gold answer word by word: all of a text without boxes, and what it announces."""
+    """What may be the gold answer word by word: all of a text without boxes, and what it announces last."""
     if not boxes(answer)[0]:
         yield answer[-TAIL:]
-        yield from announced(answer[-TAIL:])
+        yield from islice(announced(answer[-TAIL:]), 1)
 
 
 def announced(text: str) -> Iterator[str]:
