@@ -168,7 +168,12 @@ def test_workers_that_die_change_no_verdict():
     with Grader(deadline=3.0, workers=2) as grader:
         grader.grade_many(jobs[1:])
         pids = [worker.process.pid for worker in grader._pool]
-        killer = threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids])
+
+        def kill() -> None:
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+
+        killer = threading.Timer(0.5, kill)
         killer.start()
         verdicts = grader.grade_many(jobs)
         killer.join()

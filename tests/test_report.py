@@ -418,11 +418,16 @@ def test_text_that_utf8_cannot_encode_still_makes_a_page(tmp_path: Path) -> None
     assert "so ? " in write_report(tmp_path).read_text(encoding="utf-8")
 
 
+def emptied(run: Path) -> None:
+    shutil.rmtree(run)
+    run.mkdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (shutil.rmtree, "is not a directory"),
-        (lambda run: (shutil.rmtree(run), run.mkdir()), "has nothing to report"),
+        (emptied, "has nothing to report"),
         (lambda run: (run / "evaluations/before/summary.json").write_text('{"model": "x"'), "is not valid JSON"),
         (lambda run: (run / "evaluations/before/summary.json").write_text('{"model": "x"}'), "summary.json lacks task"),
         (
