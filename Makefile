@@ -27,7 +27,6 @@ check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy --config-file tests/mypy.ini
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

@@ -704,19 +704,19 @@ def test_a_run_begun_in_the_background_leaves_ctrl_c_to_others_and_hears_sigterm
 
 def test_ctrl_c_and_sigterm_do_not_reach_the_grading_workers(tmp_path: Path):
     script = (
-        "import os, signal\n"
+        "import os, signal, psutil\n"
         "from suffice.grading import Grader\n"
         "for number in (signal.SIGINT, signal.SIGTERM):\n"
         "    signal.signal(number, lambda *_: None)\n"
         "job = (r'\\boxed{7^{20000} + 2 - 7^{20000}}', '2', 'math')\n"
         "with Grader(deadline=30) as grader:\n"
         "    print(grader.grade(*job))\n"
-        "    children = open(f'/proc/self/task/{os.getpid()}/children').read().split()\n"
+        "    children = [child.pid for child in psutil.Process().children()]\n"
         "    for number in (signal.SIGINT, signal.SIGTERM):\n"
         "        os.killpg(0, number)\n"
-        "        os.kill(int(children[0]), number)\n"
+        "        os.kill(children[0], number)\n"
         "        print(grader.grade(*job))\n"
-        "    print(open(f'/proc/self/task/{os.getpid()}/children').read().split() == children)\n"
+        "    print([child.pid for child in psutil.Process().children()] == children)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script],

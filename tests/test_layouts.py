@@ -150,7 +150,7 @@ def test_a_demonstration_is_refused_with_the_paths_of_question_and_answer(folder
 def test_other_chats_are_refused_with_the_reason(folder: Folder, turns: list[dict[str, Any]], said: str):
     told = folder.refusal(VERL | {"prompt": turns})
     assert said in told
-    assert "--fields" not in told  # no one turn of these is the question
+    assert "--fields prompt=prompt" not in told  # no one turn of these is the question
 
 
 # columns that could be several things, or are unknown

@@ -229,8 +229,8 @@ def test_95_percent_intervals_of_lengths_cover_95_percent():
         sides = [dict(zip(names, side.tolist(), strict=True)) for side in (after, before)]
         intervals = [
             mean_interval(before.ravel().tolist(), repeated(QUESTIONS, SAMPLES)),
-            paired_difference(*sides),
-            ratio_change(*sides),
+            paired_difference(sides[0], sides[1]),
+            ratio_change(sides[0], sides[1]),
         ]
         for index, (interval, value) in enumerate(zip(intervals, [truth, -0.4 * truth, -0.4], strict=True)):
             found[index] += interval.low <= value <= interval.high
