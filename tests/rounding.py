@@ -51,6 +51,8 @@ class OtherRounding(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, operation = kwargs or {}, func.overloadpacket
+        if any(isinstance(each, Tensor) and each.device.type != "cpu" for each in args):
+            return func(*args, **kwargs)
         if operation in MADE_OF_OTHERS:
             with self:
                 return func.decompose(*args, **kwargs)

@@ -125,6 +125,7 @@ def test_an_unknown_split_or_an_empty_order_is_refused(split, count):
         problems(split, count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ballots", "ballots-4"])
 def test_as_a_task_it_holds_4000_problems_a_split(name):
     for split in SPLITS:

@@ -37,6 +37,7 @@ def lab():
     return source, load_task("arithmetic", split="test", limit=12)
 
 
+@pytest.mark.slow
 def test_a_collection_cut_at_any_byte_ends_as_an_uninterrupted_one(lab, tmp_path):
     source, problems = lab
     with Journal(tmp_path / "whole.jsonl") as journal:

@@ -287,6 +287,7 @@ def test_between_two_budgets_a_mixture_is_met_at_the_sides_own_length() -> None:
     assert found.length_difference is None
 
 
+@pytest.mark.slow
 def test_the_interval_at_the_same_length_covers_95_percent() -> None:
     # the side's lengths vary by more than their mean: an interval that took them for known would cover 92 %
     rng, covered, repeats, questions = np.random.default_rng(0), 0, 800, 150
@@ -482,6 +483,7 @@ def section(page: str, title: str) -> str:
     return page.partition(f"<h2>{title}</h2>")[2].partition("</section>")[0]
 
 
+@pytest.mark.slow
 def test_every_part_of_a_comparison_is_there(page: str) -> None:
     assert "s-grpo/step-000100 against Qwen3-8B" in page
     assert re.search(r"<h1>Thinking tokens fell by \d\d\u202f%, accuracy rose by [\d.]+ points</h1>", page)
@@ -497,6 +499,7 @@ def test_every_part_of_a_comparison_is_there(page: str) -> None:
     assert "DEER" in section(page, "How to read this")
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_and_holds_no_script(page: str) -> None:
     assert "<script" not in page
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?!["'#])""", page)
@@ -504,6 +507,7 @@ def test_the_page_loads_nothing_and_holds_no_script(page: str) -> None:
     assert "default-src 'none'" in page
 
 
+@pytest.mark.slow
 def test_figures_are_wellformed_and_share_no_id(page: str) -> None:
     figures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
     assert len(figures) == 6
@@ -514,10 +518,12 @@ def test_figures_are_wellformed_and_share_no_id(page: str) -> None:
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_the_same_sides_give_the_same_page(three: list[Side], page: str, tmp_path: Path) -> None:
     assert write_comparison(three, compare_all(three), tmp_path / "again.html").read_text() == page
 
 
+@pytest.mark.slow
 def test_a_page_goes_to_the_file_or_into_the_folder_that_is_named(three: list[Side], tmp_path: Path) -> None:
     found = compare_all(three)
     assert write_comparison(three, found, tmp_path / "x/page.html") == tmp_path / "x/page.html"
@@ -527,6 +533,7 @@ def test_a_page_goes_to_the_file_or_into_the_folder_that_is_named(three: list[Si
         write_comparison(three, found, tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_one_side_with_its_stops_makes_a_page_too(three: list[Side], tmp_path: Path) -> None:
     page = write_comparison(three[:1], compare_all(three[:1]), tmp_path).read_text()
     assert "<h1>Qwen3-8B and its training-free stops</h1>" in page
@@ -576,6 +583,7 @@ def test_a_shortened_text_keeps_its_ends_and_counts_what_is_gone(text: str, long
     assert len((head + tail).encode()) <= longest
 
 
+@pytest.mark.slow
 def test_a_page_stays_within_three_megabytes_whatever_the_thoughts(tmp_path: Path) -> None:
     long = "思考 " * 20_000
     for name in ("a", "b"):
@@ -609,6 +617,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_comparison(sides, compare_all(sides), root)
 
 
+@pytest.mark.slow
 def test_text_of_models_is_escaped_wherever_it_appears(hostile: Path) -> None:
     page = hostile.read_text(encoding="utf-8")
     assert "<script" not in page

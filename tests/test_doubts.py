@@ -143,7 +143,7 @@ def suffice(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["suffice", *map(str, arguments)])
         try:
             cli.main()
-            code = 0
+            code: object = 0
         except SystemExit as stop:
             code = stop.code or 0
         return code, *capsys.readouterr()

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from suffice.engines.local.engine import Engine, Problems
 from suffice.engines.local.loop import take_step
 from suffice.errors import ModelError, NonFiniteError, SufficeError
 from suffice.grading import Grader
-from suffice.groups import Group, Problem, Verdict
+from suffice.groups import Branch, Group, Problem, Verdict
 from suffice.model.load import load_model
 from suffice.report import write_report
 from suffice.run.directory import Run
@@ -325,8 +326,8 @@ def test_trained_tokens_are_each_shared_token_once_in_the_spine_layout(build: Bu
         if not pushed:
             continue
         prompt, full = len(group.prompt), len(group.spines[0].tokens)
-        own = [len(group.inducer) + len(m.answer) for spine_, m in pushed if m is not spine_]
-        kept = [spine_.thought_start + m.exit for spine_, m in pushed if m is not spine_]
+        own = [len(group.inducer) + len(m.answer) for _, m in pushed if isinstance(m, Branch)]
+        kept = [spine_.thought_start + m.exit for spine_, m in pushed if isinstance(m, Branch)]
         packed += prompt + full + sum(own)
         each += sum(prompt + k + o for k, o in zip(kept, own, strict=True))
         each += sum(prompt + full for spine_, m in pushed if m is spine_)
@@ -384,7 +385,9 @@ def test_a_step_that_is_not_finite_leaves_its_groups_to_look_at(build: Build, tm
     engine = build(train__refill_cap=0)
     engine.update.optimizer.register_step_pre_hook(lambda *_: pytest.fail("an update was made"))
 
-    class Hopeless(type(engine.method)):
+    method: Any = type(engine.method)
+
+    class Hopeless(method):
         def advantage(self, reward_P_G, batch, spines):
             return super().advantage(reward_P_G, batch, spines) * math.inf
 

@@ -13,12 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from running import PATIENCE
 from suffice.grading import Grader, Verdict
 from suffice.grading.kinds import Job
 
+pytestmark = pytest.mark.slow
+
 CORRECT, WRONG, TIMEOUT = Verdict.CORRECT, Verdict.WRONG, Verdict.TIMEOUT
 
-TOWER = r"\boxed{5^{5^{5^{5}}}}"
+TOWER = r"\boxed{5^{5^{5^{5}}}}"  # late whatever the deadline
+LATE = 5.0  # seconds, hundreds of times what the others take
 HANGING: list[Job] = [(rf"\boxed{{5^{{5^{{5^{{5}}}}}} + {i}}}", "5", "math") for i in range(6)]
 
 
@@ -31,22 +35,24 @@ LONG = long_job(2, 2)
 
 
 @pytest.fixture
-def hasty() -> Iterator[Grader]:
-    with Grader(deadline=1.0, workers=1) as grader:
+def patient() -> Iterator[Grader]:
+    """For answers that must not be late, however busy the machine."""
+    with Grader(deadline=PATIENCE, workers=1) as grader:
         yield grader
 
 
 def eventually(true: Callable[[], bool]) -> bool:
-    """Whether it becomes true within half a minute."""
-    for _ in range(300):
+    """Whether it becomes true."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
         if true():
             return True
-        time.sleep(0.1)
+        time.sleep(0.05)
     return False
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended (as a zombie has) within half a minute."""
+    """Whether the process ends (as a zombie has)."""
 
     def ended() -> bool:
         try:
@@ -67,9 +73,11 @@ def in_threads(ask: Callable[[int], None], numbers: range) -> list[threading.Thr
 # -- what hangs costs only itself
 
 
-def test_a_tower_of_powers_times_out_and_the_next_answer_is_graded(hasty: Grader):
-    assert hasty.grade(TOWER, "5", "math") == TIMEOUT
-    assert hasty.grade(*LONG) == CORRECT
+def test_a_tower_of_powers_times_out_and_the_next_answer_is_graded():
+    with Grader(deadline=1.0, workers=1) as grader:
+        assert grader.grade(TOWER, "5", "math") == TIMEOUT
+        grader.deadline = PATIENCE
+        assert grader.grade(*LONG) == CORRECT
 
 
 def test_answers_that_hang_hold_up_no_other():
@@ -99,8 +107,8 @@ def test_a_worker_that_is_left_serves_what_takes_long():
 
 
 def test_there_are_no_more_workers_than_asked_for():
-    with Grader(deadline=2.0, workers=2) as grader:
-        assert grader.grade_many([*HANGING, LONG]) == [TIMEOUT] * 6 + [CORRECT]
+    with Grader(deadline=LATE, workers=2) as grader:
+        assert grader.grade_many([*HANGING[:3], LONG]) == [TIMEOUT] * 3 + [CORRECT]
         assert len(grader._pool) <= 2
 
 
@@ -109,14 +117,14 @@ def test_many_jobs_keep_their_order_even_past_a_timeout(workers: int):
     jobs = [long_job(i, 3) for i in range(1, 7)]
     jobs.insert(2, (TOWER, "5", "math"))
     jobs.append(("Answer: C", "C", "choice"))
-    with Grader(deadline=2.0, workers=workers) as grader:
+    with Grader(deadline=LATE, workers=workers) as grader:
         assert grader.grade_many(jobs) == [WRONG, WRONG, TIMEOUT, CORRECT, WRONG, WRONG, WRONG, CORRECT]
         assert grader.grade_many([]) == []
 
 
 def test_threads_share_a_grader_and_get_their_own_verdicts():
     verdicts: dict[int, Verdict] = {}
-    with Grader(workers=2) as grader:
+    with Grader(deadline=PATIENCE, workers=2) as grader:
 
         def ask(i: int) -> None:
             jobs = [long_job(i, i if i % 2 else i + 1), (rf"\boxed{{\sqrt{{{i * i}}}}}", str(i), "math")]
@@ -140,10 +148,10 @@ def test_what_takes_a_moment_needs_no_worker():
         assert grader._pool == []
 
 
-def test_a_worker_is_kept_between_jobs_and_replaced_when_killed(hasty: Grader):
+def test_a_worker_is_kept_between_jobs_and_replaced_when_killed(patient: Grader):
     def pid() -> int:
-        assert hasty.grade(*LONG) == CORRECT
-        return hasty._pool[0].process.pid
+        assert patient.grade(*LONG) == CORRECT
+        return patient._pool[0].process.pid
 
     first = pid()
     assert pid() == first
@@ -153,7 +161,7 @@ def test_a_worker_is_kept_between_jobs_and_replaced_when_killed(hasty: Grader):
 
 
 def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_and_the_job_tried_again():
-    with Grader(deadline=3.0, workers=1) as grader:
+    with Grader(deadline=LATE, workers=1) as grader:
         grader.grade(*LONG)
         first = grader._pool[0].process.pid
         killer = threading.Timer(0.5, os.kill, (first, signal.SIGKILL))
@@ -165,7 +173,7 @@ def test_a_worker_killed_in_the_middle_of_a_job_is_replaced_and_the_job_tried_ag
 
 def test_workers_that_die_change_no_verdict():
     jobs: list[Job] = [(TOWER, "5", "math"), *(long_job(i, 3) for i in range(1, 7))]
-    with Grader(deadline=3.0, workers=2) as grader:
+    with Grader(deadline=LATE, workers=2) as grader:
         grader.grade_many(jobs[1:])
         pids = [worker.process.pid for worker in grader._pool]
         killers = [threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)) for pid in pids]
@@ -187,32 +195,32 @@ def test_a_workers_memory_is_bounded():
     assert limit.split()[3] == str(2 << 30)
 
 
-def test_a_worker_outlives_the_thread_that_asked_for_it(hasty: Grader):
+def test_a_worker_outlives_the_thread_that_asked_for_it(patient: Grader):
     verdicts: list[Verdict] = []
     pids = set[int]()
     for _ in range(3):
-        (thread,) = in_threads(lambda _: verdicts.append(hasty.grade(*LONG)), range(1))
+        (thread,) = in_threads(lambda _: verdicts.append(patient.grade(*LONG)), range(1))
         thread.join()
-        pids |= {worker.process.pid for worker in hasty._pool}
+        pids |= {worker.process.pid for worker in patient._pool}
     assert verdicts == [CORRECT] * 3
     assert len(pids) == 1
 
 
-def test_close_ends_the_workers_and_a_later_job_starts_new_ones(hasty: Grader):
-    hasty.grade(*LONG)
-    first = hasty._pool[0].process.pid
-    hasty.close()
+def test_close_ends_the_workers_and_a_later_job_starts_new_ones(patient: Grader):
+    patient.grade(*LONG)
+    first = patient._pool[0].process.pid
+    patient.close()
     assert gone(first)
-    assert hasty.grade(*LONG) == CORRECT
+    assert patient.grade(*LONG) == CORRECT
 
 
-def test_a_forked_process_has_workers_of_its_own(hasty: Grader):
-    assert hasty.grade(*LONG) == CORRECT
+def test_a_forked_process_has_workers_of_its_own(patient: Grader):
+    assert patient.grade(*LONG) == CORRECT
     child = os.fork()
     if not child:
-        os._exit(hasty.grade(*LONG) != CORRECT)
+        os._exit(patient.grade(*LONG) != CORRECT)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert hasty.grade(*LONG) == CORRECT
+    assert patient.grade(*LONG) == CORRECT
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a busy child that its parent died")
@@ -220,7 +228,7 @@ def test_a_forked_process_has_workers_of_its_own(hasty: Grader):
 def test_a_worker_dies_with_its_parent(busy: bool):
     script = (
         "from suffice.grading import Grader\n"
-        "grader = Grader(deadline=60)\n"
+        f"grader = Grader(deadline={PATIENCE})\n"
         f"grader.grade(*{LONG!r})\n"
         "print(grader._pool[0].process.pid, flush=True)\n"
         + (f"grader.grade(r'{TOWER}', '5', 'math')" if busy else "input()")

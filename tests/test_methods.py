@@ -372,7 +372,7 @@ def test_accuracy_is_a_ratio_of_valid_members() -> None:
 
 def test_a_group_without_a_right_member_is_never_selected_even_if_too_few_remain() -> None:
     groups = batch([[W, W], [R, W], [W, W], [W, W]], [[999, 999], [1, 1], [999, 999], [999, 999]])
-    method = get_method("grpo-lambda", lam=0.75)
+    method: Any = get_method("grpo-lambda", lam=0.75)
     assert method.selected(groups).tolist() == [False, True, False, False]
     near(method.score(groups).reward, [[0, 0], [0.9, 0], [0, 0], [0, 0]])
     assert not method.selected(batch([[W, W], [W, W]])).any()
@@ -380,18 +380,19 @@ def test_a_group_without_a_right_member_is_never_selected_even_if_too_few_remain
 
 def test_an_invalid_right_member_does_not_get_its_group_selected() -> None:
     groups = batch([[R, W], [R, W]], [[900, 900], [1, 1]], valid=[[False, True], [True, True]])
-    assert get_method("grpo-lambda", lam=0.5).selected(groups).tolist() == [False, True]
+    method: Any = get_method("grpo-lambda", lam=0.5)
+    assert method.selected(groups).tolist() == [False, True]
 
 
 def test_an_adaptive_lambda_starts_at_the_papers_and_waits_until_it_knows_where_accuracy_began() -> None:
-    method = get_method("grpo-lambda", lam="adaptive")
+    method: Any = get_method("grpo-lambda", lam="adaptive")
     assert [method.observe(0.8, 60)["lam"] for _ in range(8)] == [0.2] * 8
     groups = batch([[R, R]] * 10, [[1, 2]] * 10)
     assert int(method.selected(groups).sum()) == 2
 
 
 def test_an_adaptive_lambda_is_ten_times_what_accuracy_has_gained() -> None:
-    method = get_method("grpo-lambda", lam="adaptive")
+    method: Any = get_method("grpo-lambda", lam="adaptive")
     for _ in range(8):
         method.observe(0.8, 60)
     # the mean of nine is 0.8 + 0.1/9, of ten 0.82; from then on the newest counts a tenth: 0.9·0.82 + 0.1·0.8 = 0.818
@@ -681,7 +682,7 @@ def scorings(draw: st.DrawFn) -> tuple[str, dict[str, Any], GroupBatch]:
     """A method, its parameters anywhere in their ranges, and a batch it can score."""
     name = draw(st.sampled_from(ALL))
     fractions, scale = st.floats(0, 1), {"scale_rewards": st.sampled_from(["std", "batch", "none"])}
-    parameters = {
+    parameters: Any = {
         "grpo": scale,
         "length-penalty": {"alpha": fractions} | scale,
         "grpo-lambda": {"lam": fractions, "alpha": fractions} | scale,

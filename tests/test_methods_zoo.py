@@ -230,7 +230,7 @@ def test_grpo_lead_weighs_advantages_by_difficulty() -> None:
 
 
 def test_grpo_leads_right_answers_to_hard_problems_weigh_most() -> None:
-    method = get_method("grpo-lead")
+    method: Any = get_method("grpo-lead")
     weights = [float(method.weight(torch.tensor(x))) for x in (0.0, 0.75, 1.0)]
     # e^−7.5 and e^2.5: 0.4 + 1.1/1.000553, 0.4 + 1.1/2, 0.4 + 1.1/13.182494
     assert weights == pytest.approx([1.499392, 0.95, 0.483444], abs=1e-6)
@@ -301,7 +301,8 @@ def test_alp_relative_leaves_unsolved_problems_alone() -> None:
 
 
 def truncated_too(groups: GroupBatch, draw: Any) -> GroupBatch:
-    flags = torch.tensor(draw(lists(*groups.correct.shape, st.booleans())))
+    problems, members = groups.correct.shape
+    flags = torch.tensor(draw(lists(problems, members, st.booleans())))
     return GroupBatch(groups.correct, groups.length, groups.valid, groups.spines, truncated=flags)
 
 

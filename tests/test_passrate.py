@@ -166,6 +166,7 @@ def test_too_few_problems_in_between_are_refused_with_the_numbers(problems, solv
     )
 
 
+@pytest.mark.slow
 def test_the_engine_trains_on_what_is_kept_and_a_resumed_one_too(tmp_path, cache):
     brief = recipe("train.steps=1", "train.eval_every=1", "eval.problems=2", "eval.samples=1", "group.exits=2")
     run = tmp_path / "run"

@@ -226,10 +226,12 @@ def section(page: str, title: str) -> str:
     return page.partition(f"<h2>{title}</h2>")[2].partition("</section>")[0]
 
 
+@pytest.mark.slow
 def test_the_headline_says_what_the_intervals_support(page: str) -> None:
     assert "<h1>Thinking tokens fell by 52\u202f%, accuracy held</h1>" in page
 
 
+@pytest.mark.slow
 def test_the_table_shows_sampled_and_greedy_with_intervals_and_paired_changes(page: str) -> None:
     table = section(page, "Before and after")
     assert table.index("Sampled") < table.index("Greedy")
@@ -247,12 +249,14 @@ def test_the_table_shows_sampled_and_greedy_with_intervals_and_paired_changes(pa
     assert "95 % intervals, clustered by question" in table
 
 
+@pytest.mark.slow
 def test_only_changes_whose_interval_excludes_zero_stand_out(page: str) -> None:
     table = section(page, "Before and after")
     assert '<b class="clear">−52\u202f%</b>' in table
     assert "<b>+1.2</b>" in table
 
 
+@pytest.mark.slow
 def test_every_part_of_a_full_run_is_there(page: str) -> None:
     parts = ["Before and after", "Training", "When the model knows", "By difficulty"]
     for title in [*parts, "Thoughts, and where they sufficed", "Samples", "Protocol and provenance"]:
@@ -262,6 +266,7 @@ def test_every_part_of_a_full_run_is_there(page: str) -> None:
     assert "abc123" in section(page, "Protocol and provenance")
 
 
+@pytest.mark.slow
 def test_the_page_loads_nothing_and_holds_no_script(page: str) -> None:
     assert "<script" not in page
     assert not re.search(r"""(?:src|href)\s*=\s*["']?(?!["'#])""", page)
@@ -269,6 +274,7 @@ def test_the_page_loads_nothing_and_holds_no_script(page: str) -> None:
     assert "default-src 'none'" in page
 
 
+@pytest.mark.slow
 def test_figures_are_wellformed_and_share_no_id(page: str) -> None:
     figures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
     assert len(figures) == 9  # movement, five curves, diagnosis, two by difficulty
@@ -281,11 +287,13 @@ def test_figures_are_wellformed_and_share_no_id(page: str) -> None:
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert write_report(run).read_text() == write_report(run).read_text()
 
 
+@pytest.mark.slow
 def test_model_text_is_escaped_wherever_it_appears(hostile_page: Path) -> None:
     page = hostile_page.read_text()
     assert "<script" not in page
@@ -294,10 +302,12 @@ def test_model_text_is_escaped_wherever_it_appears(hostile_page: Path) -> None:
     assert "{{ 7 * 7 }}" in page  # not evaluated as a template either
 
 
+@pytest.mark.slow
 def test_a_dollar_sign_in_a_difficulty_stays_a_dollar_sign(hostile_page: Path) -> None:
     assert "$x^2$" in section(hostile_page.read_text(), "By difficulty")
 
 
+@pytest.mark.slow
 def test_the_text_after_the_sufficient_exit_is_faded_behind_a_mark(page: str) -> None:
     shown = section(page, "Thoughts, and where they sufficed")
     assert re.search(r'so \d \d \. <span class="knew">⟵ knew it here</span><span class="rest"> check : ', shown)
@@ -418,11 +428,16 @@ def test_text_that_utf8_cannot_encode_still_makes_a_page(tmp_path: Path) -> None
     assert "so ? " in write_report(tmp_path).read_text(encoding="utf-8")
 
 
+def emptied(run: Path) -> None:
+    shutil.rmtree(run)
+    run.mkdir()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (shutil.rmtree, "is not a directory"),
-        (lambda run: (shutil.rmtree(run), run.mkdir()), "has nothing to report"),
+        (emptied, "has nothing to report"),
         (lambda run: (run / "evaluations/before/summary.json").write_text('{"model": "x"'), "is not valid JSON"),
         (lambda run: (run / "evaluations/before/summary.json").write_text('{"model": "x"}'), "summary.json lacks task"),
         (

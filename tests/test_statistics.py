@@ -204,6 +204,7 @@ def test_a_level_lies_between_0_and_1(level):
 REPEATS, QUESTIONS, SAMPLES = 2000, 200, 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("easy", "hard"), [(2, 2), (1.7, 0.3), (1.9, 0.1)])
 def test_95_percent_intervals_of_accuracy_cover_95_percent(easy, hard):
     rng = np.random.default_rng(0)
@@ -216,6 +217,7 @@ def test_95_percent_intervals_of_accuracy_cover_95_percent(easy, hard):
     assert 0.93 <= covered / REPEATS <= 0.97
 
 
+@pytest.mark.slow
 def test_95_percent_intervals_of_lengths_cover_95_percent():
     # a question's length is its own factor times noise; training takes 40 % off, more or less of it by question
     rng = np.random.default_rng(1)
@@ -237,6 +239,7 @@ def test_95_percent_intervals_of_lengths_cover_95_percent():
     assert all(0.93 <= share <= 0.97 for share in found / REPEATS)
 
 
+@pytest.mark.slow
 def test_95_percent_intervals_of_a_difference_in_accuracy_cover_95_percent():
     rng = np.random.default_rng(2)
     names, covered = [str(question) for question in range(QUESTIONS)], 0

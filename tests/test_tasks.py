@@ -451,7 +451,8 @@ def test_the_instruction_is_no_overlap(tmp_path):
     ]
     paths = [write(tmp_path / f"{n}.jsonl", [pair]) for n, pair in enumerate(pairs)]
     for prompt in PROMPTS:
-        assert not overlap(*(load_task("aime24", path=path, prompt=prompt) for path in paths), n=3)
+        first, second = (load_task("aime24", path=path, prompt=prompt) for path in paths)
+        assert not overlap(first, second, n=3)
 
 
 def test_short_texts_overlap_where_they_are_the_same():

@@ -22,7 +22,7 @@ def init_process_group(backend: str | None = None, **more: Any) -> Any:
     return plain("gloo" if backend == "cpu:gloo,cpu:gloo" else backend, **more)
 
 
-torch.distributed.init_process_group = init_process_group
+torch.distributed.init_process_group = init_process_group  # type: ignore[assignment]
 
 from verl.workers.engine.base import EngineRegistry  # noqa: E402
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead  # noqa: E402
