@@ -5,14 +5,19 @@ from __future__ import annotations
 import random
 
 import pytest
+import torch
 
 from suffice.config import DEFAULT_INDUCER
 from suffice.errors import ModelError
+from suffice.evaluation.local import LocalSource
+from suffice.evaluation.source import Sampling, Trace
+from suffice.groups import Problem
 from suffice.model.chat import NONE, Chat
+from suffice.model.load import load_chat, load_model
 from suffice.model.marks import FAMILIES, read_turn
 from suffice.rollout import Sampler
 from suffice.rollout.decode import Sampled
-from tokens import CHATML, SPECIAL, real_template, tokenizer
+from tokens import CHATML, SPECIAL, checkpoint, real_template, tokenizer
 
 R1 = ("<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>")
 GLM = ("<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
@@ -174,12 +179,40 @@ def test_both_budgets_hold_where_the_close_is_text():
     assert read("#$%&#$%&<|im_end|>") == (0, 7, True, True)
 
 
+@pytest.mark.parametrize("name", ["gptoss", "qwen3", "qwen3_5_think"])
+def test_a_forced_answer_continues_the_prompt_the_opening_mark_the_thought_and_the_inducer(name, tmp_path):
+    special, eos, added = (SPECIAL, "<|im_end|>", ("<think>", "</think>"))
+    if name == "gptoss":
+        special, eos, added = HARMONY, "<|return|>", ()
+    folder = checkpoint(tmp_path, tokenizer(real_template(name), special=special, eos=eos, added=added))
+    chat, model = load_chat(str(folder), DEFAULT_INDUCER, use="evaluate"), load_model(str(folder), device="cpu")
+    trace = Trace("p", 0, "so it is 2", "2", 9, 1, closed=True, truncated=False)
+    problem = Problem("p", "t", "1 + 1 = ?", "2")
+    source = LocalSource("it", model, chat)
+    (found,) = next(
+        source.force([(problem, trace)], Sampling(1, 1.0, 1.0, 64, 5), lambda trace: [0, 3], lambda n: None)
+    )
+    thought = chat.tokenizer.encode("so it is 2", add_special_tokens=False)
+    opening = "" if name == "qwen3_5_think" else chat.marks.open
+    head = chat.written(chat.render(problem.prompt)) + opening
+    for forced in found.forced:
+        prefix = chat.tokenizer.encode(head, add_special_tokens=False) + thought[: forced.position] + chat.inducer
+        said = model.generate(
+            torch.tensor([prefix]), do_sample=False, max_new_tokens=5, eos_token_id=sorted(chat.end_ids), pad_token_id=0
+        )[0, len(prefix) :]
+        assert forced.answer == chat.answer_text(said.tolist())
+    assert [forced.position for forced in found.forced] == [0, 3]
+
+
 def test_a_model_without_marks_is_evaluated_on_its_answers_and_not_trained():
     chat = chat_of(real_template("qwen2_5"), added=(), use="evaluate")
     assert (chat.marks, chat.inducer) == (None, [])
     assert written(chat, "It is 2.") == ("", "It is 2.", True)
     with pytest.raises(ModelError, match="no marks of a thought"):
         chat_of(real_template("qwen2_5"), added=())
+    source = LocalSource("it", None, chat)
+    with pytest.raises(ModelError, match="it has no marks of a thought, so no thought can be cut"):
+        next(source.sample([], Sampling(1, 1.0, 1.0, 4, 4), lambda trace: [0], lambda n: None))
 
 
 def test_no_text_begins_with_the_marks_of_two_families():

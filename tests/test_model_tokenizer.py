@@ -14,7 +14,7 @@ from suffice.config import DEFAULT_INDUCER
 from suffice.errors import ModelError
 from suffice.model.checkpoint import save_checkpoint, try_save
 from suffice.model.load import load_chat, load_model
-from suffice.model.tokenizer import FILES, PROBE, load_tokenizer
+from suffice.model.tokenizer import FILES, PROBE, copy_tokenizer, load_tokenizer
 from tokens import checkpoint, edit, tokenizer
 
 QUESTION = "What is 3 + 4?\n\nSay it."
@@ -122,6 +122,45 @@ def test_a_checkpoint_has_the_tokenizers_files_byte_for_byte(folder, tmp_path):
     for path in files:
         assert (saved / path.relative_to(folder)).read_bytes() == path.read_bytes()
     assert load_chat(str(saved), DEFAULT_INDUCER).render("a b") == chat.render("a b")
+
+
+def test_a_hub_models_tokenizer_is_that_of_its_snapshot(folder, tmp_path, monkeypatch):
+    edit(folder / "tokenizer_config.json", tokenizer_class="LlamaTokenizerFast", backend=None)
+    asked = []
+
+    def snapshot(name, *, revision, allow_patterns):
+        asked.append((name, revision))
+        assert not any(pattern.endswith(".safetensors") for pattern in allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr("suffice.model.tokenizer.snapshot_download", snapshot)
+    monkeypatch.setattr("suffice.model.generation.hf_hub_download", lambda name, file, revision: folder / file)
+    chat = load_chat("owner/name", DEFAULT_INDUCER, "v1")
+    assert asked == [("owner/name", "v1")]
+    assert QUESTION in chat.written(chat.render(QUESTION))
+    copy_tokenizer(chat.tokenizer, tmp_path)
+    assert (tmp_path / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+
+class GatedRepoError(OSError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ConnectionError("no route\nto host"), "check the id and the network, or give a local checkpoint folder"),
+        (GatedRepoError("401"), "accept its terms on the hub and log in: hf auth login"),
+    ],
+)
+def test_a_hub_that_does_not_give_a_model_is_one_line(monkeypatch, error, says):
+    def refuse(*_, **__):
+        raise RuntimeError("while fetching") from error
+
+    monkeypatch.setattr("suffice.model.tokenizer.snapshot_download", refuse)
+    with pytest.raises(ModelError, match=says) as refused:
+        load_tokenizer("owner/name")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_tokenizer_made_in_memory_is_saved_as_transformers_does(folder, tmp_path):

@@ -61,7 +61,8 @@ def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision
         )
     if model.generation_config is not None:  # else made of what stands in config.json
         model.generation_config = savable(model.generation_config.to_dict())
-    return without_noise(model).to(place).eval()
+    placed = model if getattr(model, "hf_quantizer", None) else model.to(place)  # a quantiser places its model itself
+    return without_noise(placed).eval()
 
 
 def without_noise(model: Any) -> Any:
