@@ -16,7 +16,8 @@ from rich.text import Text
 from suffice.errors import Interrupted, NonFiniteError, SufficeError, one_line
 
 if TYPE_CHECKING:
-    from suffice.evaluation.perform import Found
+    from suffice.bench.found import BenchFound
+    from suffice.evaluation.perform import Performed
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -290,7 +291,7 @@ def diagnose(
 
 def carry_out(
     verb: Literal["eval", "diagnose"], model: str | None, asked: dict[str, Any], out: Path | None, resume: Path | None
-) -> tuple[Path, Found]:
+) -> tuple[Path, Performed]:
     """Do an evaluation or a diagnosis, or go on with one: its directory and what was found."""
     from pydantic import ValidationError
 
@@ -315,7 +316,7 @@ def carry_out(
     return directory, perform(work, create_run(directory))
 
 
-def summaries(found: Found) -> dict[str, Any]:
+def summaries(found: Performed) -> dict[str, Any]:
     """For `--json`: the summary of one evaluation, or those of several by label."""
     by_label = {label: each.summary.as_dict() for label, each in found.items()}
     return by_label if len(by_label) > 1 else next(iter(by_label.values()))
@@ -741,7 +742,7 @@ def show_bench(result: dict[str, Any]) -> None:
     say.print(f"Recorded: {result['record']}", markup=False, highlight=False)
 
 
-def show_arms(result: Any, out: Path) -> None:
+def show_arms(result: BenchFound, out: Path) -> None:
     from suffice.bench.tables import CAPTION, blocks, notes
     from suffice.run.layout import BENCH
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from suffice.bench.cell import finished
-from suffice.bench.found import ArmFound, AtStep, Budget, CellFound, ChangeToBase, Curve, Found
+from suffice.bench.found import ArmFound, AtStep, BenchFound, Budget, CellFound, ChangeToBase, Curve
 from suffice.bench.plan import Bench, Cell
 from suffice.evaluation.compare import compare, compression, on_front
 from suffice.evaluation.summary import metrics_of
@@ -34,7 +34,7 @@ WINDOW, FALL = 10, 0.1
 """A collapse: the mean accuracy of so many steps lies so far below its best."""
 
 
-def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> Found:
+def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> BenchFound:
     """Compute what the cells in OUT say, and write it to `bench.json`."""
     base = evaluations_of(bench.base, out)[0] if is_finished(bench.base, out) else None
     cells: list[CellFound] = []
@@ -49,7 +49,7 @@ def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> Found:
         if base is not None and done:
             steps[arm.name] = over(base, done)
     arms = arms_found(metrics_of(base.records), cells, steps) if base is not None else []
-    found = Found(
+    found = BenchFound(
         plan=bench.plan.model_dump(exclude_none=True),
         model=bench.base.recipe.model.path,
         protocol=bench.base.recipe.eval.model_dump(exclude_none=True),

@@ -16,7 +16,7 @@ from typing import Protocol, Self
 from suffice.config import Recipe
 from suffice.errors import RecipeError
 from suffice.extras import install_command
-from suffice.run.layout import MANIFEST, TENSORBOARD, TRACKIO, WANDB
+from suffice.run.layout import MANIFEST, TENSORBOARD, TRACKIO
 
 PROJECT = "suffice"
 Figures = Mapping[str, float]
@@ -101,9 +101,9 @@ class WandB:
 
 
 KNOWN: dict[str, Callable[[Path, Recipe, int], Tracker]] = {
-    TENSORBOARD: TensorBoard,
-    TRACKIO: Trackio,
-    WANDB: WandB,
+    "tensorboard": TensorBoard,
+    "trackio": Trackio,
+    "wandb": WandB,
 }
 
 
