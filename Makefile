@@ -31,14 +31,13 @@ bench-full: $(VENV)/base
 
 # The README's tables: two recipes with three seeds each (a quarter of an hour on one core), the base stopped early on
 # the same problems, and all of them compared.
-RECIPES := lab-s-grpo lab-grpo-lambda
 results: $(VENV)/base
-	for recipe in $(RECIPES); do $(BIN)/suffice lab bench --recipe $$recipe --seeds 0,1,2 --out runs/$$recipe || exit; done
+	$(BIN)/suffice bench lab --out runs/bench-lab
 	$(BIN)/suffice eval lab/arithmetic --task arithmetic --problems 1000 --samples 4 --temperature 1 --top-p 1 \
 		--max-thought-tokens 256 --max-answer-tokens 8 --baselines --budgets 24,32,40,48,56,64,96,128 --out runs/lab-base
-	$(BIN)/suffice compare runs/lab-base $(RECIPES:%=runs/%/seed-*) --json \
+	$(BIN)/suffice compare runs/lab-base runs/bench-lab/runs/lab-*-seed-*/evaluations/step-000100 --json \
 		--out runs/comparison.html > runs/comparison.json
-	$(BIN)/python -m benchmarks.readme $(RECIPES:%=runs/%/bench.json) runs/comparison.json
+	$(BIN)/python -m benchmarks.readme runs/bench-lab/bench.json runs/comparison.json
 
 # The documentation as a site, in site/
 site: $(VENV)/dev

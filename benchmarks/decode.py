@@ -22,8 +22,9 @@ import typer
 
 from benchmarks.models import PROMPT, VOCABULARY, random_model
 from benchmarks.record import Json, Record, publish
-from suffice.lab.tokenizer import INDUCER
-from suffice.model.load import SHIPPED, load_chat, load_model
+from suffice.config import DEFAULT_INDUCER as INDUCER
+from suffice.model.load import load_chat, load_model
+from suffice.model.resolve import SHIPPED
 from suffice.rollout import Ask, Count, Decoder
 from suffice.rollout.streams import PromptStream
 from suffice.tasks import load_task

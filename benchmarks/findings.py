@@ -24,6 +24,7 @@ from suffice.interval import Interval
 from suffice.run.layout import BENCH
 
 RESULTS = ROOT / "benchmarks" / "results"
+PICTURES = ROOT / "docs" / "pictures"
 PAGES = [ROOT / "docs" / "findings.md", ROOT / "docs" / "guard.md", ROOT / "README.md", ROOT / "README.zh-CN.md"]
 PLACE = re.compile(
     r"(<!-- bench (?P<name>[\w-]+)(?:, (?P<arm>.+?))?(?P<cost> at equal cost)? -->\n).*?(<!-- /bench -->)", re.DOTALL
@@ -39,14 +40,17 @@ CAPTION = (
 
 
 def keep(name: str, directory: Path) -> None:
-    """Copy a bench's record, without its curves, and its figures."""
+    """Copy a bench's record, without its curves, and those of its figures that a page shows."""
     record = json.loads((directory / BENCH).read_text(encoding="utf-8"))
     for cell in record["cells"]:
         del cell["curve"], cell["run"]
     text = re.sub(r"-?\d+\.\d{5,}(e-?\d+)?", lambda number: f"{float(number[0]):.5g}", json.dumps(record))
     (RESULTS / f"bench-{name}.json").write_text(json.dumps(json.loads(text), ensure_ascii=False) + "\n")
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for figure in ("dynamics", "pareto"):
-        shutil.copy(directory / f"{figure}.png", ROOT / "docs" / "pictures" / f"bench-{name}-{figure}.png")
+        picture = f"bench-{name}-{figure}.png"
+        if picture in pages:
+            shutil.copy(directory / f"{figure}.png", PICTURES / picture)
 
 
 def table(record: dict[str, Any]) -> str:

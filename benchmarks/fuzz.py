@@ -39,8 +39,7 @@ from benchmarks.record import Json, Record, publish
 from suffice import cli
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
-from suffice.evaluation import server
-from suffice.evaluation.server import ServerSource
+from suffice.evaluation.server import ServerSource, source
 from suffice.lab import base_path
 
 PATIENCE = 60  # seconds
@@ -384,7 +383,7 @@ def impatient() -> None:
     """Servers are asked again at once and once only: here every failure is one that stays."""
     assert ServerSource.__init__.__kwdefaults__ is not None
     ServerSource.__init__.__kwdefaults__ |= {"retries": 1, "timeout": 3}
-    server.CHECK_RETRIES = server.PROBE_RETRIES = 0
+    source.CHECK_RETRIES = source.HANDSHAKE_RETRIES = 0
 
 
 def cases(times: int, first: int, only: str | None) -> Iterator[dict[str, Any]]:

@@ -151,29 +151,6 @@ def estimates() -> str:
     return table([*heads, "pass rates, hours of one GPU"], rows)
 
 
-def balance() -> str:
-    found = result("balance")
-    heads = ["a step of", "problems", "GPUs", "sampled", "pushed", "rollout, s", "update, s", "by spines, s"]
-    heads += ["waiting", "last tenth", "tokens/s a GPU", "best split", "its step, s"]
-    rows = [
-        [
-            row["method"],
-            f"{row['problems']:,}",
-            f"{row['gpus']:,}",
-            f"{row['tokens_sampled'] / 1e6:,.1f}M",
-            f"{row['tokens_rows'] / 1e6:,.1f}M",
-            *(f"{row[key]:,.0f}" for key in ("seconds_rollout", "seconds_update_rows", "seconds_update_spine")),
-            percent(row["idle"]),
-            percent(row["tail"]),
-            f"{row['tokens_per_second']:,.0f}",
-            f"{row['samplers']} + {row['gpus'] - row['samplers']}",
-            f"{row['seconds_split']:,.0f}",
-        ]
-        for row in found["rows"]
-    ]
-    return table(heads, rows) + f"\n`{found['command']}`, {found['date']}, simulated\n"
-
-
 def grading() -> str:
     found = result("grading")
     heads = ["answers", "pairs", "need algebra", "verdicts a CPU second", "by the clock"]
@@ -253,8 +230,8 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-MADE = (spine, dense_mask, memory, ceiling, growth, decode, step, trl_step, grading, estimates, balance)
-MADE += (kills, faults, fuzz)
+MADE = (spine, dense_mask, memory, ceiling, growth, decode, step, trl_step, grading, estimates, kills)
+MADE += (faults, fuzz)
 TABLES = {made.__name__: made for made in MADE}
 
 

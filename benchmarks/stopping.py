@@ -17,7 +17,7 @@ import typer
 
 from benchmarks.record import Json, Record, publish
 from suffice.lab.ballots import BALLOTS, NAMES, problems
-from suffice.model.load import load_tokenizer
+from suffice.model.tokenizer import load_tokenizer
 
 PROBLEMS = 4000
 THRESHOLDS = (0.6, 0.8, 0.9, 0.95, 0.99)

@@ -93,7 +93,7 @@ class Rollout:
         engine.sampler.count.prefill = engine.sampler.count.decode = 0
         engine.model.eval()
         problems = [self.problems[prompt] for prompt in prompts]
-        seed = f"{engine.recipe.run.seed}/{self.step}/0"
+        seed = f"{engine.seed}/{self.step}/0"
         self.groups = engine.sampler.groups(problems, 1, seed, random_exits(EXITS))
         grade_groups(self.groups, engine.chat, engine.grader)
         engine.model.train()

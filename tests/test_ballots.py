@@ -1,4 +1,4 @@
-"""The lab's second task: ballots, the traces its base learns from, and the base that ships."""
+"""The lab's second task: ballots, the thoughts its base learns from, and the base that ships."""
 
 import json
 import random
@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from suffice.config import load_recipe, recipe_names
+from suffice.config import DEFAULT_INDUCER, load_recipe, recipe_names
 from suffice.errors import DataError
 from suffice.grading import Grader
 from suffice.groups import Verdict
@@ -28,8 +28,9 @@ from suffice.lab.ballots import (
     write,
 )
 from suffice.lab.splits import SPLITS
-from suffice.lab.tokenizer import INDUCER, build_tokenizer
-from suffice.model.load import load_model, load_tokenizer
+from suffice.lab.tokenizer import build_tokenizer
+from suffice.model.load import load_model
+from suffice.model.tokenizer import load_tokenizer
 from suffice.tasks import load_task, locate
 
 # votes of a … o: class 9 five times, 3 four times, 0 three times, 1, 2 and 4 once
@@ -144,14 +145,14 @@ def test_a_path_fields_or_an_unknown_split_are_refused_in_one_line():
         assert str(refused.value) == said
 
 
-# traces
+# thoughts
 
 
 def opened(thought):
     return re.findall(r"([a-o]) (\d) = v(\d) #(\d+) ;", thought)
 
 
-def test_a_trace_opens_ballots_once_each_and_counts_their_votes():
+def test_a_thought_opens_ballots_once_each_and_counts_their_votes():
     for seed in range(300):
         lesson = write(CASE, random.Random(seed))
         seen = Counter()
@@ -167,14 +168,14 @@ def test_a_trace_opens_ballots_once_each_and_counts_their_votes():
     assert lesson.prompt == CASE.prompt
 
 
-def test_a_trace_that_opens_all_ballots_answers_the_gold():
+def test_a_thought_that_opens_all_ballots_answers_the_gold():
     for seed in range(20):
         lesson = write(CASE, random.Random(seed), Habits(unread=0, all_read=1))
         assert len(opened(lesson.thought)) == 15
         assert lesson.answer == "v9"
 
 
-def test_where_traces_stop_is_as_the_habits_say_and_owes_nothing_to_the_votes():
+def test_where_thoughts_stop_is_as_the_habits_say_and_owes_nothing_to_the_votes():
     clear, open_race = Ballots((9,) * 15, 10, 0.97), CASE
     for ballots in (clear, open_race):
         stops = Counter(len(opened(write(ballots, random.Random(seed)).thought)) for seed in range(4000))
@@ -193,7 +194,7 @@ def test_a_cut_thought_is_answered_by_who_leads_in_it_ties_and_no_vote_by_lot():
     assert {at(words[:4]) for at in answers} == {f"v{vote}" for vote in range(10)}
 
 
-def test_no_problem_and_no_trace_has_an_unknown_word_and_every_ballot_is_six_tokens(tokenizer):
+def test_no_problem_and_no_thought_has_an_unknown_word_and_every_ballot_is_six_tokens(tokenizer):
     for poll in POLLS:
         rng = random.Random(3)
         for _ in range(300):
@@ -212,9 +213,9 @@ def test_votes_and_counts_are_single_tokens_and_the_longer_count_wins(tokenizer)
 
 
 def test_the_inducer_closes_the_thought_in_known_tokens(tokenizer):
-    ids = tokenizer.encode(INDUCER)
+    ids = tokenizer.encode(DEFAULT_INDUCER)
     assert tokenizer.unk_token_id not in ids
-    assert tokenizer.decode(ids) == INDUCER
+    assert tokenizer.decode(ids) == DEFAULT_INDUCER
 
 
 def test_an_answer_is_compared_whole():

@@ -19,15 +19,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from suffice.bench import record
+from suffice.bench.cell import wanted
 from suffice.bench.figures import spread
 from suffice.bench.found import Budget
 from suffice.bench.plan import (
     Plan,
     digest,
+    load_plan,
     make_plan,
     methods_plan,
     plan_names,
-    read_plan,
     resolve,
     with_overrides,
     with_seeds,
@@ -44,7 +45,7 @@ from suffice.statistics import over_seeds
 TINY: dict[str, Any] = {
     "recipe": "lab-ballots-grpo",
     "set": {"train.steps": 2, "train.problems_per_step": 2},
-    "evaluate": {"problems": 6, "samples": 1, "at": [1]},
+    "evaluate": {"problems": 6, "samples": 1, "at": [1], "greedy": True},
     "arm": [{"name": "GRPO", "method": "grpo"}, {"name": "cut", "method": "s-grpo"}],
 }
 
@@ -79,6 +80,14 @@ def test_the_last_step_is_always_evaluated_and_checkpoints_meet_every_step():
     assert cell.at == (20, 50, 100)
     assert cell.recipe.train.checkpoint_every == 10
     assert cell.recipe.train.eval_every == 0
+
+
+def test_a_greedy_end_is_evaluated_beside_the_others_and_trains_nothing_else():
+    plain, greedy = (resolve(changed(evaluate=TINY["evaluate"] | {"greedy": each})) for each in (False, True))
+    assert [cell.folder for cell in plain.cells] == [cell.folder for cell in greedy.cells]
+    assert wanted(plain.cells[0].at, plain.cells[0].greedy) == [(1, False), (2, False)]
+    assert wanted(greedy.cells[0].at, greedy.cells[0].greedy) == [(1, False), (2, False), (2, True)]
+    assert wanted(greedy.base.at, greedy.base.greedy) == [(0, False), (0, True)]
 
 
 def test_steps_default_to_the_checkpoints_of_the_recipe():
@@ -118,9 +127,9 @@ def test_another_method_begins_with_its_own_parameters():
 
 
 def test_every_packaged_plan_resolves():
-    assert {"quick", "full"} <= set(plan_names())
+    assert {"quick", "full", "lab"} <= set(plan_names())
     for name in plan_names():
-        bench = resolve(read_plan(name))
+        bench = resolve(load_plan(name))
         assert len({cell.folder for cell in bench.cells}) == len(bench.cells)
 
 
@@ -167,11 +176,13 @@ def test_a_file_that_is_no_plan_is_named(tmp_path: Path):
     broken = tmp_path / "plan.toml"
     broken.write_text("recipe = ")
     with pytest.raises(RecipeError, match="is not valid TOML"):
-        read_plan(str(broken))
+        load_plan(str(broken))
     with pytest.raises(RecipeError, match="did you mean quick"):
-        read_plan("quikc")
+        load_plan("quikc")
     with pytest.raises(RecipeError, match="--methods"):
-        read_plan("lab-grpo")
+        load_plan("lab-grpo")
+    with pytest.raises(RecipeError, match="quick is a plan, which names its methods"):
+        methods_plan("quick", ["grpo"])
 
 
 def test_the_digest_is_of_the_recipe_and_not_of_the_seed():
@@ -283,7 +294,7 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     (folder / "plan.toml").write_text(
         'recipe = "lab-ballots-grpo"\nset = { "train.steps" = 2, "train.problems_per_step" = 2 }\n'
-        "[evaluate]\nproblems = 6\nsamples = 1\nat = [1]\n"
+        "[evaluate]\nproblems = 6\nsamples = 1\nat = [1]\ngreedy = true\n"
         '[[arm]]\nname = "GRPO"\nmethod = "grpo"\n[[arm]]\nname = "cut"\nmethod = "s-grpo"\n'
     )
     out = folder / "out"
@@ -330,6 +341,11 @@ def test_a_bench_killed_and_called_again_ends_with_everything(killed_and_resumed
         run = killed_and_resumed / cell["run"]
         logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         assert cell["steps"][1]["tokens_decode"] == sum(line["tokens_decode"] for line in logged)
+        greedy = json.loads((run / "evaluations" / "step-000002-greedy" / "summary.json").read_text())
+        assert (greedy["protocol"]["temperature"], greedy["protocol"]["samples"]) == (0.0, 1)
+        assert cell["greedy"]["metrics"]["accuracy"] == greedy["metrics"]["accuracy"]
+    for arm, cell in zip(found["arms"], found["cells"], strict=True):  # one seed: the arm's figures are its cell's
+        assert arm["greedy"] == {"step": 2} | cell["greedy"]
     assert found["questions"] == 6
     assert set(found["budgets"]) == {"tokens_decode", "tokens_train", "seconds"}
     for kind, budget in found["budgets"].items():
@@ -369,6 +385,7 @@ def test_a_changed_arm_alone_runs_and_a_failed_one_stops_no_other(killed_and_res
     table = markdown(found)
     assert [re.sub(r"[\d.]+ (k |M )?", "", block.title) for block in blocks(found)] == [
         "After the last step",
+        "After the last step, greedy",
         "Within generated tokens",
         "Within trained tokens",
         "Within seconds of training",
@@ -401,6 +418,19 @@ def test_a_dry_run_lists_the_cells_of_methods_on_a_recipe(
     assert end.value.code == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition("-seed-")[0] for line in lines] == ["grpo", "grpo", "s-grpo", "s-grpo"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seeds", ["0,x", "", "0,0", "-1", "0,"])
+def test_seeds_that_are_no_different_numbers_are_refused(
+    seeds: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["suffice", "bench", "quick", "--seeds", seeds])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert "numbers" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

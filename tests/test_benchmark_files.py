@@ -1,6 +1,10 @@
 """The benchmarks themselves, from the folder that SUFFICE_BENCHMARKS names."""
 
+import json
+
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from suffice.grading.pool import read_gold
 from suffice.tasks import load_task, locate, overlap
@@ -73,3 +77,32 @@ def test_math500_shares_with_the_contests_only_the_formula_in_which_they_ask_for
 def test_a_benchmark_overlaps_with_all_of_itself(loaded):
     for problems in (loaded["math500", "test"], loaded["aime24", "test"]):
         assert {(p.id, p.id) for p in problems} <= set(overlap(problems, problems))
+
+
+@pytest.mark.parametrize("name", ["math500", "amc23", "aime24", "aime25"])
+def test_a_benchmark_read_as_a_users_file_has_the_same_problems(benchmarks, name):
+    own = load_task(name, path=str(benchmarks), prompt="plain")
+    users = load_task("jsonl", path=str(benchmarks / f"{name}.jsonl"))
+    assert [p.prompt.strip() for p in users] == [p.prompt for p in own]
+    assert [p.kind for p in users] == [p.kind for p in own]
+    differing = {(ours.gold, theirs.gold) for ours, theirs in zip(own, users, strict=True) if ours.gold != theirs.gold}
+    assert differing <= {("336", r"336^\circ")}
+
+
+def test_gsm8k_in_verls_columns_has_the_same_problems(benchmarks, tmp_path):
+    rows = [json.loads(line) for line in (benchmarks / "gsm8k_test.jsonl").open(encoding="utf-8")]
+    ask = 'Let us think step by step and output the final answer after "####".'
+    verl = [
+        {
+            "data_source": "openai/gsm8k",
+            "prompt": [{"role": "user", "content": f"{row['question']} {ask}"}],
+            "reward_model": {"style": "rule", "ground_truth": row["answer"]},
+            "extra_info": {"index": n, "answer": f"{row['solution']}\n#### {row['answer']}"},
+        }
+        for n, row in enumerate(rows)
+    ]
+    parquet.write_table(pa.Table.from_pylist(verl), tmp_path / "test.parquet")
+    problems = load_task("jsonl", path=str(tmp_path / "test.parquet"), prompt="boxed")
+    own = load_task("gsm8k", path=str(benchmarks), split="test", prompt="plain")
+    assert [p.prompt.removesuffix(ask).strip() for p in problems] == [p.prompt for p in own]
+    assert [p.gold.replace(",", "") for p in problems] == [p.gold for p in own]

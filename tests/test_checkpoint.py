@@ -15,11 +15,12 @@ from benchmarks.kills import contents
 
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
-from suffice.engines.local.loop import forget_after
+from suffice.engines.session import forget_after, made
 from suffice.errors import RunError
 from suffice.model.checkpoint import damage, latest_checkpoint, restore, seal
 from suffice.run.directory import Run
 from suffice.run.files import write_json, write_jsonl
+from suffice.run.layout import LOCK
 from suffice.run.lock import locked
 from test_cli import snapshot
 
@@ -219,6 +220,21 @@ def test_a_run_that_another_process_resumes_is_refused_before_anything_is_loaded
     assert snapshot(run) == before
 
 
+def test_a_run_that_was_trained_in_is_not_begun_again(run: Path):
+    before = snapshot(run)
+    with pytest.raises(RunError, match=r"was trained in already; .*continue it with --resume"):
+        train(recipe(), run)
+    assert snapshot(run) == before
+
+
+def test_a_new_run_that_another_process_holds_is_left_empty(tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    with locked(run), pytest.raises(RunError, match="another process works in"), made(run, recipe()):
+        pytest.fail("the run was begun")
+    assert [path.name for path in run.iterdir()] == [LOCK]
+
+
 def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What a failure of power leaves: a file has no more than it had when it was last flushed."""
     run, flushed, published = tmp_path / "run", dict[int, int](), list[int]()
@@ -250,30 +266,44 @@ def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypat
 SOURCE = Path(__file__).parent.parent / "src" / "suffice"
 
 
-def test_the_wall_clock_decides_nothing():
-    """It names directories and is noted in manifests (run/start.py); `suffice watch` tells the age of a log by it."""
-    wall = re.compile(r"\btime\.(time|localtime|gmtime|ctime)\b|\bdatetime\b")
+def uses(text: str) -> set[str]:
+    """What a source file names of modules: what it imports, calls by a plain name or takes of a module, dotted."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Import(names=names):
+                found |= {name.name for name in names}
+            case ast.ImportFrom(module=module, names=names):
+                found |= {str(module), *(f"{module}.{name.name}" for name in names)}
+            case ast.Call(func=ast.Name(id=name)):
+                found.add(f"builtins.{name}")
+            case ast.Attribute(value=ast.Name(id=owner), attr=name):
+                found.add(f"{owner}.{name}")
+    return found
+
+
+def using(bad: set[str]) -> set[str]:
+    """Files of the package that use any of these."""
     files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
-    assert {name for name, text in files.items() if wall.search(text)} <= {"run/start.py", "watch.py"}
+    return {name for name, text in files.items() if uses(text) & bad}
+
+
+CLOCKS = {"datetime", *(f"time.{name}" for name in ("time", "time_ns", "localtime", "gmtime", "ctime", "strftime"))}
+UNPICKLES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load", "numpy.load", "np.load"}
+EVALUATES = {"builtins.eval", "builtins.exec", "builtins.compile"}
+
+
+def test_every_way_to_take_the_wall_clock_is_seen():
+    for line in ("from time import time", "import time\ntime.time()", "import datetime", "from datetime import UTC"):
+        assert uses(line) & CLOCKS, line
+    assert not uses("import time\ntime.perf_counter()") & CLOCKS
+
+
+def test_the_wall_clock_decides_nothing():
+    """It names directories and is noted in manifests (run/), and `suffice watch` tells the age of a log by it."""
+    assert {name for name in using(CLOCKS) if not name.startswith("run/")} <= {"watch.py"}
 
 
 def test_nothing_in_the_package_unpickles_or_evaluates():
-    """No import of what unpickles, no `torch.load`, no `eval` or `exec`: state is safetensors and JSON."""
-    found = []
-    for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            match node:
-                case ast.Import(names=names):
-                    modules = [name.name for name in names]
-                case ast.ImportFrom(module=module, names=names):
-                    modules = [str(module), *(f"{module}.{name.name}" for name in names)]
-                case ast.Call(func=ast.Name(id=name)):
-                    modules = [f"builtins.{name}"]
-                case ast.Attribute(value=ast.Name(id=owner), attr=name):
-                    modules = [f"{owner}.{name}"]
-                case _:
-                    continue
-            bad = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load"}
-            bad |= {"builtins.eval", "builtins.exec", "builtins.compile", "numpy.load", "np.load"}
-            found += [f"{path.relative_to(SOURCE)}: {module}" for module in modules if module in bad]
-    assert found == []
+    """State is safetensors and JSON."""
+    assert using(UNPICKLES | EVALUATES) == set()

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.main import get_command
 
-from suffice import cli
+from suffice import __version__, cli
 from suffice.config import load_recipe
 from suffice.lab import base_path
 from suffice.methods import list_methods
 from test_runs import files_of_at_most, names
 
+
+def commands(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All verbs of the command line, such as `lab build`, each with what it takes."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield path + name, command
+
+
+VERBS = dict(commands(get_command(cli.app)))
 SHORT = ["--max-thought-tokens", "20", "--max-answer-tokens", "4"]
 EVAL = ["eval", "lab/arithmetic", "--task", "arithmetic", "--problems", "2", "--samples", "1", *SHORT]
 QUICK = {
@@ -131,16 +144,31 @@ def in_a_process(folder: Path, *arguments: str, **environment: str) -> subproces
 # -- what works
 
 
-def test_help_loads_neither_torch_nor_transformers(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--help"], "diagnose"),
+        (["train", "--help"], "--resume"),
+        (["methods"], "grpo-lambda"),
+        (["train", "lab-s-grpo", "--dry-run"], "s-grpo"),
+        (["bench", "quick", "--dry-run"], "steps 15, 30, 45, 60"),
+    ],
+)
+def test_what_only_says_something_loads_nothing_heavy(tmp_path: Path, arguments: list[str], said: str):
+    heavy = {"torch", "transformers", "numpy", "scipy", "datasets", "matplotlib"}
     script = (
-        "import sys\nsys.argv = ['suffice', '--help']\nfrom suffice.cli import main\n"
+        f"import sys\nsys.argv = ['suffice', *{arguments}]\nfrom suffice.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
-        "print(sorted({'torch', 'transformers', 'numpy', 'pydantic'} & set(sys.modules)))"
+        f"print(sorted({heavy} & set(sys.modules)))"
     )
     found = in_a_process(tmp_path, "-c", script)
     assert found.returncode == 0, found.stderr
-    assert "diagnose" in found.stdout
+    assert said in found.stdout
     assert found.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_version_is_said(suffice: Callable[..., Said]):
+    assert suffice("--version") == (0, f"{__version__}\n", "")
 
 
 def test_the_package_runs_as_a_module(tmp_path: Path):
@@ -149,10 +177,7 @@ def test_the_package_runs_as_a_module(tmp_path: Path):
     assert "--resume" in found.stdout
 
 
-@pytest.mark.parametrize(
-    "verb",
-    ["demo", "doctor", "methods", "diagnose", "train", "eval", "compare", "report", "bench", "lab build", "lab bench"],
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(suffice: Callable[..., Said], verb: str):
     said = suffice(*verb.split(), "--help")
     assert said.code == 0
@@ -211,6 +236,22 @@ def test_a_diagnosis_writes_records_and_a_picture(suffice: Callable[..., Said], 
     said = suffice("diagnose", *EVAL[1:], "--out", "found")
     assert said.code == 0, said.err
     assert names(tmp_path / "found" / "diagnosis" / "arithmetic") == ["records.jsonl", "summary.json"]
+    assert "No verdict" in said.out  # thoughts of 20 tokens end in nothing right
+    assert "suffice train" not in said.out
+
+
+def test_what_a_diagnosis_advises_next_works(suffice: Callable[..., Said]):
+    said = suffice("diagnose", "lab/arithmetic", "--task", "arithmetic", "--problems", "40", "--out", "found")
+    assert "Worth training" in said.out
+    (advised,) = [line for line in said.out.splitlines() if line.startswith("Next: suffice train")]
+    assert suffice(*shlex.split(advised.removeprefix("Next: suffice ")), "--dry-run").code == 0
+
+
+def test_what_an_evaluation_advises_next_works(suffice: Callable[..., Said]):
+    for options in ([], ["--budgets", "8"]):
+        said = suffice(*EVAL, *options, "--out", f"found{len(options)}")
+        advised = said.out.splitlines()[-1].partition(".")[0].removeprefix("Next: suffice ")
+        assert suffice(*advised.split()).code == 0, advised
 
 
 def test_a_training_with_evaluations_leaves_all_that_a_report_needs(suffice: Callable[..., Said], tmp_path: Path):
@@ -401,7 +442,6 @@ def test_more_problems_a_step_than_there_are_is_refused(refused: Callable[..., s
 )
 def test_a_recipe_that_is_not_good_is_refused(refused: Callable[..., str], override: str, words: str):
     assert words in refused("train", "lab-s-grpo", "--set", override)
-    assert words in refused("lab", "bench", "--set", override)
 
 
 def test_a_group_of_one_is_refused(refused: Callable[..., str], tmp_path: Path):
@@ -417,20 +457,31 @@ def test_a_file_that_is_no_recipe_is_refused(refused: Callable[..., str], tmp_pa
     assert "did you mean lab-s-grpo?" in refused("train", "lab-s-grp")
 
 
-def test_a_recipe_and_a_run_to_resume_are_one_too_many_and_neither_is_too_few(refused: Callable[..., str]):
-    assert "give a recipe" in refused("train")
-    assert "give a recipe" in refused("train", "lab-s-grpo", "--resume", "run")
+def test_a_training_without_a_recipe_is_shown_what_there_is(refused: Callable[..., str]):
+    assert "give a recipe (lab-" in refused("train")
 
 
 @pytest.mark.parametrize(
-    "verb", [[*EVAL], ["diagnose", *EVAL[1:]], ["train", "lab-s-grpo"], ["lab", "bench"], ["demo"]]
+    "verb",
+    [
+        [*EVAL, "--out"],
+        ["diagnose", *EVAL[1:], "--out"],
+        ["train", "lab-s-grpo", "--out"],
+        ["demo", "--out"],
+        ["lab", "build", "--steps", "1"],
+    ],
 )
-def test_an_existing_run_directory_is_refused_by_every_verb(
-    refused: Callable[..., str], tmp_path: Path, verb: list[str]
-):
+def test_an_existing_directory_is_refused_by_every_verb(refused: Callable[..., str], tmp_path: Path, verb: list[str]):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "precious.txt").write_text("precious")
-    assert "taken exists already; choose another directory with --out" in refused(*verb, "--out", "taken")
+    assert refused(*verb, "taken") == "error: taken exists already; choose another directory\n"
+
+
+@pytest.mark.parametrize(("file", "verb"), [("recipe.toml", "train"), ("request.json", "eval or diagnose")])
+def test_a_run_that_was_begun_can_be_continued(refused: Callable[..., str], tmp_path: Path, file: str, verb: str):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / file).touch()
+    assert f"or continue what was begun there: suffice {verb} --resume taken" in refused("demo", "--out", "taken")
 
 
 def test_a_run_directory_below_a_file_is_refused(refused: Callable[..., str], tmp_path: Path):
@@ -445,36 +496,73 @@ def test_what_is_no_run_cannot_be_resumed(refused: Callable[..., str], tmp_path:
         assert f"{path} is not a run directory" in refused("train", "--resume", path)
 
 
-def test_a_resumed_run_goes_on_as_it_was(refused: Callable[..., str], tmp_path: Path):
+GOES_WITH_RESUME = {"resume", "as_json", "engine", "dry_run"}
+
+
+def beside_resume() -> Iterator[tuple[str, list[str], str]]:
+    """(verb, words on the command line, what is refused) for everything that a run to resume has decided already."""
+    for verb, command in VERBS.items():
+        if any(each.name == "resume" for each in command.params):
+            for each in command.params:
+                if each.name in GOES_WITH_RESUME | {"help"}:
+                    continue
+                value = "2" if each.name == "problems" else "1"
+                if each.param_type_name == "argument":
+                    yield verb, [value], each.metavar
+                else:
+                    yield verb, [each.opts[0]] if each.is_flag else [each.opts[0], value], each.opts[0]
+
+
+@pytest.mark.parametrize(("verb", "words", "named"), list(beside_resume()))
+def test_whatever_else_is_given_with_resume_is_refused_by_name(
+    refused: Callable[..., str], verb: str, words: list[str], named: str
+):
+    assert f"--resume continues a run as it was: leave {named} out" in refused(verb, *words, "--resume", "run")
+
+
+def test_every_option_that_resume_would_ignore_is_named_at_once(refused: Callable[..., str]):
+    words = [
+        "--samples",
+        "4",
+        "lab/arithmetic",
+        "--baselines",
+        "--resume",
+        "run",
+    ]  # 4 is the default, but was asked for
+    assert "leave MODEL and --samples and --baselines out" in refused("eval", *words)
+
+
+def test_a_resumed_run_keeps_its_engine(refused: Callable[..., str], tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.toml").write_text(load_recipe("lab-s-grpo").dump())
-    assert "--set and --out do not go with it" in refused("train", "--resume", "run", "--set", "train.steps=5")
-    assert "--set and --out do not go with it" in refused("train", "--resume", "run", "--out", "elsewhere")
+    said = refused("train", "--resume", "run", "--engine", "verl")
+    assert "run was trained with --engine local: leave --engine out" in said
 
 
-def test_a_bench_needs_different_seeds_and_an_evaluation(refused: Callable[..., str]):
-    for seeds in ("0,x", "", "0,0"):
-        assert "list of different numbers" in refused("lab", "bench", "--seeds", seeds)
-    assert "set train.eval_every to 1 or more" in refused("lab", "bench", *settings())
-    assert "no model at nothing" in refused("lab", "bench", "--set", "model.path=nothing", "--out", "bench")
-
-
-def test_a_bench_records_every_seed(suffice: Callable[..., Said], tmp_path: Path):
-    small = settings(train__eval_every=1, eval__problems=2, eval__samples=1)
-    said = suffice("lab", "bench", "--seeds", "0,1", "--out", "bench", "--json", *small)
-    assert said.code == 0, said.err
-    assert [row["seed"] for row in json.loads(said.out)["seeds"]] == [0, 1]
-    assert names(tmp_path / "bench") == ["bench.json", "seed-0", "seed-1"]
-
-
-def test_a_bench_goes_on_where_it_was_left_and_refuses_another_recipes_runs(
-    suffice: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["eval", "m", "--task", "gsm8k", "--protocol", "paper", "--samples", "2"], "--samples"),
+        (["eval", "m", "--task", "gsm8k", "--concurrency", "8"], "--concurrency"),
+        (["diagnose", "m", "--task", "gsm8k", "--tokenizer", "t", "--api-key-env", "K"], "--tokenizer and --api-key"),
+        (["eval", "m", "--task", "gsm8k", "--base-url", "http://localhost:1/v1", "--device", "cpu"], "--device"),
+        (["diagnose", "m", "--from", "records.jsonl", "--task", "gsm8k"], "--task"),
+        (["doctor", "--gpu", "H100", "--set", "train.steps=1"], "--set and --gpu"),
+        (
+            ["diagnose", "m", "--from", "records.jsonl", "--problems", "9", "--temperature", "1"],
+            "--temperature and --p",
+        ),
+    ],
+)
+def test_an_option_that_another_makes_meaningless_is_refused_by_name(
+    refused: Callable[..., str], words: list[str], named: str
 ):
-    small = settings(train__eval_every=1, eval__problems=2, eval__samples=1)
-    first = json.loads(suffice("lab", "bench", "--seeds", "0", "--out", "bench", "--json", *small).out)
-    both = json.loads(suffice("lab", "bench", "--seeds", "0,1", "--out", "bench", "--json", *small).out)
-    assert both["seeds"][0] == first["seeds"][0]  # seconds too: it was not run again
-    assert "another recipe" in refused("lab", "bench", "--out", "bench", *small, "--set", "train.learning_rate=1e-5")
+    assert f"leave {named}" in refused(*words)
+
+
+@pytest.mark.parametrize("text", ["", "512,", "x", "0", "-1", "1.5", "9" * 5000])
+def test_budgets_that_are_no_numbers_are_refused(refused: Callable[..., str], text: str):
+    assert "is not a list of whole numbers from 1 on, such as 8,16,32" in refused(*EVAL, "--budgets", text)
 
 
 def test_evaluations_of_different_questions_are_not_compared(suffice: Callable[..., Said], refused: Callable[..., str]):

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from browser import measured
 from sides import BUDGETS, PROTOCOL, evaluation, sample, write, write_eval
-from suffice import cli
+from suffice.cli import tables
 from suffice.errors import DataError, RunError
 from suffice.evaluation.compare import compare_all, mean_of, on_front
 from suffice.evaluation.sides import Side, read_side, read_sides, short
@@ -443,8 +443,8 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> list[Side]:
 
 
 def printed(three: list[Side], width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    monkeypatch.setattr(cli, "say", Console(soft_wrap=True, width=width, color_system=None))
-    cli.show_comparison(compare_all(three).as_dict())
+    monkeypatch.setattr(tables, "say", Console(soft_wrap=True, width=width, color_system=None))
+    tables.show_comparison(compare_all(three).as_dict())
     return capsys.readouterr().out
 
 

@@ -14,7 +14,7 @@ from suffice.errors import RunError
 from suffice.groups import Problem
 from suffice.run.files import read_json, write_json
 from suffice.tasks import load_task
-from suffice.tasks.provenance import check_unchanged, locate_data, shared
+from suffice.tasks.provenance import check_unchanged, locate_data, overlap_record, pinned
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 METHOD = {"method": {"name": "grpo"}, "group": {"spines": 2, "exits": 0}}
@@ -72,16 +72,20 @@ def test_a_run_records_its_data_and_what_they_share(folder: Path, tiny_qwen3: Pa
 
 def test_without_evaluation_there_is_no_overlap_to_tell(folder: Path):
     brief = recipe(folder)
-    brief.train.eval_every = 0
-    assert locate_data(brief) == {"train": located(folder, "train")}
-    assert shared(load_task("gsm8k", path=str(folder)), []) == {}
+    assert locate_data(brief.task, None) == {"train": located(folder, "train")}
+    assert overlap_record(load_task("gsm8k", path=str(folder)), []) == {}
 
 
 def test_the_commit_of_a_hub_data_set_goes_into_the_recipe():
     brief = make_recipe(METHOD | {"task": {"name": "gsm8k", "revision": COMMIT}, "train": {"eval_every": 1}})
     found = {"task": "gsm8k", "split": "train", "hub": "openai/gsm8k", "config": "main", "revision": COMMIT}
-    assert locate_data(brief) == {"train": found, "eval": found | {"split": "test"}}
-    assert brief.task.revision == brief.eval.revision == COMMIT
+    data = {"train": found, "eval": found | {"split": "test"}}
+    assert locate_data(brief.task, brief.eval) == data
+    newer = {side: where | {"revision": COMMIT[::-1]} for side, where in data.items()}
+    known = pinned(brief, newer)
+    assert known.task.revision == known.eval.revision == COMMIT[::-1]
+    assert brief.task.revision == brief.eval.revision == COMMIT  # what was asked stays as it was asked
+    assert pinned(brief, {"train": {}}) == brief
 
 
 def test_a_revision_is_not_taken_over_by_an_evaluation_of_another_task():
@@ -91,12 +95,12 @@ def test_a_revision_is_not_taken_over_by_an_evaluation_of_another_task():
 
 def test_a_run_does_not_go_on_with_other_problems(folder: Path):
     brief = recipe(folder)
-    write_json(folder / "data.json", locate_data(brief))
-    check_unchanged(folder, locate_data(brief))
+    write_json(folder / "data.json", locate_data(brief.task, brief.eval))
+    check_unchanged(folder, locate_data(brief.task, brief.eval))
     file = folder / "train.jsonl"
     file.write_text(file.read_text() + "\n")
     with pytest.raises(RunError) as refusal:
-        check_unchanged(folder, locate_data(brief))
+        check_unchanged(folder, locate_data(brief.task, brief.eval))
     assert str(refusal.value) == (
         f"{file} is not what {folder} was started with (data.json, train); put it back, or start a new run"
     )
@@ -104,14 +108,14 @@ def test_a_run_does_not_go_on_with_other_problems(folder: Path):
 
 def test_the_labs_problems_are_compared_whole(capsys: pytest.CaptureFixture[str]):
     problems, held_out = (load_task("arithmetic", split=split) for split in ("train", "test"))
-    found = shared(problems, held_out)["overlap"]
+    found = overlap_record(problems, held_out)["overlap"]
     assert (found["words"], found["count"], found["share"], found["first"]) == (None, 0, 0.0, [])
     assert capsys.readouterr().err == ""
-    assert shared(problems, problems[:50])["overlap"]["share"] == 1.0
+    assert overlap_record(problems, problems[:50])["overlap"]["share"] == 1.0
     assert "share their whole text with a training problem" in capsys.readouterr().err
 
 
 def test_only_the_first_pairs_are_recorded():
     same = [Problem(str(n), "jsonl", "one text", "1") for n in range(5)]
-    found = shared(same, same)["overlap"]
+    found = overlap_record(same, same)["overlap"]
     assert (found["count"], len(found["first"])) == (5, 10)

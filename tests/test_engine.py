@@ -22,9 +22,9 @@ from suffice.engines.local.loop import take_step
 from suffice.errors import ModelError, NonFiniteError, SufficeError
 from suffice.grading import Grader
 from suffice.groups import Group, Problem, Verdict
-from suffice.model.checkpoint import save_checkpoint
 from suffice.model.load import load_model
 from suffice.report import write_report
+from suffice.run.directory import Run
 from suffice.run.files import read_json, read_jsonl
 
 TINY = {
@@ -36,7 +36,7 @@ TINY = {
 }
 PARALLEL = {"group.exits": 0, "group.spines": 4}
 ALWAYS = {
-    *("accuracy", "thought_tokens", "answer_tokens", "unclosed", "truncated", "unparsed", "repetition"),
+    *("accuracy", "thought_tokens", "answer_tokens", "unclosed", "truncated", "unparsed"),
     *("groups", "dropped"),
     *("reward", "tokens_prefill", "tokens_decode", "tokens_train", "seconds", "seconds_rollout", "seconds_update"),
 }
@@ -159,7 +159,7 @@ def test_bfloat16_trains_float32_weights_in_the_direction_of_float32(build: Buil
     groups, _ = exact.rollout(1)
     advantage = exact.method.score(exact.batch(groups)).advantage
     for engine in (exact, rounded):
-        engine.update(groups, advantage, 1)
+        engine.update(engine.model, groups, advantage, 1)
     assert {parameter.dtype for parameter in rounded.model.parameters()} == {torch.float32}
     assert cosine_similarity(gradient(exact), gradient(rounded), dim=0) >= 0.99
     metrics, _ = rounded.step(2)
@@ -197,8 +197,8 @@ def test_lora_trains_adapters_alone_and_saves_a_plain_model_with_the_same_logits
     changed = {name for name, p in engine.model.named_parameters() if not torch.equal(p, before[name])}
     assert changed == {name for name in before if ".lora_" in name}
 
-    folder = save_checkpoint(tmp_path, 2, engine.model, engine.chat.tokenizer, engine.optimizer, {"drawn": 8})
-    plain, base = load_model(str(folder)), load_model("lab/arithmetic")
+    engine.save(tmp_path, 2, {})
+    plain, base = load_model(str(Run(tmp_path).checkpoint(2))), load_model("lab/arithmetic")
     assert {name for name, _ in plain.named_parameters()} == {name for name, _ in base.named_parameters()}
     ids = torch.tensor([engine.chat.render(engine.problems.problems[0].prompt)])
     with torch.no_grad():
@@ -210,9 +210,8 @@ def test_lora_trains_adapters_alone_and_saves_a_plain_model_with_the_same_logits
 def test_lora_resumes_its_adapters_and_its_optimizer_bit_for_bit(build: Build, tmp_path: Path):
     engine = build(model__lora=4)
     engine.step(1)
-    state = {"drawn": engine.problems.drawn, "method": engine.method.state_dict()}
-    folder = save_checkpoint(tmp_path, 1, engine.model, engine.chat.tokenizer, engine.optimizer, state)
-    resumed = build(model__lora=4, checkpoint=folder)
+    engine.save(tmp_path, 1, {})
+    resumed = build(model__lora=4, checkpoint=Run(tmp_path).checkpoint(1))
     assert torch.equal(weights(resumed), weights(engine))
     engine.step(2), resumed.step(2)
     assert torch.equal(weights(resumed), weights(engine))
@@ -267,10 +266,10 @@ def test_equal_rewards_have_no_gradient(build: Build, name: str, layout: str):
     engine = build(name, objective__layout=layout, train__refill_cap=0)
     groups, _ = engine.rollout(1)
     for group in groups:
-        for _, _, member in group.members(engine.recipe.group.exits):
+        for _, _, member in group.members(engine.group.exits):
             member.verdict = Verdict.WRONG
     scores = engine.method.score(engine.batch(groups))
-    assert engine.update(groups, scores.advantage, 1) == {}
+    assert engine.update(engine.model, groups, scores.advantage, 1) == {}
     assert all(parameter.grad is None for parameter in engine.model.parameters())
 
 
@@ -280,10 +279,10 @@ def test_a_group_without_advantage_dilutes_the_gradient_of_the_others_and_adds_n
     for _, _, member in groups[0].members(3):
         member.verdict = Verdict.WRONG
     advantage = engine.method.score(engine.batch(groups)).advantage
-    pushed = engine.update(groups, advantage, 1)["tokens_train"]
+    pushed = engine.update(engine.model, groups, advantage, 1)["tokens_train"]
     among = gradient(engine)
     engine = build(train__max_grad_norm=1e9)
-    assert engine.update(groups[1:], advantage[1:], 1)["tokens_train"] == pushed
+    assert engine.update(engine.model, groups[1:], advantage[1:], 1)["tokens_train"] == pushed
     # a mean over all members, all groups of four: three quarters of what the others' own mean is
     assert (among - 0.75 * gradient(engine)).norm() <= 1e-4 * among.norm()
 
@@ -339,7 +338,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(build: Build):
         broken[7, 0] = math.nan
     before = {n: p.detach().clone() for n, p in engine.model.named_parameters()}
     with pytest.raises(SufficeError, match=r"no update was made.*train\.learning_rate") as caught:
-        engine.update(groups, scores.advantage, 1)
+        engine.update(engine.model, groups, scores.advantage, 1)
     assert "\n" not in str(caught.value)
     assert all(torch.equal(p, before[n]) for n, p in engine.model.named_parameters() if n != name)
 
@@ -363,13 +362,13 @@ def test_the_groups_whose_gradient_is_not_finite_are_named(build: Build):
     broken = scores.advantage.clone()
     broken[trained[1]] = math.nan
     with pytest.raises(NonFiniteError) as caught:
-        engine.update(groups, broken, 1)
+        engine.update(engine.model, groups, broken, 1)
     assert [group.problem.id for group in caught.value.groups] == [groups[trained[1]].problem.id]
 
 
 def test_a_step_that_is_not_finite_leaves_its_groups_to_look_at(build: Build, tmp_path: Path):
     engine = build(train__refill_cap=0)
-    engine.optimizer.register_step_pre_hook(lambda *_: pytest.fail("an update was made"))
+    engine.update.optimizer.register_step_pre_hook(lambda *_: pytest.fail("an update was made"))
 
     class Hopeless(type(engine.method)):
         def advantage(self, reward_P_G, batch, spines):

@@ -16,11 +16,11 @@ from suffice.config import load_recipe, recipe_names
 from suffice.errors import ModelError
 from suffice.estimate import (
     DEVICES,
-    ENGINES,
     GIB,
+    SPEEDS,
     Assumptions,
     Device,
-    Engine,
+    Speed,
     checkpoint_bytes,
     engine_of,
     estimate,
@@ -242,7 +242,7 @@ def test_a_shipped_recipe_fits_the_gpu_it_names(name: str):
 # -- time
 
 PLAIN = Device("plain", 80, bandwidth=1e12, flops=1e15)
-WHOLE = Engine("whole", pass_seconds=0.0, bandwidth=1.0, flops=1.0)
+WHOLE = Speed(pass_seconds=0.0, bandwidth=1.0, flops=1.0)
 
 
 def test_a_pass_reads_all_weights_and_every_rows_keys_and_values():
@@ -292,7 +292,7 @@ def test_a_measured_speed_takes_the_place_of_the_data_sheet():
 def test_an_update_is_four_passes_with_checkpointing():
     found = estimate(S_GRPO, QWEN3_8B, DEVICES["H100"])
     work = 4 * QWEN3_8B.flops(found.tokens.pushed, found.tokens.pairs, found.tokens.scored)
-    assert found.seconds_update == pytest.approx(work / (8 * 989e12 * ENGINES["verl"].flops))
+    assert found.seconds_update == pytest.approx(work / (8 * 989e12 * SPEEDS["verl"].flops))
     assert found.hours_steps == pytest.approx(100 * (found.seconds_rollout + found.seconds_update) / 3600)
     assert found.gpu_hours == pytest.approx(8 * found.hours_steps)
     assert found.checkpoints_gib == pytest.approx(4 * 14 * 8_190_427_136 / GIB)

@@ -16,9 +16,11 @@ from pyarrow import parquet
 
 from suffice.engines.local import train
 from suffice.errors import DataError, SufficeError, one_line
-from suffice.evaluation.server import LONGEST_REPLY
+from suffice.evaluation.server.transport import LONGEST_REPLY
 from suffice.lab import base_path
-from suffice.tasks.records import LONGEST, read_records, to_problems
+from suffice.tasks import load_task
+from suffice.tasks.files import read_records
+from suffice.tasks.text import LONGEST
 
 EVAL = ["eval", "model", "--task", "arithmetic", "--problems", "2", "--out", "new", *fuzz.SHORT]
 
@@ -88,7 +90,7 @@ def test_a_prompt_longer_than_any_model_reads_is_refused_before_it_is_tokenized(
     path = tmp_path / "problems.json"
     path.write_text(json.dumps([{"prompt": "1" * (LONGEST + 1), "gold": "1"}]))
     with pytest.raises(DataError, match="prompt has 1,000,001 characters"):
-        to_problems(read_records(path), "jsonl", None)
+        load_task("jsonl", path=str(path))
 
 
 def test_a_reply_far_beyond_what_was_asked_for_is_refused(tmp_path: Path):

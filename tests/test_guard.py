@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from suffice.config import GuardSection, Recipe, load_recipe
 from suffice.engines.local import train
 from suffice.engines.local.build import build_engine
+from suffice.engines.local.engine import Engine
 from suffice.engines.local.keeper import Keeper, set_aside
-from suffice.engines.local.loop import save
 from suffice.errors import RecipeError, RunError
 from suffice.export import export
 from suffice.grading import Grader
@@ -29,13 +29,13 @@ from suffice.guard.foresight import Trail, foresee
 from suffice.guard.rules import Candidate, Guard, Probe, choose
 from suffice.methods import get_method, registry
 from suffice.methods.adaptive import FIRST
-from suffice.model.load import resolve_path
+from suffice.model.resolve import resolve_path
 from suffice.report import write_report
 from suffice.run.directory import Run
 from suffice.run.files import read_jsonl, write_json
 from suffice.watch import read_state
 
-STEADY = {"thought_tokens": 100, "entropy": 0.5, "grad_norm": 0.1, "repetition": 0.0, "groups": 16, "dropped": 0}
+STEADY = {"thought_tokens": 100, "entropy": 0.5, "grad_norm": 0.1, "groups": 16, "dropped": 0}
 HEALTHY = STEADY | {"unclosed": 0.0, "unparsed": 0.0, "truncated": 0.0}
 
 
@@ -64,25 +64,22 @@ def test_features_are_relative_to_the_first_ten_steps():
     for _ in range(10):
         trail.add(line(0.9))
     for _ in range(10):
-        trail.add(line(0.8, thought_tokens=50, entropy=1.0, unclosed=0.2, repetition=0.1))
+        trail.add(line(0.8, thought_tokens=50, entropy=1.0, unclosed=0.2))
     found = trail.features()
     assert found["shorter"] == pytest.approx(math.log(2))
     assert found["entropy"] == pytest.approx(math.log(2))
     # ten points, in tenths, less five standard errors of a difference: one step of 19 differs, by 0.1
     assert found["drop"] == pytest.approx(1 - 50 * math.sqrt(2) * math.sqrt(0.01 / (2 * 19 * 10)))
     assert found["broken"] == pytest.approx(2.0)
-    assert found["repetition"] == pytest.approx(1.0)
-    assert found["shortening"] == found["falling"] == found["gradient"] == 0.0
+    assert found["shortening"] == found["gradient"] == 0.0
 
 
-def test_slopes_are_per_ten_steps():
+def test_trends_are_per_ten_steps():
     trail = Trail()
     for step in range(10):
-        trail.add(line(0.9 - 0.01 * step, thought_tokens=100 * math.exp(-0.05 * step)))
+        trail.add(line(0.9, thought_tokens=100 * math.exp(-0.05 * step), entropy=0.5 * math.exp(0.02 * step)))
     assert trail.features()["shortening"] == pytest.approx(0.5)
-    # ten points in ten steps, less two standard errors of a slope; 160 questions know no better than their least error
-    error = math.sqrt(0.5 / (160 * 161))
-    assert trail.features()["falling"] == pytest.approx(1 - 20 * 10 * math.sqrt(12 / 99) * error)
+    assert trail.features()["entropy_rising"] == pytest.approx(0.2)
 
 
 def test_no_feature_leaves_its_limits():
@@ -154,12 +151,13 @@ def test_a_fall_beyond_noise_and_tolerance_is_harm():
 
 def test_the_reason_is_one_sentence_with_numbers():
     watched = guard(threshold=1.0)
-    observe_all(watched, [line(0.9)] * 20 + [line(0.3)] * 6)
-    assert watched.stopped == "" or "points below its best (90.0 %)" in watched.stopped
-    watched = guard(threshold=1.0)
-    observe_all(watched, [line(0.9)] * 20 + [line(0.3)] * 10)
-    assert "points below its best (90.0 %)" in watched.stopped
-    assert "\n" not in watched.stopped
+    # n steps at 0.3 after twenty at 0.9 are 6·n points; noise explains 5·√2·√(0.36 / (20·(19 + n))): 20.2 points of the
+    # 18 of three steps, 19.8 of the 24 of four
+    actions = observe_all(watched, [line(0.9)] * 20 + [line(0.3)] * 4)
+    assert actions == ["go"] * 23 + ["stop"]
+    assert watched.stopped == (
+        "accuracy over the last 10 steps is 24.0 points below its best (90.0 %), of which noise explains at most 19.8"
+    )
 
 
 def test_a_slow_loss_is_seen_by_the_long_mean():
@@ -181,24 +179,26 @@ def test_thoughts_that_do_not_close_and_answers_that_cannot_be_read_are_harm(nam
     assert words in watched.stopped
 
 
-def test_held_out_accuracy_surely_below_the_bases_is_harm():
+def test_accuracy_on_the_problems_set_aside_beyond_noise_below_the_bases_is_harm():
     # 30 of 128 lost: −23.4 points, standard error 3.76, t 3.38: at least 10.7; 10 lost: −7.8 ± 8.1
     for lost, action in ((30, "stop"), (10, "go")):
         watched = guard()
         watched.observe(0, {}, probe(128))
-        assert watched.observe(1, line(0.9), probe(128 - lost)).action == action
+        decision = watched.observe(1, line(0.9), probe(128 - lost))
+        assert decision.action == action
+        assert decision.reason.startswith("accuracy on the 128 problems set aside is 23.4 points below") == (lost == 30)
 
 
 def test_probes_of_two_problems_are_judged_without_an_error():
     watched = guard()
     watched.observe(0, {}, probe(2, 2))
-    assert watched.observe(1, line(0.9), probe(0, 2)).action == "go"  # two problems cannot be sure of anything
-    assert watched.chosen().step == 0
+    assert watched.observe(1, line(0.9), probe(0, 2)) == ("go", "", None)  # two problems cannot be sure of anything
+    assert (watched.good, watched.chosen().step) == (0, 0)
 
 
-def test_noise_alone_gives_an_alarm_in_fewer_than_one_run_of_twenty():
+def test_noise_alone_gives_an_alarm_in_at_most_one_run_of_twenty():
     """1,000 steps at a constant accuracy, problems of mixed difficulty, noisy batches of 4 · 4."""
-    alarmed = 0
+    alarmed = []
     for seed in range(20):
         rng = random.Random(seed)
         watched = guard("stop")
@@ -209,9 +209,9 @@ def test_noise_alone_gives_an_alarm_in_fewer_than_one_run_of_twenty():
                 solved += sum(rng.random() < difficulty for _ in range(4))
             seen = line(solved / 16, groups=4, thought_tokens=rng.gauss(100, 8), grad_norm=rng.uniform(0.1, 0.2))
             if watched.observe(step, seen).action != "go":
-                alarmed += 1
+                alarmed.append((seed, step))
                 break
-    assert alarmed <= 1
+    assert len(alarmed) <= 1, alarmed
 
 
 def test_a_collapse_is_caught_before_it_is_complete():
@@ -421,8 +421,12 @@ def weights(engine) -> torch.Tensor:
 
 def optimizer_state(engine) -> torch.Tensor:
     """Every tensor that the optimizer keeps, end to end."""
-    states = engine.optimizer.state.values()
+    states = engine.update.optimizer.state.values()
     return torch.cat([state[name].detach().flatten() for state in states for name in sorted(state)])
+
+
+def kept_by(engine: Engine, recipe: Recipe, run: Path) -> Keeper:
+    return Keeper(engine, run, Guard(recipe.guard), every=1, steps=recipe.train.steps, base=recipe.model.path)
 
 
 def without_seconds(lines: list[dict]) -> list[dict]:
@@ -452,8 +456,8 @@ def test_too_few_problems_to_set_some_aside_are_refused(grader: Grader):
     recipe = tiny(guard__problems=7)
     problems = list(build_engine(tiny(guard__action="off"), grader, None)[0].problems.problems)[:10]
     with pytest.raises(RecipeError, match=r"guard\.problems = 7 of 10 training problems leave fewer than"):
-        set_aside(recipe, problems)
-    kept, aside = set_aside(recipe, problems + problems[:1])
+        set_aside(recipe.guard, problems, 4, seed=0)
+    kept, aside = set_aside(recipe.guard, problems + problems[:1], 4, seed=0)
     assert (len(kept), len(aside)) == (4, 7)
 
 
@@ -461,11 +465,11 @@ def test_too_few_problems_to_set_some_aside_are_refused(grader: Grader):
 def test_rolling_back_restores_weights_and_optimizer_and_eases(grader: Grader, tmp_path: Path, lora: int):
     recipe = tiny(model__lora=lora, train__learning_rate=1e-2)
     engine, _ = build_engine(recipe, grader, None)
-    keeper = Keeper.of(engine, tmp_path, None)
-    assert keeper.begin()
+    keeper = kept_by(engine, recipe, tmp_path)
+    keeper.begin()
     engine.step(1)
     good, moments = weights(engine), optimizer_state(engine)
-    save(engine, tmp_path, 1, keeper.guard)
+    keeper.save(1)
     keeper.guard.good = 1
     engine.step(2), engine.step(3)
     assert not torch.equal(weights(engine), good)
@@ -473,19 +477,19 @@ def test_rolling_back_restores_weights_and_optimizer_and_eases(grader: Grader, t
     assert torch.equal(weights(engine), good)
     assert torch.equal(optimizer_state(engine), moments)
     assert (engine.method.lam, recipe.method.parameters["lam"]) == (0.1, 0.2)
-    assert engine.update.train.learning_rate == pytest.approx(5e-3)
+    assert engine.update.learning_rate == pytest.approx(5e-3)
 
 
 def test_rolling_back_to_the_base_forgets_the_optimizer(grader: Grader, tmp_path: Path):
-    engine, _ = build_engine(tiny(train__learning_rate=1e-2), grader, None)
+    recipe = tiny(train__learning_rate=1e-2)
+    engine, _ = build_engine(recipe, grader, None)
     base = weights(engine)
-    keeper = Keeper.of(engine, tmp_path, None)
+    keeper = kept_by(engine, recipe, tmp_path)
     keeper.begin()
-    save(engine, tmp_path, 0, keeper.guard)
     engine.step(1)
     assert keeper.roll_back() == 0
     assert torch.equal(weights(engine), base)
-    assert not engine.optimizer.state
+    assert not engine.update.optimizer.state
 
 
 @pytest.fixture(scope="module")
@@ -570,23 +574,14 @@ def test_only_checkpoints_that_are_needed_are_kept(tmp_path: Path):
 
 
 def test_a_probe_is_the_same_whenever_it_is_taken(grader: Grader, tmp_path: Path):
-    engine, _ = build_engine(tiny(), grader, None)
-    keeper = Keeper.of(engine, tmp_path, None)
+    recipe = tiny()
+    engine, _ = build_engine(recipe, grader, None)
+    keeper = kept_by(engine, recipe, tmp_path)
     first, tokens = keeper.probe(1)
     assert (first, tokens) == keeper.probe(1)
     assert tokens > 0
     more, _ = keeper.probe(4)
     assert {name: outcomes[:1] for name, outcomes in more.correct.items()} == first.correct
-
-
-def test_verl_is_guarded_by_its_metrics_alone():
-    pytest.importorskip("verl")
-    from suffice.engines.verl.launch import as_rows
-    from suffice.engines.verl.translate import translate
-
-    assert not as_rows(tiny(guard__action="stop")).guard.probes
-    with pytest.raises(RecipeError, match=r"guard\.action to warn or stop"):
-        translate(tiny(), Path("run"), model="m", prompt_tokens=1, inducer_tokens=1, devices=1, cpu=True)
 
 
 # -- the chosen checkpoint is what eval and export take
@@ -661,7 +656,7 @@ def test_the_fit_finds_what_comes_before_a_collapse():
     assert intercept < 0
     assert found["shorter"] > 0
     assert found["shortening"] > 0
-    assert found["repetition"] == found["broken"] == 0.0
+    assert found["broken"] == 0.0
 
 
 def test_the_tables_of_the_page_are_those_of_the_results():
@@ -680,7 +675,20 @@ def test_every_method_that_eases_names_a_parameter_of_its_own():
 
 
 @pytest.mark.skipif(not bench.CORPUS.exists(), reason="no recorded runs")
+def test_recorded_runs_score_as_they_did_when_their_alarms_were_measured():
+    runs = bench.corpus()
+    found = {runs[i]["run"]: foresee(bench.lines_of(runs[i]))[-1] for i in (0, 20, 40, 58)}
+    assert found == {
+        "bench/arithmetic-grpo-seed-0-95d89390": pytest.approx(0.002054688336242736, rel=1e-9),
+        "bench/ballots-λ-0.2-no-std-seed-1-6e90d2b7": pytest.approx(0.006116054120033567, rel=1e-9),
+        "other/ad2": pytest.approx(0.5769441027072725, rel=1e-9),
+        "other/sg_d.9_k4m4b1": pytest.approx(0.0012622027405977934, rel=1e-9),
+    }
+
+
+@pytest.mark.skipif(not bench.CORPUS.exists(), reason="no recorded runs")
 def test_the_coefficients_are_what_the_fit_gives_on_the_recorded_runs_of_even_seeds():
     intercept, found = bench.fitted([run for run in bench.corpus() if bench.calibrates(run)])
     assert intercept == pytest.approx(foresight.INTERCEPT, abs=0.02)
-    assert found == pytest.approx(foresight.COEFFICIENTS, abs=0.02)
+    # the coefficients are rounded to 0.01, and so far from its end the search for the least loss may stop
+    assert found == pytest.approx(foresight.COEFFICIENTS, abs=0.02, rel=1e-3)

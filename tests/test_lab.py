@@ -1,4 +1,4 @@
-"""The micro-lab: arithmetic, its traces and base; the tokenizer and the training that both tasks share."""
+"""The micro-lab: arithmetic, its thoughts and base; the tokenizer and the training that both tasks share."""
 
 import itertools
 import json
@@ -11,11 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from suffice.config import DEFAULT_INDUCER
 from suffice.errors import DataError, RunError
 from suffice.lab import base_path, build, problems, training
 from suffice.lab.arithmetic import Chain, Step, chains
-from suffice.lab.tokenizer import INDUCER, build_tokenizer
-from suffice.lab.traces import VOCABULARY, Habits, lesson, write
+from suffice.lab.thoughts import VOCABULARY, Habits, lesson, write
+from suffice.lab.tokenizer import build_tokenizer
 
 CHAIN = Chain(6, (Step("-", 1), Step("*", 8)))
 
@@ -90,31 +91,31 @@ def test_problems_do_not_load_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_trace_without_slips_derives_the_gold_and_checks_it():
-    trace = write(CHAIN, random.Random(0), Habits(rechecks=(0, 1), slip=0, recheck_slip=0))
-    first, recheck = trace.thought.split("\n")
+def test_a_thought_without_slips_derives_the_gold_and_checks_it():
+    thought = write(CHAIN, random.Random(0), Habits(rechecks=(0, 1), slip=0, recheck_slip=0))
+    first, recheck = thought.text.split("\n")
     assert first == "a = 6 ; b = 6 - 1 = 5 ; c = 5 * 8 = 0 ; so 5 0 ."
     assert recheck.endswith(first)
-    assert trace.conclusions == ("5 0", "5 0")
+    assert thought.conclusions == ("5 0", "5 0")
 
 
 def test_every_conclusion_follows_from_the_digits_of_its_pass_and_the_last_one_wins():
     rng = random.Random(1)
     for chain in itertools.islice(chains("train", rng), 500):
-        trace = write(chain, rng)
-        for line, conclusion in zip(trace.thought.split("\n"), trace.conclusions, strict=True):
+        thought = write(chain, rng)
+        for line, conclusion in zip(thought.text.split("\n"), thought.conclusions, strict=True):
             digits = re.findall(r"(\d) ;", line)
             assert len(digits) == len(chain.steps) + 1
             assert " ".join(digits[-2:]) == conclusion == re.search(r"so (\d \d) \.$", line)[1]
-        assert trace.answer == trace.conclusions[-1]
+        assert thought.answer == thought.conclusions[-1]
 
 
 def test_rechecks_mend_slips_and_break_what_was_right():
     rng = random.Random(2)
     seen = set()
     for chain in itertools.islice(chains("train", rng), 2000):
-        trace = write(chain, rng)
-        seen.add((trace.conclusions[0] == chain.gold, trace.answer == chain.gold))
+        thought = write(chain, rng)
+        seen.add((thought.conclusions[0] == chain.gold, thought.answer == chain.gold))
     assert len(seen) == 4
 
 
@@ -127,17 +128,17 @@ def test_the_chat_template_renders_the_format_of_qwen3(tokenizer):
 
 
 def test_the_inducer_closes_the_thought_once_in_known_tokens(tokenizer):
-    ids = tokenizer.encode(INDUCER)
+    ids = tokenizer.encode(DEFAULT_INDUCER)
     assert tokenizer.unk_token_id not in ids
     assert ids.count(tokenizer.convert_tokens_to_ids("</think>")) == 1
     assert tokenizer.convert_ids_to_tokens(ids)[-3:] == ["\n", "</think>", "\n\n"]
-    assert tokenizer.decode(ids) == INDUCER
+    assert tokenizer.decode(ids) == DEFAULT_INDUCER
 
 
-def test_no_problem_and_no_trace_has_an_unknown_word_and_decoding_gives_the_words_back(tokenizer):
+def test_no_problem_and_no_thought_has_an_unknown_word_and_decoding_gives_the_words_back(tokenizer):
     rng = random.Random(3)
     for chain in itertools.islice(chains("test", rng), 2000):
-        text = f"{chain.prompt}<think>\n{write(chain, rng).thought}\n</think>\n\n{chain.gold}"
+        text = f"{chain.prompt}<think>\n{write(chain, rng).text}\n</think>\n\n{chain.gold}"
         ids = tokenizer.encode(text)
         assert tokenizer.unk_token_id not in ids
         assert "".join(tokenizer.decode(ids).split()) == "".join(text.split())
@@ -156,7 +157,7 @@ def test_an_unknown_word_is_the_unknown_token(tokenizer, word):
 
 
 def test_neither_the_prompt_nor_an_injected_inducer_is_a_target(tokenizer):
-    inducer = tokenizer.encode(INDUCER)
+    inducer = tokenizer.encode(DEFAULT_INDUCER)
     for seed in range(50):
         rng = random.Random(seed)
         ids, labels = training._example(tokenizer, 1.0, lesson(CHAIN, rng), rng)

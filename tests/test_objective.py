@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from making import CLOSE, END, INDUCER, OPEN, random_group, tiny_model
 from suffice import get_method
 from suffice.groups import Branch, Group, Problem, Spine, Verdict
 from suffice.objective import Objective, clipped, importance, policy_loss, row_batches, to_batch
-from suffice.objective.head import head_logprobs
+from suffice.objective.head import Head, head_logprobs
 
 TEMPERATURE = 0.7
 CLIP_LOW, CLIP_HIGH = 0.2, 0.28
@@ -201,16 +202,46 @@ def test_importance_is_truncated_and_spares_injected_tokens():
 
 def test_a_chunked_head_gives_the_same_log_probs_and_gradients(monkeypatch):
     torch.manual_seed(0)
+    config = None
     head, target = torch.nn.Linear(8, 50, bias=False), torch.randint(50, (33,))
     results = []
     for limit in (10**9, 100):
         monkeypatch.setattr("suffice.objective.head.LOGITS_PER_CHUNK", limit)
         hidden = torch.linspace(-1, 1, 33 * 8).reshape(33, 8).requires_grad_()
-        logprobs, entropy = head_logprobs(head, hidden, target, 0.9)
+        logprobs, entropy = head_logprobs(Head(head, config), hidden, target, 0.9)
         (logprobs * torch.arange(33)).sum().backward()
         results.append((logprobs, entropy, hidden.grad))
     for whole, chunks in zip(*results, strict=True):
         torch.testing.assert_close(whole, chunks)
+
+
+@pytest.mark.parametrize("limit", [10**9, 100])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    "config", [SimpleNamespace(), SimpleNamespace(logit_scale=0.25), SimpleNamespace(final_logit_softcapping=2)]
+)
+def test_a_frozen_head_passes_on_the_gradient_of_a_trained_one(monkeypatch, limit, bias, config):
+    monkeypatch.setattr("suffice.objective.head.LOGITS_PER_CHUNK", limit)
+    torch.manual_seed(0)
+    head, target = torch.nn.Linear(8, 50, bias=bias, dtype=torch.float64), torch.randint(50, (33,))
+    results = []
+    for trained in (True, False):
+        head.requires_grad_(trained)
+        hidden = torch.linspace(-1, 1, 33 * 8, dtype=torch.float64).reshape(33, 8).requires_grad_()
+        logprobs, entropy = head_logprobs(Head(head, config), hidden, target, 0.9)
+        assert not entropy.requires_grad
+        (logprobs * torch.arange(-16, 17)).sum().backward()
+        results.append((logprobs, entropy, hidden.grad))
+    for trained, frozen in zip(*results, strict=True):
+        # sums of at most 50 products of numbers below 16, in float64
+        torch.testing.assert_close(trained, frozen, atol=1e-12, rtol=0)
+
+
+def test_a_frozen_head_works_without_gradients():
+    head = torch.nn.Linear(4, 6).requires_grad_(False)
+    with torch.no_grad():
+        logprobs, _ = head_logprobs(Head(head, None), torch.ones(2, 4), torch.tensor([0, 5]), 1.0)
+    torch.testing.assert_close(logprobs, head(torch.ones(2, 4)).log_softmax(-1)[[0, 1], [0, 5]])
 
 
 def test_log_probs_do_not_depend_on_padding():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -12,8 +12,8 @@ import torch
 
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import passrate, train
-from suffice.engines.local.build import build_engine
-from suffice.engines.local.passrate import cache_file, keep_solved, model_identity, pass_rates
+from suffice.engines.local.build import build_engine, chat_and_problems, solved_counts
+from suffice.engines.local.passrate import cache_file, keep_solved, model_identity
 from suffice.errors import Interrupted, RecipeError, RunError
 from suffice.grading import Grader
 from suffice.groups import Problem
@@ -53,7 +53,7 @@ def solved(problems: list[Problem], chat: Chat, tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def known(problems: list[Problem], solved: dict[str, int]) -> Path:
     """The file of the pass rates, complete."""
-    file = cache_file(recipe(), problems)
+    file = file_of(recipe(), problems)
     file.parent.mkdir(parents=True)
     file.write_text("".join(f'{{"id": "{name}", "solved": {count}, "of": 4}}\n' for name, count in solved.items()))
     return file
@@ -64,9 +64,13 @@ def recipe(*overrides: str) -> Recipe:
     return load_recipe("lab-s-grpo", [*settings, "rollout.max_thought_tokens=96", *overrides])
 
 
-def sampled(problems: Sequence[Problem], chat: Chat, *overrides: str) -> dict[str, int]:
+def file_of(asked: Recipe, problems: Sequence[Problem]) -> Path:
+    return cache_file(asked.model, asked.rollout, problems, asked.task.solved_of)
+
+
+def sampled(problems: Sequence[Problem], chat: Chat, stopped: Callable[[], bool] = lambda: False) -> dict[str, int]:
     with Grader() as grader:
-        return pass_rates(recipe(*overrides), problems, chat, grader)
+        return solved_counts(recipe(), problems, chat, grader, stopped)
 
 
 def test_the_model_solves_some_problems_at_times(problems, solved):
@@ -77,9 +81,9 @@ def test_the_model_solves_some_problems_at_times(problems, solved):
 
 def test_what_was_sampled_is_kept_a_line_a_problem_and_is_the_same_again(problems, chat, solved, cache):
     assert sampled(problems, chat) == solved
-    assert list((cache / "pass-rates").iterdir()) == [cache_file(recipe(), problems)]
+    assert list((cache / "pass-rates").iterdir()) == [file_of(recipe(), problems)]
     lines = [{"id": name, "solved": count, "of": 4} for name, count in solved.items()]
-    assert read_jsonl(cache_file(recipe(), problems)) == lines
+    assert read_jsonl(file_of(recipe(), problems)) == lines
 
 
 def test_what_is_known_is_not_sampled_again(problems, chat, known):
@@ -97,34 +101,32 @@ def test_a_killed_sampling_goes_on_where_it_was(problems, chat, solved, known):
 
 
 def test_a_wish_to_stop_is_granted_after_a_lot(problems, chat):
-    with Grader() as grader, pytest.raises(Interrupted, match="pass rates of 4 of 10 problems"):
-        pass_rates(recipe(), problems, chat, grader, stopped=lambda: True)
-    assert len(read_jsonl(cache_file(recipe(), problems))) == 4
+    with pytest.raises(Interrupted, match="pass rates of 4 of 10 problems"):
+        sampled(problems, chat, stopped=lambda: True)
+    assert len(read_jsonl(file_of(recipe(), problems))) == 4
 
 
 def test_two_processes_do_not_sample_the_same(problems, chat):
-    file = cache_file(recipe(), problems)
+    file = file_of(recipe(), problems)
     with passrate.Journal(file), pytest.raises(RunError, match="another process"):
         sampled(problems, chat)
 
 
 def test_all_that_decides_a_pass_rate_names_its_file(problems, tmp_path):
     copy = shutil.copytree(base_path(), tmp_path / "copy")
-    base = cache_file(recipe(), problems)
-    assert cache_file(recipe(f"model.path={copy}"), problems) == base
-    assert (
-        cache_file(recipe("run.seed=5", "group.exits=2", "rollout.cache_gb=1", "task.solved=[0, 4]"), problems) == base
-    )
+    base = file_of(recipe(), problems)
+    assert file_of(recipe(f"model.path={copy}"), problems) == base
+    assert file_of(recipe("run.seed=5", "group.exits=2", "rollout.cache_gb=1", "task.solved=[0, 4]"), problems) == base
     others = [
-        cache_file(recipe("task.solved_of=8"), problems),
-        cache_file(recipe("rollout.temperature=0.5"), problems),
-        cache_file(recipe("rollout.max_answer_tokens=5"), problems),
-        cache_file(recipe(), problems[1:]),
+        file_of(recipe("task.solved_of=8"), problems),
+        file_of(recipe("rollout.temperature=0.5"), problems),
+        file_of(recipe("rollout.max_answer_tokens=5"), problems),
+        file_of(recipe(), problems[1:]),
     ]
     weights = bytearray((copy / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
-    others.append(cache_file(recipe(f"model.path={copy}"), problems))
+    others.append(file_of(recipe(f"model.path={copy}"), problems))
     assert len({base, *others}) == 6
 
 
@@ -147,17 +149,15 @@ def test_a_model_of_the_hub_is_named_by_the_commit_of_its_files(tmp_path, monkey
     assert model_identity("owner/name", commit) == f"owner/name@{commit}"
 
 
-def test_problems_in_between_are_kept_in_order(problems, chat, solved, known):
-    with Grader() as grader:
-        kept = keep_solved(recipe(), problems, chat, grader)
-        everything = keep_solved(recipe("task.solved=[0, 4]"), problems, chat, grader)
+def test_problems_in_between_are_kept_in_order(problems, solved):
+    kept = keep_solved(problems, solved, recipe().task, 1)
     assert kept == [problem for problem in problems if 1 <= solved[problem.id] <= 3]
-    assert everything == problems
+    assert keep_solved(problems, solved, recipe("task.solved=[0, 4]").task, 1) == problems
 
 
-def test_too_few_problems_in_between_are_refused_with_the_numbers(problems, chat, solved, known):
-    with Grader() as grader, pytest.raises(RecipeError) as refusal:
-        keep_solved(recipe("train.problems_per_step=10", "task.solved=[1, 1]"), problems, chat, grader)
+def test_too_few_problems_in_between_are_refused_with_the_numbers(problems, solved):
+    with pytest.raises(RecipeError) as refusal:
+        keep_solved(problems, solved, recipe("task.solved=[1, 1]").task, 10)
     counts = list(solved.values())
     kept, rarer = counts.count(1), counts.count(0)
     assert str(refusal.value) == (
@@ -186,7 +186,7 @@ def test_counts_that_no_problem_can_have_are_refused(solved):
         recipe(f"task.solved={solved}")
 
 
-def test_an_evaluations_records_count_instead_of_sampling(problems, chat, tmp_path, cache):
+def test_an_evaluations_records_count_instead_of_sampling(problems, tmp_path, cache):
     verdicts = {0: "WRONG WRONG WRONG WRONG", 1: "CORRECT WRONG WRONG WRONG", 2: "CORRECT CORRECT CORRECT CORRECT"}
     records = [
         {"problem": problem.id, "sample": k, "verdict": verdict}
@@ -196,9 +196,9 @@ def test_an_evaluations_records_count_instead_of_sampling(problems, chat, tmp_pa
     write_jsonl(tmp_path / "records.jsonl", records)
     asked = recipe(f"task.solved_from={tmp_path / 'records.jsonl'}")
     with Grader() as grader:
-        kept = keep_solved(asked, problems, chat, grader)
+        _, kept = chat_and_problems(asked, grader, lambda: False)
         assert [problem.id for problem in kept] == [problems[i].id for i in (1, 4, 7)]
         write_jsonl(tmp_path / "records.jsonl", records[1:])
         with pytest.raises(RecipeError, match="does not hold 4 samples of 1 of 10 problems, such as arithmetic-train-"):
-            keep_solved(asked, problems, chat, grader)
+            chat_and_problems(asked, grader, lambda: False)
     assert not cache.exists()

@@ -1,14 +1,16 @@
-"""The README says what was recorded, and its commands exist."""
+"""The documents say what was recorded, show the pictures that are kept, and their commands and examples work."""
 
 from __future__ import annotations
 
+import doctest
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from benchmarks import findings
-from benchmarks.readme import READMES, RECORD, ROOT, STOPS, rendered
+from benchmarks.readme import READMES, RECORD, ROOT, STOPS, rendered, results_of, stops_of
 from typer.testing import CliRunner
 
 from suffice.cli import app
@@ -28,10 +30,36 @@ def test_the_tables_of_benches_are_what_was_recorded(page: Path):
     assert findings.rendered(text) == text
 
 
+def test_a_bench_is_kept_as_the_first_table_shows_it():
+    change = {"thought_tokens_change": {"mean": -0.5}, "accuracy": {"difference": 0.1}, "tokens_change": {"mean": -0.4}}
+    first, last = ({"metrics": {"thought_tokens": {"mean": n}}, "change": change, "tokens_decode": n} for n in (9, 5))
+    metrics = {"accuracy": {"mean": 0.8}, "thought_tokens": {"mean": 10}}
+    bench = {
+        "manifest": {},
+        "base": metrics,
+        "base_greedy": metrics,
+        "cells": [{"arm": "a", "seed": 3, "steps": [first, last], "greedy": {"change": change}}],
+    }
+    (row,) = results_of(bench)["rows"]
+    assert (row["arm"], row["seed"], row["thought_tokens"], row["tokens_sampled"]) == ("a", 3, {"mean": 5}, 5)
+    assert row["change"] == row["greedy"] == {key: change[key] for key in ("thought_tokens_change", "accuracy")}
+
+
+def test_a_cell_of_the_bench_is_called_by_arm_and_seed_in_the_second_table():
+    side = "lab-s-grpo-seed-1-3a4c1441/step-000100"
+    metrics = {"accuracy": {"mean": 0.9}, "thought_tokens": {"mean": 50}}
+    task = {
+        "rows": [{"side": side, "variant": None, "metrics": metrics}],
+        "verdicts": {side: {"rivals": [{"kind": "deer", "accuracy": {}}], "sentence": "beats"}},
+    }
+    (row,) = stops_of({"tasks": {"arithmetic": task}})
+    assert row["run"] == "lab-s-grpo/seed-1"
+
+
 def test_every_seed_shortens_by_at_least_35_percent_and_surely_loses_less_than_2_points():
-    bench = next(bench for bench in json.loads(RECORD.read_text()) if bench["recipe"] == "lab-s-grpo")
-    assert len(bench["seeds"]) >= 3
-    for row in bench["seeds"]:
+    rows = [row for row in json.loads(RECORD.read_text())["rows"] if row["arm"] == "lab-s-grpo"]
+    assert len(rows) >= 3
+    for row in rows:
         assert row["change"]["thought_tokens_change"]["mean"] <= -0.35
         assert row["change"]["accuracy"]["low"] >= -0.02
 
@@ -48,3 +76,19 @@ def test_every_file_that_the_readme_links_to_exists(name: str):
     links = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / name).read_text(encoding="utf-8"))
     for link in links:
         assert link.startswith("https://arxiv.org/") or (ROOT / link).exists(), link
+
+
+def test_every_picture_is_shown_by_a_document():
+    pages = "".join(page.read_text(encoding="utf-8") for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+    assert [path.name for path in (ROOT / "docs" / "pictures").iterdir() if path.name not in pages] == []
+
+
+def test_the_examples_in_docstrings_run():
+    sources = ROOT / "src"
+    examples = [path for path in sources.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8")]
+    assert examples
+    for path in examples:
+        name = ".".join(path.relative_to(sources).with_suffix("").parts).removesuffix(".__init__")
+        found = doctest.testmod(import_module(name))
+        assert found.attempted
+        assert not found.failed

@@ -10,17 +10,19 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from transformers import AutoTokenizer, Qwen3Config
+from transformers import AutoTokenizer
 
-from making import CLOSE, END, INDUCER, OPEN, PAD, random_tokens, tiny_model
+from making import CLOSE, END, INDUCER, OPEN, PAD, VOCABULARY, random_tokens, tiny_model
 from suffice.config import DEFAULT_INDUCER
 from suffice.errors import ModelError
 from suffice.grading import Grader
 from suffice.groups import Branch, Group, Problem, Spine, Verdict
 from suffice.lab import base_path
+from suffice.model.cache import Footprint, footprint
+from suffice.model.marks import THINK
 from suffice.rollout import Ask, Chat, Count, Decoder, Sampler, grade_groups, random_exits
 from suffice.rollout.decode import inverse_transform
-from suffice.rollout.streams import PromptStream, cache_bytes_per_token
+from suffice.rollout.streams import PromptStream
 
 
 def sample(model, questions, temperature=1.0, top_p=1.0, count=None):
@@ -90,6 +92,55 @@ def test_a_thought_that_never_closes_is_cut_at_exactly_its_budget():
     assert len(sampled.logprobs) == 12
 
 
+class Script(torch.nn.Module):
+    """A stream that says given tokens, row by row, whatever is sampled."""
+
+    def __init__(self, *rows):
+        super().__init__()
+        self.rows, self.at = rows, 0
+
+    def start(self, count):
+        return self.logits(), torch.arange(len(self.rows))
+
+    def logits(self):
+        found = torch.full((len(self.rows), VOCABULARY), -100.0)
+        for row, tokens in enumerate(self.rows):
+            found[row, tokens[min(self.at, len(tokens) - 1)]] = 0.0
+        self.at += 1
+        return found
+
+    def step(self, token_B):
+        return self.logits()
+
+    def finish(self, row, result):
+        pass
+
+    def size(self, alive_B):
+        return len(alive_B)  # nobody leaves
+
+
+BLANK = 4
+
+
+@pytest.mark.parametrize(
+    ("opening", "counted"),
+    [
+        ([], 0),
+        ([OPEN], 1),
+        ([BLANK, OPEN], 2),
+        ([BLANK, BLANK, OPEN], 3),
+        ([BLANK], 1),  # blanks before what is no thought are not charged either
+        ([BLANK, 9, OPEN], 1),  # an open mark inside a text opens nothing
+        ([BLANK] * 3 + [OPEN], 2),  # the third blank and the mark are the thought's
+    ],
+)
+def test_what_opens_a_thought_is_not_charged_to_it(opening, counted):
+    decoder = Decoder(OPEN, CLOSE, frozenset([END]), 0.0, 1.0, frozenset([BLANK]))
+    said = decoder.run(Script([*opening, 9]), [Ask([8], "k", 5, 12, opens=True)], Count())[0]
+    assert said.tokens == ([*opening] + [9] * 20)[: 12 + counted]
+    assert said.truncated
+
+
 def test_an_open_mark_that_the_model_writes_is_not_charged_to_the_thought():
     model = stubborn(tiny_model(), token=9)
     assert len(sample(model, [Ask([8], "k", 5, 12, opens=True)])[0].tokens) == 12  # never opened: all is thought
@@ -136,6 +187,19 @@ def test_the_nucleus_holds_the_fewest_tokens_that_reach_top_p():
     assert everything == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("spread", [0.1, 3.0, 12.0])
+def test_a_large_vocabulary_is_drawn_from_as_if_it_were_sorted(spread):
+    """Rows whose nucleus is far larger than what is ranked at first (spread 0.1), or smaller (12), or some of both."""
+    generator = torch.Generator().manual_seed(0)
+    probability = (torch.randn(64, 5000, generator=generator) * spread).softmax(-1)
+    noise = torch.rand(64, dtype=torch.float64, generator=generator)
+    ranked, index = probability.sort(-1, descending=True)
+    kept = torch.zeros_like(ranked).scatter(-1, index, ranked.masked_fill(ranked.cumsum(-1) - ranked >= 0.9, 0.0))
+    cumulative = kept.double().cumsum(-1)
+    expected = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True)[:, 0]
+    assert inverse_transform(probability, noise, 0.9).tolist() == expected.tolist()
+
+
 def test_inverse_transform_never_draws_the_impossible():
     probability = torch.tensor([[0.0, 1.0, 0.0]])
     for u in (0.0, 0.5, 1 - 2**-53):
@@ -153,12 +217,10 @@ def test_first_tokens_follow_the_models_distribution():
     assert stats.chisquare(seen, np.array(wanted) / sum(wanted) * 4000).pvalue > 1e-3
 
 
-def test_cache_bytes_of_qwen3_8b():
-    class Shape:
-        config = Qwen3Config(num_hidden_layers=36, num_key_value_heads=8, head_dim=128)
-        dtype = torch.bfloat16
-
-    assert cache_bytes_per_token(Shape) == 147_456
+def test_a_token_takes_its_keys_and_values_in_every_layer():
+    # 2 layers × (key + value) × 2 heads × 4 wide × 4 bytes
+    assert footprint(tiny_model(dtype=torch.float32)) == Footprint(row=0, token=2 * 2 * 2 * 4 * 4)
+    assert footprint(tiny_model(dtype=torch.bfloat16)).token == 2 * 2 * 2 * 4 * 2
 
 
 # ---------------------------------------------------------------------------------------------------- chat
@@ -177,21 +239,30 @@ def with_template(chat, tail):
     return Chat.of(tokenizer, DEFAULT_INDUCER)
 
 
+def read(chat, prompt, tokens):
+    """(thought, answer, closed)"""
+    spine = chat.read(prompt, tokens, [0.0] * len(tokens), truncated=False)
+    return spine.tokens[spine.thought_start : spine.thought_end], spine.answer_tokens, spine.closed
+
+
 def test_a_thought_starts_after_the_open_that_the_model_writes(chat):
     prompt = chat.render("a = 6 , b = a - 1 , a b ?")
     assert not chat.opened(prompt)
-    assert chat.thought(prompt, [chat.open_id, 40, 41, chat.close_id, 42]) == (1, 3, True)
+    assert read(chat, prompt, [chat.open_id, 40, 41, chat.close_id, 42]) == ([40, 41], [42], True)
 
 
 def test_a_thought_starts_at_once_where_the_prompt_opened_it(chat):
     opened = with_template(chat, "<think>\n")
     prompt = opened.render("a = 6 , b = a - 1 , a b ?")
     assert opened.opened(prompt)
-    assert opened.thought(prompt, [40, 41, opened.close_id, 42]) == (0, 2, True)
+    assert read(opened, prompt, [40, 41, opened.close_id, 42]) == ([40, 41], [42], True)
 
 
-def test_an_open_mark_in_the_question_does_not_open_the_thought(chat):
-    assert not chat.opened(chat.render("<think> a = 6 , b = a - 1 , a b ?"))
+@pytest.mark.parametrize("question", ["<think> a = 6 , b = a - 1 , a b ?", "a b ? <think>", "<think>\n"])
+def test_an_open_mark_in_the_question_does_not_open_the_thought(chat, question):
+    assert not chat.opened(chat.render(question))
+    short = with_template(chat, "")  # nothing but the end of the turn and a word follow the question
+    assert not short.opened(short.render(question))
 
 
 def test_a_template_that_closes_an_empty_thought_is_refused(chat):
@@ -202,15 +273,26 @@ def test_a_template_that_closes_an_empty_thought_is_refused(chat):
 def test_an_unclosed_thought_is_everything_but_the_end_of_turn(chat):
     end = next(iter(chat.end_ids))
     prompt = chat.render("a = 6 , b = a - 1 , a b ?")
-    assert chat.thought(prompt, [chat.open_id, 40, 41, end]) == (1, 3, False)
-    assert chat.thought(prompt, [chat.open_id, 40, 41]) == (1, 3, False)
-    assert chat.thought(prompt, []) == (0, 0, False)
-    assert chat.thought(prompt, [end]) == (0, 0, False)
+    assert read(chat, prompt, [chat.open_id, 40, 41, end]) == ([40, 41], [], False)
+    assert read(chat, prompt, [chat.open_id, 40, 41]) == ([40, 41], [], False)
+    assert read(chat, prompt, [chat.open_id, end]) == ([], [], False)
+    opened = with_template(chat, "<think>\n")
+    begun = opened.render("a ?")
+    assert read(opened, begun, [40, 41, end]) == ([40, 41], [], False)
+    assert read(opened, begun, []) == ([], [], False)
+
+
+def test_a_turn_without_marks_is_an_answer_without_a_thought(chat):
+    end = next(iter(chat.end_ids))
+    prompt = chat.render("a = 6 , b = a - 1 , a b ?")
+    assert read(chat, prompt, [40, 41, end]) == ([], [40, 41, end], True)
+    assert read(chat, prompt, [end]) == ([], [end], True)
+    assert read(chat, prompt, []) == ([], [], True)
 
 
 def test_a_thought_that_was_never_opened_can_still_close(chat):
     prompt = chat.render("a = 6 , b = a - 1 , a b ?")
-    assert chat.thought(prompt, [40, chat.close_id, 42]) == (0, 1, True)
+    assert read(chat, prompt, [40, chat.close_id, 42]) == ([40], [42], True)
 
 
 # ---------------------------------------------------------------------------------------------------- groups
@@ -279,9 +361,10 @@ def words(kind):
 
     class Numbers:
         open_id, close_id, end_ids, pad_id, inducer = OPEN, CLOSE, frozenset([END]), PAD, INDUCER
+        marks, blank_ids = THINK, frozenset()
         render = staticmethod(lambda prompt: [int(word) for word in prompt.split()])
-        opened = staticmethod(lambda prompt: False)
-        thought = Chat.thought
+        opened = staticmethod(lambda prompt: True)
+        read, _parts, after_open = Chat.read, Chat._parts, Chat.after_open
 
     # greedy answers to sampled thoughts: what differs by rounding alone would show at once
     return Sampler(tiny_model(kind, dtype=torch.float64), Numbers(), 1.0, 1.0, 30, 9, cache_gb=1.0)
@@ -337,9 +420,9 @@ def test_the_same_seed_samples_the_same_groups_and_a_repeated_problem_is_sampled
 def test_an_answer_inside_the_thought_a_cut_answer_and_an_open_thought_are_wrong(chat):
     def spine(text, *, closed=True, truncated=False):
         tokens = [chat.open_id, *chat.tokenizer.encode(text, add_special_tokens=False)]
-        start, end, was_closed = chat.thought([1], tokens)
-        assert was_closed == closed
-        return Spine(tokens, [0.0] * len(tokens), start, end, closed, truncated)
+        found = chat.read([1], tokens, [0.0] * len(tokens), truncated=truncated)
+        assert found.closed == closed
+        return found
 
     problem = Problem("p", "t", "?", "5 0", kind="exact")
     spines = [

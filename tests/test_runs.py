@@ -173,7 +173,8 @@ def test_a_full_disk_under_safetensors_is_the_same_one_line(tmp_path: Path):
 
 
 def test_a_full_disk_under_a_tokenizer_is_the_same_one_line(tmp_path: Path):
-    from suffice.model.load import SHIPPED, load_tokenizer
+    from suffice.model.resolve import SHIPPED
+    from suffice.model.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(SHIPPED)
     with files_of_at_most(1000), pytest.raises(RunError) as error, whole_directory(tmp_path / "folder") as aside:
@@ -265,7 +266,7 @@ def test_a_run_directory_with_something_in_it_is_refused(tmp_path: Path):
     for make in (free_run, create_run):
         with pytest.raises(RunError) as error:
             make(tmp_path)
-        assert f"--resume {tmp_path}" in refusal(error)
+        assert refusal(error) == f"{tmp_path} exists already; choose another directory"
 
 
 def test_asking_for_a_free_directory_makes_nothing(tmp_path: Path):
@@ -278,7 +279,7 @@ def test_a_file_is_no_run_directory_and_none_can_lie_below_it(tmp_path: Path):
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(RunError) as error:
             create_run(path)
-        assert "--out" in refusal(error)
+        assert "choose another" in refusal(error)
 
 
 def test_a_name_too_long_for_a_directory_is_refused(tmp_path: Path):

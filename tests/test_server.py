@@ -22,13 +22,14 @@ from benchmarks.serving import (
     wait_until,
 )
 
+from suffice.config import DEFAULT_INDUCER as INDUCER
 from suffice.errors import ServerError
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.replies import Message, blank_of, separated
-from suffice.evaluation.server import ServerSource, seed_of
+from suffice.evaluation.server import ServerSource
+from suffice.evaluation.server.forcing import blank_of
+from suffice.evaluation.server.source import seed_of
 from suffice.evaluation.source import Sampling, Trace
 from suffice.lab import base_path, problems
-from suffice.lab.tokenizer import INDUCER
 from suffice.model.load import load_chat, load_model
 
 CHAT, RAW = "/v1/chat/completions", "/v1/completions"
@@ -163,29 +164,11 @@ def test_a_thought_is_the_same_in_every_dialect(upstream, chat):
 
 
 @pytest.mark.parametrize(
-    ("message", "begun", "expected"),
-    [
-        ({"content": "4"}, False, ("", "4", True)),
-        ({"content": "so 2 + 2"}, True, ("so 2 + 2", "", False)),
-        ({"content": "<think>so 2 + 2"}, False, ("so 2 + 2", "", False)),
-        ({"content": "\n<think>so</think>4"}, False, ("so", "4", True)),
-        ({"content": "so</think>no</think>4"}, True, ("so", "no</think>4", True)),
-        ({"content": "<think>\n\n</think>\n\n4"}, False, ("\n\n", "\n\n4", True)),
-        ({"content": None, "reasoning": "so"}, True, ("so", "", False)),
-        ({"content": "4", "reasoning": "so", "reasoning_content": None}, False, ("so", "4", True)),
-        ({"content": None}, False, ("", "", True)),
-    ],
-)
-def test_where_a_thought_ends(message, begun, expected):
-    assert separated(Message(**message), begun=begun) == expected
-
-
-@pytest.mark.parametrize(
     ("written", "blank"),
     [("<think>\nOkay", "\n"), ("<think>so", ""), (" <think>\n\n", "\n\n"), ("Okay, <think>", "\n"), ("", "\n")],
 )
 def test_the_blank_after_the_open_mark_is_the_models_own(written, blank):
-    assert blank_of(written) == blank
+    assert blank_of(written, "<think>") == blank
 
 
 def test_a_sample_that_is_cut_says_so(upstream, chat):

@@ -1,4 +1,4 @@
-"""The lab's third task: addition by columns, the traces its base learns from, and the base that ships."""
+"""The lab's third task: addition by columns, the thoughts its base learns from, and the base that ships."""
 
 import itertools
 import json
@@ -13,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from suffice.config import load_recipe, recipe_names
+from suffice.config import DEFAULT_INDUCER, load_recipe, recipe_names
 from suffice.errors import DataError
 from suffice.grading import Grader
 from suffice.groups import Verdict
 from suffice.lab import base_path, build, training
 from suffice.lab.splits import SPLITS
 from suffice.lab.sums import NAMES, VOCABULARY, Sum, problems, sums, write
-from suffice.lab.tokenizer import INDUCER, build_tokenizer
-from suffice.lab.traces import Habits, teach
-from suffice.model.load import load_model, load_tokenizer
+from suffice.lab.thoughts import Habits, teach
+from suffice.lab.tokenizer import build_tokenizer
+from suffice.model.load import load_model
+from suffice.model.tokenizer import load_tokenizer
 from suffice.tasks import load_task, locate
 
 CASE = Sum(482, 917, 3)
@@ -121,31 +122,31 @@ def test_an_answer_is_compared_whole():
     assert verdicts == [Verdict.CORRECT, Verdict.WRONG, Verdict.WRONG, Verdict.WRONG]
 
 
-# traces
+# thoughts
 
 
-def test_a_trace_without_slips_adds_from_the_right_and_checks_it():
-    trace = write(CASE, random.Random(0), Habits(rechecks=(0, 1), slip=0, recheck_slip=0))
-    first, recheck = trace.thought.split("\n")
+def test_a_thought_without_slips_adds_from_the_right_and_checks_it():
+    thought = write(CASE, random.Random(0), Habits(rechecks=(0, 1), slip=0, recheck_slip=0))
+    first, recheck = thought.text.split("\n")
     # 2 + 7 = 9, 8 + 1 = 9, 4 + 9 = 13
     assert first == "c 2 + 7 + 0 = 0 9 ; b 8 + 1 + 0 = 0 9 ; a 4 + 9 + 0 = 1 3 ; so 1 3 9 9 ."
     assert recheck.endswith(first)
-    assert trace.conclusions == ("1 3 9 9", "1 3 9 9")
+    assert thought.conclusions == ("1 3 9 9", "1 3 9 9")
 
 
 @given(st.integers(10, 99_999), st.integers(10, 99_999), st.randoms(use_true_random=False))
 def test_a_pass_without_slips_concludes_the_sum(left, right, rng):
     drawn = Sum(left, right, len(str(max(left, right))))
-    trace = write(drawn, rng, Habits(slip=0, recheck_slip=0))
-    assert set(trace.conclusions) == {" ".join(str(left + right))}
+    thought = write(drawn, rng, Habits(slip=0, recheck_slip=0))
+    assert set(thought.conclusions) == {" ".join(str(left + right))}
 
 
 def test_every_conclusion_follows_from_the_columns_of_its_pass_which_hand_on_their_carry():
     rng = random.Random(1)
     for drawn in itertools.islice(sums("train", rng), 500):
-        trace = write(drawn, rng, Habits())
-        assert trace.answer == trace.conclusions[-1]
-        for line, conclusion in zip(trace.thought.split("\n"), trace.conclusions, strict=True):
+        thought = write(drawn, rng, Habits())
+        assert thought.answer == thought.conclusions[-1]
+        for line, conclusion in zip(thought.text.split("\n"), thought.conclusions, strict=True):
             columns = COLUMN.findall(line)
             assert [name for name, *_ in columns] == list(NAMES[drawn.columns - 1 :: -1])
             assert [(int(x), int(y)) for _, x, y, *_ in columns] == drawn.digits[::-1]
@@ -160,7 +161,7 @@ def test_columns_slip_as_often_as_the_habits_say_and_twice_as_often_in_a_recheck
     rng = random.Random(2)
     wrong, added_up = Counter(), Counter()
     for drawn in itertools.islice(sums("train", rng), 4000):
-        for index, line in enumerate(write(drawn, rng, Habits()).thought.split("\n")):
+        for index, line in enumerate(write(drawn, rng, Habits()).text.split("\n")):
             for _, x, y, carried, carry, digit in COLUMN.findall(line):
                 wrong[index > 0] += int(x) + int(y) + int(carried) != int(carry + digit)
                 added_up[index > 0] += 1
@@ -170,25 +171,25 @@ def test_columns_slip_as_often_as_the_habits_say_and_twice_as_often_in_a_recheck
 
 def test_rechecks_mend_slips_and_break_what_was_right():
     rng = random.Random(2)
-    traces = [(drawn, write(drawn, rng, Habits())) for drawn in itertools.islice(sums("train", rng), 2000)]
-    assert len({(t.conclusions[0] == drawn.gold, t.answer == drawn.gold) for drawn, t in traces}) == 4
+    thoughts = [(drawn, write(drawn, rng, Habits())) for drawn in itertools.islice(sums("train", rng), 2000)]
+    assert len({(t.conclusions[0] == drawn.gold, t.answer == drawn.gold) for drawn, t in thoughts}) == 4
 
 
 def test_a_cut_before_the_first_conclusion_aims_at_the_gold_and_later_at_the_last_conclusion():
     habits = Habits(rechecks=(0, 0, 1), slip=1, recheck_slip=1)
-    trace = write(CASE, random.Random(0), habits)
-    answer_at = teach(CASE.prompt, CASE.gold, trace).answer_at
-    words = trace.thought.split()
+    thought = write(CASE, random.Random(0), habits)
+    answer_at = teach(CASE.prompt, CASE.gold, thought).answer_at
+    words = thought.text.split()
     ends = [place for place, word in enumerate(words) if word == "."]
-    assert len(ends) == len(trace.conclusions) == 3
+    assert len(ends) == len(thought.conclusions) == 3
     assert answer_at([]) == answer_at(words[: ends[0]]) == CASE.gold
-    assert [answer_at(words[: end + 1]) for end in ends] == list(trace.conclusions)
+    assert [answer_at(words[: end + 1]) for end in ends] == list(thought.conclusions)
 
 
-def test_no_problem_and_no_trace_has_an_unknown_word(tokenizer):
+def test_no_problem_and_no_thought_has_an_unknown_word(tokenizer):
     rng = random.Random(3)
     for drawn in itertools.islice(sums("test", rng), 300):
-        text = f"{drawn.prompt}<think>\n{write(drawn, rng, Habits()).thought}\n</think>\n\n{drawn.gold}"
+        text = f"{drawn.prompt}<think>\n{write(drawn, rng, Habits()).text}\n</think>\n\n{drawn.gold}"
         ids = tokenizer.encode(text)
         assert tokenizer.unk_token_id not in ids
         assert "".join(tokenizer.decode(ids).split()) == "".join(text.split())
@@ -196,14 +197,14 @@ def test_no_problem_and_no_trace_has_an_unknown_word(tokenizer):
 
 
 def test_the_longest_thought_fits_into_the_budget_of_the_recipes(tokenizer):
-    trace = write(Sum(99_999, 99_999, 5), random.Random(0), Habits(rechecks=(0, 0, 0, 1), slip=0, recheck_slip=0))
-    assert len(tokenizer.encode(f"\n{trace.thought}\n")) <= load_recipe("lab-sums-grpo").rollout.max_thought_tokens
+    thought = write(Sum(99_999, 99_999, 5), random.Random(0), Habits(rechecks=(0, 0, 0, 1), slip=0, recheck_slip=0))
+    assert len(tokenizer.encode(f"\n{thought.text}\n")) <= load_recipe("lab-sums-grpo").rollout.max_thought_tokens
 
 
 def test_the_inducer_closes_the_thought_in_known_tokens(tokenizer):
-    ids = tokenizer.encode(INDUCER)
+    ids = tokenizer.encode(DEFAULT_INDUCER)
     assert tokenizer.unk_token_id not in ids
-    assert tokenizer.decode(ids) == INDUCER
+    assert tokenizer.decode(ids) == DEFAULT_INDUCER
 
 
 # the base, the recipes

@@ -11,10 +11,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from problem_files import refusal, write
 from suffice.errors import DataError
 from suffice.groups import Problem
 from suffice.tasks import PROMPTS, list_tasks, load_task, locate, overlap
@@ -28,19 +29,6 @@ HENS = {
 VAN = {"question": "A van costs $1,300 less than $3,500. What does it cost?", "answer": "3500-1300=2200\n#### 2,200"}
 DEBT = {"question": "Ann has $2 and owes $5. What is she worth?", "answer": "2-5=-3\n#### -3"}
 BOXED = r"Please reason step by step, and put your final answer within \boxed{}."
-
-
-def write(path, records):
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return str(path)
-
-
-def refusal(*args, **options):
-    with pytest.raises(DataError) as caught:
-        load_task(*args, **options)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 def refusal_of(path, line, **options):
@@ -244,7 +232,12 @@ def test_gpqa_needs_four_answers(tmp_path):
 
 
 def test_deepmath_leaves_out_what_it_cannot_use_and_says_so_once(tmp_path, capsys):
-    records = [LIMIT, LIMIT | {"final_answer": " "}, LIMIT | {"final_answer": None}, LIMIT | {"final_answer": "Yes"}]
+    records = [
+        LIMIT,
+        LIMIT | {"final_answer": " "},
+        LIMIT | {"final_answer": None},
+        LIMIT | {"question": "Is it?", "final_answer": "Yes"},
+    ]
     path = write(tmp_path / "a.jsonl", records)
     problems = load_task("deepmath", path=path)
     assert [(p.id, p.gold, p.difficulty) for p in problems] == [
@@ -553,16 +546,16 @@ def test_a_line_separator_inside_text_ends_no_record(tmp_path):
         (b'{"prompt": "\xff", "gold": "1"}', ":1: invalid UTF-8 at byte 13"),
         (b'["a", "b"]', ":1: not an object"),
         (b"null", ":1: not an object"),
-        (b'{"gold": "1"}', ":1: no prompt ('prompt' or 'question' or 'problem')"),
+        (b'{"gold": "1"}', ":1: no prompt among its columns 'gold'; add it"),
         (b'{"prompt": " ", "gold": "1"}', ":1: no prompt"),
-        (b'{"prompt": "a"}', ":1: no gold ('gold' or 'answer')"),
-        (b'{"prompt": "a", "gold": null}', ":1: no gold"),
+        (b'{"prompt": "a"}', ":1: no gold among its columns 'prompt'; add it"),
+        (b'{"prompt": "a", "gold": null}', ":1: no gold: 'gold' is blank, among its columns 'prompt', 'gold'; add it"),
         (b'{"prompt": "a", "gold": ""}', ":1: no gold"),
-        (b'{"prompt": ["a"], "gold": "1"}', ":1: prompt must be text, not ['a']"),
-        (b'{"prompt": 5, "gold": "1"}', ":1: prompt must be text, not 5"),
+        (b'{"prompt": ["a"], "gold": "1"}', ":1: prompt must be text or one user turn, not ['a']"),
+        (b'{"prompt": 5, "gold": "1"}', ":1: prompt must be text or one user turn, not 5"),
         (b'{"prompt": "a", "gold": true}', ":1: gold must be text or a finite number, not True"),
         (b'{"prompt": "a", "gold": 1e999}', ":1: gold must be text or a finite number, not inf"),
-        (b'{"prompt": "a", "gold": {"x": "\\n"}}', ":1: gold must be text or a finite number"),
+        (b'{"prompt": "a", "gold": {"x": "\\n"}}', ":1: gold is an object, not an answer; correct it"),
         (b'{"prompt": "a\\ud800", "gold": "1"}', ":1: prompt holds half of a surrogate pair"),
         (b'{"prompt": "a", "gold": "1", "kind": "essay"}', ":1: unknown kind 'essay'; use one of math, choice, exact"),
         (b'{"prompt": "a", "gold": "1"}\n{"prompt": "b", "gold": "2"', ":2: malformed JSON"),
@@ -575,17 +568,22 @@ def test_a_bad_record_is_refused_with_its_place(tmp_path, line, said):
 
 def test_the_refusal_of_a_record_without_gold_says_how_to_map_it(tmp_path):
     said = refusal_of(tmp_path / "a.jsonl", b'{"prompt": "a", "label": "1"}')
-    assert said.endswith('task jsonl, fields = { gold = "..." }')
+    assert said.endswith("name the column that holds it: --fields gold=label (in a recipe: task.fields)")
 
 
 def test_a_mapped_field_must_be_there(tmp_path):
     said = refusal_of(tmp_path / "a.jsonl", b'{"prompt": "a", "gold": "1"}', fields={"difficulty": "levle"})
-    assert said.endswith("a.jsonl:1: no field 'levle'; correct the record, or what fields.difficulty says")
+    assert said.endswith(
+        "a.jsonl:1: no field 'levle' among its columns 'prompt', 'gold'; correct the record, or what "
+        "fields.difficulty says"
+    )
 
 
 def test_only_our_own_names_can_be_mapped(tmp_path):
     said = refusal_of(tmp_path / "a.jsonl", b'{"prompt": "a", "gold": "1"}', fields={"query": "prompt"})
-    assert said.startswith("fields has the unknown name 'query'; it maps prompt, gold, id, difficulty, kind")
+    assert said.startswith(
+        "fields has the unknown name 'query'; it maps prompt, gold, choices, id, difficulty, kind to"
+    )
 
 
 def test_an_id_used_twice_is_refused_with_both_places(tmp_path):
@@ -620,8 +618,7 @@ def test_a_folder_named_like_a_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.json", b'{"prompt": "a"}', ": not an array"),
-        ("a.json", b'{"prompt": "a"}\n{"prompt": "b"}', ": malformed JSON at line 2, column 1"),
+        ("a.json", b'[{"prompt": "a", "gold": "1"},\n{"prompt": "b"', ":2: malformed JSON at column 15"),
         ("a.json", b"[]", ": no problem"),
         ("a.json", b"", ": no problem"),
         ("a.json", b'[{"prompt": "a", "gold": "1"}, 5]', " record 2: not an object"),
@@ -634,6 +631,7 @@ def test_bad_files_of_other_formats_are_refused(tmp_path, name, content, said):
     assert refusal("jsonl", path=str(tmp_path / name)).startswith(f"{tmp_path / name}{said}")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_problems_or_a_refusal_of_one_line(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("hostile") / "a.jsonl"
@@ -648,6 +646,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(["prompt", "gold", "id", "kind"]), JSON), min_size=1, max_size=3))
 def test_any_records_are_problems_or_a_refusal_of_one_line(tmp_path_factory, records):
     path = write(tmp_path_factory.mktemp("hostile") / "a.jsonl", records)

@@ -26,6 +26,7 @@ import trl
 from suffice.config import Recipe
 from suffice.engines import trl as engine
 from suffice.engines.local.update import Updater
+from suffice.engines.trl.config import VERSION, check_config, decided, loss_factor
 from suffice.errors import DataError, ModelError, RecipeError, SufficeError
 from suffice.grading import Grader
 from suffice.groups import Group, GroupBatch, Problem, Spine
@@ -54,10 +55,10 @@ def conversation(text: str) -> list[dict[str, str]]:
 
 
 def test_the_trainer_takes_a_rollout_function_and_every_argument_a_recipe_decides():
-    assert trl.__version__.startswith(engine.VERSION)
+    assert trl.__version__.startswith(VERSION)
     assert "rollout_func" in inspect.signature(trl.GRPOTrainer).parameters
     fields = trl.GRPOConfig.__dataclass_fields__
-    assert engine._decided(small("s-grpo")).keys() <= fields.keys()
+    assert decided(small("s-grpo")).keys() <= fields.keys()
 
 
 def test_what_else_would_change_the_loss_is_off_by_default(tmp_path: Path):
@@ -145,7 +146,6 @@ def local_updates(run: Run, groups: list[Group], advantage: Tensor) -> tuple[lis
     """Our weights after each of two updates, and the ratios and weights of the tokens in the second."""
     recipe, model = run.recipe, load_model("lab/arithmetic", device="cpu", dtype="float32")
     updater = Updater(
-        model,
         torch.optim.SGD(model.parameters(), lr=recipe.train.learning_rate),
         recipe.objective,
         recipe.train,
@@ -160,13 +160,13 @@ def local_updates(run: Run, groups: list[Group], advantage: Tensor) -> tuple[lis
         # our correction for a sampler that differs from the trainer, which TRL makes for vLLM alone, is not at work
         for batch, old in zip(batches, olds, strict=True):
             assert (importance(old, batch.behaviour.float(), batch.sampled) - 1).abs().max() < 1e-3
-    updater.optimizer_step(batches, olds)
+    updater.optimizer_step(model, batches, olds)
     after = [flat(model)]
     shake(model)
     with torch.no_grad():
         news = [batch.logprobs(model, updater.temperature)[0] for batch in batches]
     ratio = torch.cat([(new - old).exp() for new, old in zip(news, olds, strict=True)])
-    updater.optimizer_step(batches, olds)
+    updater.optimizer_step(model, batches, olds)
     return [*after, flat(model)], ratio, torch.cat([batch.plus + batch.minus for batch in batches])
 
 
@@ -199,7 +199,7 @@ def test_two_updates_on_one_batch_of_ragged_groups_are_the_local_engines(
     assert absent == (12 if recipe.group.exits else 0)
     said = torch.tensor(run.calls[0][1]).view_as(scores.advantage)
     assert (said != 0).any()
-    torch.testing.assert_close(said, scores.advantage * engine._to_loss(recipe, batch))
+    torch.testing.assert_close(said, scores.advantage * loss_factor(recipe.objective, run.trainer.args, batch))
     within = torch.tensor(list(run.trainer._logs["advantages"])).view_as(said)  # after TRL took the means off
     torch.testing.assert_close(within, said, atol=1e-6, rtol=0)
     logged = run.trainer.state.log_history[0]
@@ -233,9 +233,8 @@ def test_the_optimizer_of_the_configuration_is_ours(grader: Grader, tmp_path: Pa
     model = load_model("lab/arithmetic", device="cpu", dtype="float32")
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.train.learning_rate, weight_decay=0.0)
     places = {"close_id": run.chat.close_id, "exits": recipe.group.exits}
-    Updater(model, optimizer, recipe.objective, recipe.train, temperature=1.0, precision=nullcontext, **places)(
-        groups, scores.advantage, 1
-    )
+    update = Updater(optimizer, recipe.objective, recipe.train, temperature=1.0, precision=nullcontext, **places)
+    update(model, groups, scores.advantage, 1)
     # gradients near Adam's ε of 1e-8 are rounding
     assert (flat(model) - run.weights).norm() <= 1e-3 * (flat(model) - start).norm()
 
@@ -280,7 +279,7 @@ def alone(run: Run) -> Tensor:
         ]
         whole = to_batch(groups, recipe.group.spines, recipe.group.exits, run.chat.end_ids)
         advantage = torch.cat([method.score(half).advantage for half in halves])
-        found.append((advantage * engine._to_loss(recipe, whole)).flatten())
+        found.append((advantage * loss_factor(recipe.objective, run.trainer.args, whole)).flatten())
     return torch.stack(found)
 
 
@@ -390,10 +389,10 @@ def test_gradient_accumulation_makes_batches_smaller_and_changes_nothing_else(gr
 )
 def test_a_configuration_made_by_hand_must_mean_the_same(change: dict[str, Any], said: str, tmp_path: Path):
     recipe = small("s-grpo")
-    same = engine._decided(recipe) | {"per_device_train_batch_size": 16, "use_cpu": True, "bf16": False}
-    engine.check_config(recipe, trl.GRPOConfig(output_dir=str(tmp_path), **same))
+    same = decided(recipe) | {"per_device_train_batch_size": 16, "use_cpu": True, "bf16": False}
+    check_config(recipe, trl.GRPOConfig(output_dir=str(tmp_path), **same))
     with pytest.raises(RecipeError, match=said):
-        engine.check_config(recipe, trl.GRPOConfig(output_dir=str(tmp_path), **same | change))
+        check_config(recipe, trl.GRPOConfig(output_dir=str(tmp_path), **same | change))
 
 
 def reward(recipe: Recipe, grader: Grader, tmp_path: Path) -> engine.RewardFunction:

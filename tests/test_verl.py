@@ -7,12 +7,13 @@ machine) one is in every suite, the others happen with SUFFICE_VERL_RUN=1.
 import asyncio
 import os
 import random
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,21 +25,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from making import CLOSE, INDUCER, random_group
+from making import CLOSE, random_group
 from suffice.cli import app
 from suffice.config import load_recipe, make_recipe
-from suffice.engines.verl import launch
-from suffice.engines.verl.estimators import estimate, observe, recall, score, share
+from suffice.engines.verl import launch, train
+from suffice.engines.verl.estimators import estimate, loss_factor, observe, recall, score
 from suffice.engines.verl.main import reason
 from suffice.engines.verl.members import Member, gather
-from suffice.engines.verl.tokens import sampled, weigh_alone, within
+from suffice.engines.verl.tokens import sampled, within
+from suffice.engines.verl.training import MODULES, PLUGIN, environment, find
 from suffice.engines.verl.translate import check, memory_share, translate
-from suffice.errors import SufficeError
+from suffice.errors import RunError, SufficeError
+from suffice.extras import install_command
 from suffice.groups import Spine
 from suffice.methods import get_method, list_methods
 from suffice.objective import Objective, policy_loss, to_batch
 from suffice.objective.weights import weigh
-from suffice.run.files import read_json, read_jsonl, write_jsonl
+from suffice.run.directory import Run
+from suffice.run.files import read_json, read_jsonl, write_jsonl, write_text
+from suffice.run.layout import LOCK
+from suffice.run.lock import locked
+from verl_cpu import ENVIRONMENT, options
 
 needs_verl = pytest.mark.skipif(not find_spec("verl"), reason="verl is not installed: pip install '.[verl]'")
 runs_verl = pytest.mark.skipif(
@@ -50,7 +57,7 @@ END = frozenset({1})
 
 def translated(name, *overrides, **changes):
     recipe = load_recipe(name, overrides)
-    given = {"model": "m", "prompt_tokens": 20, "inducer_tokens": 10, "devices": 2, "cpu": True}
+    given = {"model": "m", "prompt_tokens": 20, "inducer_tokens": 10, "gpus": 2}
     return translate(recipe, Path("run"), **given | changes)
 
 
@@ -62,7 +69,7 @@ def test_s_grpo_becomes_nine_sessions_and_a_constant_divisor():
         "data.max_prompt_length": 20,
         "data.max_response_length": 256 + 10 + 8 + 3,
         "actor_rollout_ref.rollout.n": 9,
-        "actor_rollout_ref.rollout.name": "suffice-cpu",
+        "actor_rollout_ref.rollout.name": "vllm",
         "actor_rollout_ref.rollout.temperature": 1.0,
         "actor_rollout_ref.actor.ppo_mini_batch_size": 32,
         "actor_rollout_ref.actor.ppo_epochs": 1,
@@ -86,7 +93,7 @@ def test_s_grpo_becomes_nine_sessions_and_a_constant_divisor():
         "trainer.total_training_steps": 100,
         "trainer.save_freq": 25,
         "trainer.n_gpus_per_node": 2,
-        "trainer.device": "cpu",
+        "trainer.device": "cuda",
     }
     assert {name: found[name] for name in wanted} == wanted
     assert found["actor_rollout_ref.actor.clip_ratio_c"] >= 1e6
@@ -99,29 +106,41 @@ def test_a_server_takes_its_weights_its_cache_and_room_to_work_in():
 
 
 def test_grpo_lambda_becomes_eight_plain_sessions_and_a_mean_per_sequence():
-    found = translated("lab-grpo-lambda", cpu=False, devices=8)
+    found = translated("lab-grpo-lambda", gpus=8)
     wanted = {
         "data.train_batch_size": 16,
         "actor_rollout_ref.rollout.n": 8,
-        "actor_rollout_ref.rollout.name": "vllm",
         "actor_rollout_ref.actor.loss_agg_mode": "seq-mean-token-mean",
         "actor_rollout_ref.actor.loss_scale_factor": None,
         "algorithm.adv_estimator": "suffice-grpo-lambda",
         "trainer.n_gpus_per_node": 8,
-        "trainer.device": "cuda",
     }
     assert {name: found[name] for name in wanted} == wanted
     assert not any(name.startswith("ray_kwargs.") for name in found)
 
 
 def test_a_recipe_says_how_many_nodes_and_gpus():
-    found = translated("lab-s-grpo", "cluster.nodes=4", "cluster.gpus=8", cpu=False)
+    found = translated("lab-s-grpo", "cluster.nodes=4", gpus=8)
     assert (found["trainer.nnodes"], found["trainer.n_gpus_per_node"]) == (4, 8)
 
 
-def test_lora_is_refused_before_anything_starts():
-    with pytest.raises(SufficeError, match=r"model.lora = 0"):
-        translated("lab-s-grpo", "model.lora=8")
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ("model.lora=8", r"set model\.lora = 0"),
+        ('guard.action="roll back"', r"guard\.action to warn or stop"),
+        ("model.revision=0123abcd", r"would load m without model\.revision; set model\.path to a local folder"),
+    ],
+)
+def test_what_is_not_carried_over_to_verl_is_refused_before_anything_starts(asked, says):
+    with pytest.raises(SufficeError, match=says) as error:
+        translated("lab-s-grpo", asked)
+    assert "\n" not in str(error.value)
+
+
+def test_a_revision_says_nothing_of_a_local_folder(tmp_path):
+    found = translated("lab-s-grpo", "model.revision=0123abcd", model=str(tmp_path))
+    assert found["actor_rollout_ref.model.path"] == str(tmp_path)
 
 
 def configured(**changes):
@@ -206,7 +225,7 @@ def test_an_estimator_gives_the_local_methods_advantages_whatever_the_order_of_r
     rng.shuffle(rows)
     mask = torch.ones(len(rows), 3)
 
-    scored = score(rows, recipe, method)
+    scored = score(rows, recipe.group, method, drops=refill)
     found, _ = estimate(name, token_level_rewards=mask, response_mask=mask, scored=scored)
 
     batch = to_batch(groups, spines, exits, END)
@@ -263,20 +282,6 @@ def test_a_budget_cuts_and_an_end_of_turn_within_it_does_not():
     assert within([5, 6], 3, END) == ([5, 6], True)  # the server stopped for reasons of its own
 
 
-@pytest.mark.parametrize("train_on", ["all", "sampled", "sampled+close"])
-def test_the_mask_of_a_member_is_the_local_engines(train_on):
-    objective = Objective("sequence", train_on, CLOSE, exits=3)
-    for seed in range(20):
-        group = random_group(random.Random(seed), 1, 3)
-        whole = weigh([group], torch.ones(1, 4), objective)[0]
-        for wanted, (_, spine, member) in zip(whole, group.members(3), strict=True):
-            found = weigh_alone(group, spine, member, replace(objective, exits=1))
-            assert (found.kept, found.own, found.own_trained) == (wanted.kept, wanted.own, wanted.own_trained)
-            if member is not spine:
-                trained = sum(found.own_trained[: len(INDUCER)])
-                assert trained == {"all": len(INDUCER), "sampled": 0, "sampled+close": 1}[train_on]
-
-
 @needs_verl
 @pytest.mark.parametrize("aggregate", ["sequence", "constant", "token"])
 @pytest.mark.parametrize("refill", [0, 2])
@@ -288,9 +293,9 @@ def test_verls_loss_has_our_gradient_on_and_beyond_both_clips(aggregate, refill)
     exits, overrides = 3, [f"objective.aggregate={aggregate}", "group.exits=3", f"train.refill_cap={refill}"]
     groups = [random_group(rng, 1, exits, longest=6) for _ in range(4)]
     recipe = load_recipe("lab-s-grpo", [*overrides, "train.problems_per_step=4"])
-    mode = translate(recipe, Path("r"), model="m", prompt_tokens=1, inducer_tokens=1, devices=1, cpu=True)
+    mode = translate(recipe, Path("r"), model="m", prompt_tokens=1, inducer_tokens=1, gpus=1)
     rows = [*members_of(groups, exits), None]
-    scored = score(rows, recipe, get_method("s-grpo"))
+    scored = score(rows, recipe.group, get_method("s-grpo"), drops=refill > 0)
     objective = Objective(aggregate, "sampled", CLOSE, exits, recipe.objective.constant_length)
     weighed = [w for of_group in weigh(groups, torch.ones(4, exits + 1), objective) for w in of_group]
     masks = [[True] * w.kept + w.own_trained for w in weighed] + [[False]]
@@ -323,7 +328,7 @@ def test_verls_loss_has_our_gradient_on_and_beyond_both_clips(aggregate, refill)
         loss, _ = compute_policy_loss_vanilla(
             old,
             new,
-            advantage * share(scored, mask, recipe),
+            advantage * loss_factor(scored, mask, aggregate, rows=4 * (exits + 1)),
             mask,
             mode["actor_rollout_ref.actor.loss_agg_mode"],
             actor,
@@ -355,13 +360,13 @@ class Scripted:
 
 
 @pytest.fixture
-def group_of_sessions(monkeypatch):
+def group_of_sessions():
     """Runs all sessions of one problem against a scripted server: (results, server, chat)."""
-    monkeypatch.setenv("VERL_PLATFORM", "cpu")
     pytest.importorskip("verl", reason="verl is not installed: pip install '.[verl]'")
     import suffice.engines.verl.plugin  # noqa: F401
     from suffice.engines.verl.agents import PENDING, MemberLoop
-    from suffice.model.load import load_chat, resolve_path
+    from suffice.model.load import load_chat
+    from suffice.model.resolve import resolve_path
 
     path = resolve_path("lab/arithmetic")
 
@@ -384,7 +389,7 @@ def group_of_sessions(monkeypatch):
                 suffice=SimpleNamespace(recipe=recipe.dump()),
                 actor_rollout_ref=SimpleNamespace(model=SimpleNamespace(path=path)),
             )
-            loop.rollout_config, loop.tokenizer, loop.server_manager = SimpleNamespace(name="x"), chat.tokenizer, server
+            loop.server_manager = server
             return await loop.run({"temperature": 1.0}, session_id=number, **row)
 
         async def everyone():
@@ -416,7 +421,7 @@ def test_branches_leave_inside_the_thought_and_ask_the_server_of_their_spine(gro
         wanted = [1] * cut + [0] * len(chat.inducer) + [1, 1]
         assert branch.response_mask == wanted
         assert [*sampled([member], torch.tensor([wanted]).bool())[0]] == [bool(m) for m in wanted]
-    assert {asked[2] for asked in server.asked} == {256 + 8 + 3, 8 + 1}
+    assert {asked[2] for asked in server.asked} == {256 + 8 + 5, 8 + 1}
 
 
 def test_a_thought_too_short_for_all_exits_leaves_members_out(group_of_sessions):
@@ -444,7 +449,7 @@ def test_a_parallel_group_is_sessions_that_do_not_wait(group_of_sessions):
 @pytest.mark.parametrize(
     ("needed", "says"),
     [
-        ({"no-such-engine": ("1", "2")}, r"not installed: pip install 'suffice\[verl\]'"),
+        ({"no-such-engine": ("1", "2")}, f"not installed: {re.escape(install_command('verl'))}$"),
         ({"pytest": ("999", "1000")}, r"pip install 'pytest>=999,<1000'"),
     ],
 )
@@ -463,12 +468,23 @@ def test_a_ray_address_where_nothing_answers_is_refused_at_once(monkeypatch):
         launch.check_ray(nodes=1)
 
 
-def test_a_node_without_a_gpu_does_not_take_a_clusters_work_upon_itself(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert launch.on_cpu()
-    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    assert not launch.on_cpu()
+def test_without_a_gpu_or_a_cluster_that_may_have_some_the_way_out_is_said(monkeypatch):
+    without_gpus(monkeypatch)
+    with pytest.raises(
+        SufficeError, match=r"this machine has none: start a run without --engine verl, .*RAY_ADDRESS=HEAD:6379"
+    ):
+        launch.check_gpus()
+    for name, value in (("RAY_ADDRESS", "head:6379"), ("VERL_PLATFORM", "cpu")):
+        with monkeypatch.context() as named:
+            named.setenv(name, value)
+            launch.check_gpus()
+
+
+def test_modules_that_verl_is_told_to_load_are_loaded_before_ours(monkeypatch):
+    monkeypatch.setenv(MODULES, "theirs,another")
+    assert environment()[MODULES] == f"theirs,another,{PLUGIN}"
+    monkeypatch.delenv(MODULES)
+    assert environment()[MODULES] == PLUGIN
 
 
 def test_several_nodes_need_a_cluster(monkeypatch):
@@ -494,6 +510,71 @@ def test_a_run_is_continued_by_the_engine_that_began_it(tmp_path, engine, other)
     assert f"was trained with --engine {engine}" in str(found.exception)
 
 
+# -- a run of verl's, as a session finds it
+
+
+def run_of_verl(folder: Path, steps: int, *overrides: str) -> Path:
+    """What a run of verl's leaves that has saved its last of so many steps and evaluated neither end."""
+    asked = ["train.steps=12", "train.eval_every=0", *overrides]
+    write_text(folder / "recipe.toml", load_recipe("lab-s-grpo", asked).dump())
+    write_text(folder / "verl.yaml", "")
+    write_text(folder / "verl" / "latest_checkpointed_iteration.txt", str(steps))
+    Run(folder).checkpoint(steps).mkdir(parents=True)
+    lines = [{"step": step, "accuracy": 0.9, "thought_tokens": 60.0} for step in range(1, steps + 1)]
+    write_jsonl(folder / "metrics.jsonl", lines)
+    return folder
+
+
+def resume(run: Path) -> Path:
+    return train(load_recipe(str(run / "recipe.toml")), run, resume=True)
+
+
+def without_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("RAY_ADDRESS", "VERL_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_finished_run_of_verls_is_left_as_it_is_and_said_to_be(tmp_path, monkeypatch, capsys):
+    without_gpus(monkeypatch)  # nor is anything of verl looked for
+    monkeypatch.setattr(launch, "NEEDED", {"no-such-engine": ("1", "2")})
+    run = run_of_verl(tmp_path / "run", 12)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != LOCK}
+    assert resume(run) == Run(run).checkpoint(12)
+    assert capsys.readouterr().err == f"{run} is finished: nothing is left to do\n"
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != LOCK} == before
+
+
+def test_a_run_of_verls_is_over_at_its_last_step_or_where_its_guard_stopped_it(tmp_path):
+    def over(run: Path) -> bool:
+        return find(load_recipe(str(run / "recipe.toml")), run).over
+
+    whole = run_of_verl(tmp_path / "whole", 12)
+    assert over(whole)
+    shutil.rmtree(Run(whole).checkpoint(12))  # saved by verl, and not yet published
+    assert not over(whole)
+    assert not over(run_of_verl(tmp_path / "half", 6))
+    stopped = run_of_verl(tmp_path / "stopped", 30, "train.steps=40", "guard.action=stop")
+    assert not over(stopped)
+    lines = read_jsonl(stopped / "metrics.jsonl")
+    write_jsonl(stopped / "metrics.jsonl", [line | {"accuracy": 0.9 if line["step"] <= 20 else 0.2} for line in lines])
+    assert over(stopped)
+
+
+def test_a_run_of_verls_that_another_process_holds_is_refused_before_anything_is_loaded(tmp_path, monkeypatch):
+    without_gpus(monkeypatch)
+    run = run_of_verl(tmp_path / "run", 6)
+    with locked(run), pytest.raises(RunError, match="another process works in"):
+        resume(run)
+
+
+def test_nothing_is_made_where_verl_cannot_train(tmp_path, monkeypatch):
+    without_gpus(monkeypatch)
+    with pytest.raises(SufficeError, match="--engine verl needs"):
+        train(load_recipe("lab-s-grpo"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_settings_of_verls_own_are_read_as_toml():
     found = launch.own_settings(["verl.trainer.nnodes=2", "verl.a.b=[1, 2]", "verl.c.d=word"])
     assert found == {"trainer.nnodes": 2, "a.b": [1, 2], "c.d": "word"}
@@ -502,8 +583,10 @@ def test_settings_of_verls_own_are_read_as_toml():
 
 
 def suffice(*arguments):
-    command = [Path(sys.executable).with_name("suffice"), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "suffice", *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | ENVIRONMENT
+    )
 
 
 QUICK = ["train.problems_per_step=4", "train.refill_cap=0", "train.eval_every=0", "group.exits=4"]
@@ -521,7 +604,7 @@ def test_the_first_steps_of_verl_are_those_of_the_local_engine(tmp_path, updates
     rate = {1: "train.learning_rate=3e-4", 2: "train.learning_rate=3e-3"}[updates]
     wanted = [*QUICK, f"train.updates_per_batch={updates}", rate, "train.steps=2", "train.checkpoint_every=1"]
     for engine in ("local", "verl"):
-        sets = [part for pair in wanted for part in ("--set", pair)]
+        sets = [part for pair in wanted for part in ("--set", pair)] + (options() if engine == "verl" else [])
         done = suffice("train", "lab-s-grpo", "--engine", engine, "--out", str(tmp_path / engine), *sets)
         _, said = done.communicate()
         assert done.returncode == 0, said
@@ -544,7 +627,7 @@ def test_the_first_steps_of_verl_are_those_of_the_local_engine(tmp_path, updates
 def test_a_killed_worker_ends_the_run_in_one_line_and_resume_goes_on(tmp_path):
     run = tmp_path / "run"
     sets = [part for pair in [*QUICK, "train.steps=4", "train.checkpoint_every=1"] for part in ("--set", pair)]
-    started = suffice("train", "lab-s-grpo", "--engine", "verl", "--out", str(run), *sets)
+    started = suffice("train", "lab-s-grpo", "--engine", "verl", "--out", str(run), *sets, *options())
     while not (run / "metrics.jsonl").exists():
         assert started.poll() is None, started.communicate()
         time.sleep(0.5)
@@ -563,3 +646,7 @@ def test_a_killed_worker_ends_the_run_in_one_line_and_resume_goes_on(tmp_path):
     assert resumed.returncode == 0, said
     assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == [1, 2, 3, 4]
     assert read_json(run / "checkpoints/step-000004/config.json")["model_type"] == "qwen3"
+    finished = suffice("train", "--resume", str(run))
+    _, said = finished.communicate()
+    assert finished.returncode == 0
+    assert said == f"{run} is finished: nothing is left to do\n"

@@ -15,7 +15,7 @@ from suffice.errors import RunError
 from suffice.evaluation.compare import compare
 from suffice.interval import Interval
 from suffice.methods import registry
-from suffice.model.load import BASES
+from suffice.model.resolve import BASES
 from suffice.report.findings import Unit, movement, ranged
 from suffice.run.directory import Run
 from suffice.run.layout import AFTER, BEFORE, greedy, step_name

@@ -9,21 +9,50 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterable
+from copy import deepcopy
 from difflib import get_close_matches
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from suffice.errors import RecipeError
 
 DEFAULT_INDUCER = "Time is limited, stop thinking and start answering.\n</think>\n\n"
+RECIPES = files("suffice") / "recipes"
+
+Table = dict[str, Any]
+"""A TOML file as it is written: sections of keys."""
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+def _fields(value: Any) -> Any:
+    """`prompt=query,gold=reward.answer` as a dictionary; a comma in a column's name is kept."""
+    if not isinstance(value, str):
+        return value
+    pairs: list[str] = []
+    for part in value.split(","):
+        if "=" in part or not pairs:
+            pairs.append(part)
+        else:
+            pairs[-1] += f",{part}"
+    split = [pair.split("=", 1) for pair in pairs]
+    if not all(len(pair) == 2 and pair[0].strip() and pair[1].strip() for pair in split):
+        raise ValueError("pairs field=column, such as prompt=query,gold=reward_model.ground_truth")
+    fields = {name.strip(): column.strip() for name, column in split}
+    if len(fields) < len(split):
+        raise ValueError("pairs field=column, each field once")
+    return fields
+
+
+Fields = Annotated[dict[str, str], BeforeValidator(_fields)]
+"""Our field names → a file's columns, as a dictionary or as `prompt=query,gold=reward.answer`."""
 
 
 class ModelSection(Section):
@@ -32,6 +61,10 @@ class ModelSection(Section):
         description="Checkpoint folder, hub id, or a shipped base: `lab/arithmetic`, `lab/ballots`, `lab/sums`.",
     )
     revision: str | None = Field(None, description="Hub revision; unused for a local folder.")
+    system: str | None = Field(None, description="A system turn before every question; default: the template's own.")
+    chat_template_kwargs: dict[str, Any] = Field(
+        {}, description="Options of the chat template, such as `enable_thinking`."
+    )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on a GPU, else float32.")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lora: int = Field(0, ge=0, description="LoRA rank on every linear layer; 0 trains all weights.")
@@ -47,7 +80,9 @@ class TaskSection(Section):
         None, description="boxed, answer-boxed or plain; default: boxed for benchmarks, else plain."
     )
     limit: int | None = Field(None, ge=1, description="Use only so many problems, drawn by the run's seed.")
-    fields: dict[str, str] = Field({}, description="For `jsonl`: our field names → the file's.")
+    fields: Fields = Field(
+        {}, description="For `jsonl`: our field names → the file's columns, or prompt=query,gold=reward.answer."
+    )
     solved_of: int = Field(8, ge=1, description="Samples a problem behind `solved`.")
     solved: tuple[int, int] | None = Field(
         None, description="Keep problems of which the model solves so many samples, from … to; GRPO-λ's paper: [2, 6]."
@@ -78,6 +113,11 @@ class MethodSection(BaseModel):
 class GroupSection(Section):
     spines: int = Field(1, ge=1, description="K, independent full rollouts per problem.")
     exits: int = Field(8, ge=0, description="m, exits per spine (S-GRPO: 8); 0 for parallel methods.")
+
+    @property
+    def members(self) -> int:
+        """G = K·(m + 1), of a whole group."""
+        return self.spines * (self.exits + 1)
 
 
 class RolloutSection(Section):
@@ -189,9 +229,7 @@ class Recipe(Section):
 
 def recipe_names() -> list[str]:
     """Recipes that ship with the package, as `suffice train` takes them."""
-    return sorted(
-        Path(entry.name).stem for entry in (files("suffice") / "recipes").iterdir() if entry.name.endswith(".toml")
-    )
+    return packaged(RECIPES)
 
 
 def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
@@ -200,13 +238,10 @@ def load_recipe(name_or_path: str, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         RecipeError: no such recipe, malformed TOML, unknown key, a value out of range, or contradicting keys.
     """
-    table = read_recipe(name_or_path)
-    for override in sorted(overrides, key=lambda override: not override.startswith("method.name")):
-        apply_override(table, override)
-    return make_recipe(table)
+    return make_recipe(with_keys(recipe_table(name_or_path), map(parse_override, overrides)))
 
 
-def make_recipe(table: dict[str, Any]) -> Recipe:
+def make_recipe(table: Table) -> Recipe:
     """Check a recipe given as nested dictionaries and fill what its method and budgets imply."""
     try:
         recipe = Recipe.model_validate(table)
@@ -215,43 +250,75 @@ def make_recipe(table: dict[str, Any]) -> Recipe:
     return _resolve(recipe)
 
 
-def read_recipe(name_or_path: str) -> dict[str, Any]:
+def recipe_table(name_or_path: str) -> Table:
     """A recipe by path or packaged name as it is written, not checked."""
+    return read_table(name_or_path, "recipe", RECIPES)
+
+
+def packaged(folder: Traversable) -> list[str]:
+    """Names of the TOML files that ship in a folder of the package."""
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def read_table(name_or_path: str, what: str, folder: Traversable) -> Table:
+    """A TOML file by path or packaged name as it is written, not checked.
+
+    Args:
+        what: it should be, such as `recipe`.
+        folder: of the package, where those that ship lie.
+
+    Raises:
+        RecipeError: no such file, or malformed TOML.
+    """
     if os.path.isfile(name_or_path):  # unlike Path.is_file it says no to a name that cannot be a file's
         try:
             text = Path(name_or_path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{name_or_path} is not a readable text file ({error}); give a .toml file") from None
-    elif name_or_path in recipe_names():
-        text = (files("suffice") / "recipes" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+    elif name_or_path in (known := packaged(folder)):
+        text = (folder / f"{name_or_path}.toml").read_text(encoding="utf-8")
     else:
-        known = recipe_names()
         nearest = get_close_matches(name_or_path, known, n=1)
         hint = f"did you mean {nearest[0]}?" if nearest else f"give a .toml file or one of: {', '.join(known)}"
-        raise RecipeError(f"no recipe {name_or_path!r}; {hint}")
+        raise RecipeError(f"no {what} {name_or_path!r}; {hint}")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # malformed, thousands of digits, or brackets nested without end
         raise RecipeError(f"{name_or_path} is not valid TOML: {error}; mend that line") from None
 
 
-def apply_override(table: dict[str, Any], override: str) -> None:
-    """Put a `section.key=value` into a recipe's nested dictionaries. Another method begins with its own parameters."""
+def parse_override(override: str) -> tuple[str, Any]:
+    """Key and value of a `section.key=value`."""
     key, equals, raw = override.partition("=")
-    sections = key.strip().split(".")
-    if not equals or len(sections) < 2:
+    if not equals or "." not in key:
         raise RecipeError(f"--set {override!r} is not of the form section.key=value, for example train.steps=50")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except (ValueError, RecursionError):
         value = raw  # a bare word is a string: --set method.name=grpo
-    for section in sections[:-1]:
-        table = table.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise RecipeError(f"--set {override!r}: {section} is not a section")
-    if sections == ["method", "name"] and value != table.get("name"):
-        table.clear()
-    table[sections[-1]] = value
+    return key.strip(), value
+
+
+def with_keys(table: Table, keys: Iterable[tuple[str, Any]]) -> Table:
+    """A recipe's nested dictionaries with values put at dotted keys. Another method begins with its own parameters.
+
+    Raises:
+        RecipeError: a key has no section, or goes through a value.
+    """
+    table = deepcopy(table)
+    for key, value in sorted(keys, key=lambda each: each[0] != "method.name"):
+        *sections, last = key.split(".")
+        if not sections:
+            raise RecipeError(f"set {key}: give section.key, for example train.steps")
+        place = table
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise RecipeError(f"set {key}: {section} is not a section")
+        if key == "method.name" and value != place.get("name"):
+            place.clear()
+        place[last] = value
+    return table
 
 
 def explain(error: ValidationError, model: type[BaseModel], section: str = "") -> str:
@@ -292,7 +359,7 @@ def _resolve(recipe: Recipe) -> Recipe:
         raise RecipeError(
             f"{method.name} samples parallel groups: set group.exits = 0 and group.spines to the group size"
         )
-    if group.spines * (group.exits + 1) < 2:
+    if group.members < 2:
         raise RecipeError("a group of one member has nothing to compare with: set group.spines to 2 or more")
     recipe.method = MethodSection(name=method.name, **method.model_dump())
     objective.aggregate = objective.aggregate or method.aggregate

@@ -13,7 +13,8 @@ from suffice.evaluation.diagnose import diagnose
 from suffice.evaluation.local import LocalSource
 from suffice.evaluation.source import Sampling
 from suffice.grading import Grader
-from suffice.model.load import load, set_threads
+from suffice.model.device import set_threads
+from suffice.model.load import load
 from suffice.report import write_report
 from suffice.run.directory import Run
 from suffice.run.layout import AFTER, BEFORE, greedy

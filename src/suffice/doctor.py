@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from suffice.config import Recipe
+from suffice.config import ModelSection, Recipe, RolloutSection, RunSection
 from suffice.errors import ModelError, RecipeError, SufficeError
 from suffice.estimate import DEVICES, GIB, Device, Estimate, engine_of, estimate
 from suffice.extras import install_command
@@ -89,8 +89,8 @@ def examine_recipe(
         prompt=prompt,
         tokens_per_second=tokens_per_second,
     )
-    findings += [_positions(recipe, shape, found), _gpus(recipe, shape, gpus), _fits(recipe, gpus, found)]
-    return [*findings, _disk(recipe, found)], found
+    findings += [_positions(recipe.rollout, shape, found), _gpus(recipe, shape, gpus), _fits(recipe.model, gpus, found)]
+    return [*findings, _disk(recipe.run, found)], found
 
 
 def gpus_here() -> list[Gpu]:
@@ -131,7 +131,8 @@ def _versions(recipe: Recipe) -> Iterator[Finding]:
 def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
     """The model's shape, if it is known, its chat, if it lies here, and what was found of both; of a hub id only that
     it can be had."""
-    from suffice.model.load import load_chat, resolve_path
+    from suffice.model.load import chat_of
+    from suffice.model.resolve import resolve_path
 
     section = recipe.model
     shape = KNOWN.get(section.path)
@@ -142,7 +143,7 @@ def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
             size = _count(shape.parameters) if shape else "size unknown: no estimate without a local folder;"
             return shape, None, [Finding("model", f"{section.path}, {size} parameters, commit {commit}")]
         shape = shape_of(resolved)
-        chat = load_chat(section.path, recipe.rollout.inducer)
+        chat = chat_of(section, recipe.rollout.inducer)
     except SufficeError as error:
         return shape, None, [Finding("model", str(error), ok=False)]
     marks = f"<think> is token {chat.open_id}, </think> {chat.close_id}; the inducer has {len(chat.inducer)} tokens"
@@ -190,14 +191,14 @@ def _longest_prompt(recipe: Recipe, chat: Chat) -> int:
     Raises:
         DataError: they cannot be read.
     """
-    from suffice.model.load import longest_prompt
+    from suffice.model.positions import longest_prompt
     from suffice.tasks.provenance import training_problems
 
-    return longest_prompt(chat, training_problems(recipe))
+    return longest_prompt(chat, training_problems(recipe.task, recipe.run.seed))
 
 
-def _positions(recipe: Recipe, shape: Shape, found: Estimate) -> Finding:
-    a, rollout = found.assumptions, recipe.rollout
+def _positions(rollout: RolloutSection, shape: Shape, found: Estimate) -> Finding:
+    a = found.assumptions
     needed = a.prompt + rollout.max_thought_tokens + a.inducer + rollout.max_answer_tokens
     text = f"{needed:,} needed with a prompt of {a.prompt} tokens, the model has {shape.positions:,}"
     if needed <= shape.positions:
@@ -212,7 +213,7 @@ def _gpus(recipe: Recipe, shape: Shape, here: list[Gpu]) -> Finding:
     return Finding("GPUs", f"{wanted} wanted{nodes} has {what}", ok=len(here) >= wanted)
 
 
-def _fits(recipe: Recipe, here: list[Gpu], found: Estimate) -> Finding:
+def _fits(model: ModelSection, here: list[Gpu], found: Estimate) -> Finding:
     """The estimate against this machine's GPU, or, where it has none, against the kind that was estimated for."""
     if found.device == "cpu":
         room, where = _memory(), "this machine"
@@ -225,15 +226,15 @@ def _fits(recipe: Recipe, here: list[Gpu], found: Estimate) -> Finding:
     if needed <= room:
         return Finding("memory", text)
     remedy = "lower rollout.cache_gb or train.micro_batch_tokens"
-    if not recipe.model.gradient_checkpointing:
+    if not model.gradient_checkpointing:
         remedy += ", set model.gradient_checkpointing = true"
-    if not recipe.model.lora and found.engine == "local":
+    if not model.lora and found.engine == "local":
         remedy += ", train adapters with model.lora = 32"
     return Finding("memory", f"{text}; {remedy}", ok=False)
 
 
-def _disk(recipe: Recipe, found: Estimate) -> Finding:
-    folder = Path(recipe.run.dir or "runs").absolute()
+def _disk(run: RunSection, found: Estimate) -> Finding:
+    folder = Path(run.dir or "runs").absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / GIB
@@ -267,7 +268,8 @@ def _installed(package: str, extra: str) -> str:
 
 def _shipped_model() -> Finding:
     from suffice.config import DEFAULT_INDUCER
-    from suffice.model.load import SHIPPED, load_chat, load_model
+    from suffice.model.load import load_chat, load_model
+    from suffice.model.resolve import SHIPPED
 
     load_chat(SHIPPED, DEFAULT_INDUCER)
     parameters = load_model(SHIPPED, device="cpu").num_parameters()

@@ -41,6 +41,10 @@ class ServerError(SufficeError):
     """A server cannot be reached, refuses what is asked of it, or does not offer what is needed."""
 
 
+class UnfitError(ServerError):
+    """A server refuses what a run asks of it, so that to continue the run would be to ask the same again."""
+
+
 class PluginError(SufficeError):
     """An installed package offers a method that cannot be loaded, or under a name that is taken."""
 

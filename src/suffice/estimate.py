@@ -1,7 +1,7 @@
 """What a run will take, by arithmetic alone: tokens, memory of a GPU, hours. Nothing is loaded and nothing is measured.
 
 A recipe and a model's shape give the tokens; tokens give operations and bytes; a GPU's data sheet and the shares of it
-that software reaches give seconds. Every share is a field of `Assumptions` or `Engine` and is shown beside the result:
+that software reaches give seconds. Every share is a field of `Assumptions` or `Speed` and is shown beside the result:
 read it as the order of a bill, not as the bill.
 """
 
@@ -45,22 +45,21 @@ DEVICES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """What software reaches of a device, and the seconds of a decoding pass that no device makes shorter.
+class Speed:
+    """What an engine's software reaches of a device, and the seconds of a decoding pass that no device makes shorter.
 
     None of it was measured on a GPU with suffice; `bandwidth` and `flops` are shares of the data sheet.
     """
 
-    name: str
     pass_seconds: float
     bandwidth: float
     flops: float
 
 
-ENGINES = {
-    "local": Engine("local", pass_seconds=0.04, bandwidth=0.5, flops=0.3),  # transformers, a kernel launch at a time
-    "verl": Engine("verl", pass_seconds=0.005, bandwidth=0.6, flops=0.35),  # vLLM with CUDA graphs; FSDP2
-    "cpu": Engine("local", pass_seconds=0.002, bandwidth=1.0, flops=1.0),  # the shares are in the device's figures
+SPEEDS = {
+    "local": Speed(pass_seconds=0.04, bandwidth=0.5, flops=0.3),  # transformers, a kernel launch at a time
+    "verl": Speed(pass_seconds=0.005, bandwidth=0.6, flops=0.35),  # vLLM with CUDA graphs; FSDP2
+    "cpu": Speed(pass_seconds=0.002, bandwidth=1.0, flops=1.0),  # the shares are in the device's figures
 }
 
 
@@ -185,18 +184,18 @@ def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptio
     )
 
 
-def pass_seconds(shape: Shape, device: Device, engine: Engine, rows: float, context: float) -> float:
+def pass_seconds(shape: Shape, device: Device, speed: Speed, rows: float, context: float) -> float:
     """Of one decoding pass of `rows` rows with `context` tokens behind each: the longer of reading all weights and
     every row's keys and values, and of the operations, plus what a pass costs anyway."""
     read = 2 * (shape.linear + shape.head) + rows * context * shape.cache_bytes
     work = shape.flops(rows, rows * context, rows)
-    return engine.pass_seconds + max(read / (device.bandwidth * engine.bandwidth), work / (device.flops * engine.flops))
+    return speed.pass_seconds + max(read / (device.bandwidth * speed.bandwidth), work / (device.flops * speed.flops))
 
 
 def served_seconds(
     shape: Shape,
     device: Device,
-    engine: Engine,
+    speed: Speed,
     *,
     rows: float,
     mean: float,
@@ -217,13 +216,13 @@ def served_seconds(
     passes = max(longest, rows * mean / slots + longest / 2)
     tokens = rows * mean + branched
     seen = (rows * mean * context + branched * kept) / tokens
-    return passes * pass_seconds(shape, device, engine, tokens / passes, seen)
+    return passes * pass_seconds(shape, device, speed, tokens / passes, seen)
 
 
 def waves_seconds(
     shape: Shape,
     device: Device,
-    engine: Engine,
+    speed: Speed,
     *,
     rows: float,
     mean: float,
@@ -238,9 +237,9 @@ def waves_seconds(
     spines' keys and values are held twice."""
     held = longest * shape.cache_bytes * (2 if exits else 1)
     wave = min(rows, max(1, cache // held))
-    seconds = longest * pass_seconds(shape, device, engine, wave * mean / longest, longest / 2)
+    seconds = longest * pass_seconds(shape, device, speed, wave * mean / longest, longest / 2)
     if exits:
-        seconds += most * pass_seconds(shape, device, engine, wave * exits * answer / most, mean / 2)
+        seconds += most * pass_seconds(shape, device, speed, wave * exits * answer / most, mean / 2)
     return math.ceil(rows / wave) * seconds
 
 
@@ -299,8 +298,8 @@ def estimate(
     name, a = engine_of(recipe), Assumptions.of(recipe, mean_thought, prompt)
     gpus = recipe.cluster.nodes * max(1, recipe.cluster.gpus) if name == "verl" else 1
     tokens = tokens_of(recipe, a, "rows" if name == "verl" else recipe.objective.layout)
-    local = ENGINES["cpu"] if device.name == "cpu" else ENGINES["local"]
-    engine, cache = ENGINES["verl"] if name == "verl" else local, recipe.rollout.cache_gb * GIB
+    local = SPEEDS["cpu"] if device.name == "cpu" else SPEEDS["local"]
+    speed, cache = SPEEDS["verl"] if name == "verl" else local, recipe.rollout.cache_gb * GIB
     train, rollout, held_out = recipe.train, recipe.rollout, recipe.eval
 
     def alone(rows: float, mean: float, longest: float, **branches: Any) -> float:
@@ -321,7 +320,7 @@ def estimate(
         seconds_rollout = served_seconds(
             shape,
             device,
-            engine,
+            speed,
             rows=share,
             mean=whole,
             longest=longest,
@@ -332,7 +331,7 @@ def estimate(
         )
     passes = 3 + recipe.model.gradient_checkpointing  # forward, backward twice that; with checkpointing forward again
     work = passes * shape.flops(tokens.pushed, tokens.pairs, tokens.scored)
-    seconds_update = train.updates_per_batch * work / (gpus * device.flops * engine.flops)
+    seconds_update = train.updates_per_batch * work / (gpus * device.flops * speed.flops)
 
     sampled_first = recipe.task.solved and not recipe.task.solved_from
     evaluation, pass_rates = 0.0, None if sampled_first and recipe.task.limit is None else 0.0

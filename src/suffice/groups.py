@@ -11,7 +11,7 @@ position, then the full member LAST; exits that do not exist are invalid columns
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
@@ -79,8 +79,9 @@ class Branch:
 class Spine:
     """A full rollout: response tokens, of which `tokens[thought_start:thought_end]` is the thought.
 
-    `closed` is whether the thought ended by itself; `truncated` whether a token limit ended the response. `ended` is
-    whether the last token is the end of turn (it is part of the response but counts in no length).
+    `closed` is whether the thought ended by itself; `truncated` whether a token limit ended the response. The answer is
+    `tokens[answer_start:]`; by default it follows the one token that closes the thought. A turn without marks has no
+    thought: it is closed, and its answer starts at 0.
     """
 
     tokens: list[int]
@@ -91,6 +92,7 @@ class Spine:
     truncated: bool
     verdict: Verdict | None = None
     branches: list[Branch] = field(default_factory=list)
+    answer_start: int | None = None
 
     @property
     def thought_length(self) -> int:
@@ -100,7 +102,8 @@ class Spine:
     @property
     def answer_tokens(self) -> list[int]:
         """Tokens after the close of the thought, the end of turn included; empty if the thought never closed."""
-        return self.tokens[self.thought_end + 1 :] if self.closed else []
+        start = self.thought_end + 1 if self.answer_start is None else self.answer_start
+        return self.tokens[start:] if self.closed else []
 
 
 @dataclass(slots=True)
@@ -122,6 +125,11 @@ class Group:
             start = k * (exits + 1)
             yield from ((start + i, spine, branch) for i, branch in enumerate(spine.branches))
             yield start + exits, spine, spine
+
+
+def answer_length(tokens: Iterable[int], end_ids: frozenset[int]) -> int:
+    """Tokens of an answer; an end of turn counts in no length."""
+    return sum(token not in end_ids for token in tokens)
 
 
 @dataclass(frozen=True, slots=True)

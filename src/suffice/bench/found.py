@@ -17,13 +17,18 @@ class ChangeToBase(MeanChange):
     tokens_change: Estimate
 
 
-class AtStep(Record):
-    """An evaluation after a step, and what was spent up to it; of an arm over its seeds, spending as means."""
+class Evaluated(Record):
+    """An evaluation after a step."""
 
     step: NonNegativeInt
     metrics: Figures
     change: ChangeToBase
     compression: Estimate = Field(description="Generated tokens as a part of the base's, the papers' CR.")
+
+
+class AtStep(Evaluated):
+    """And what was spent up to it; of an arm over its seeds, spending as means."""
+
     tokens_decode: Number = Field(description="Generated, by the guard's probes too.")
     tokens_train: Number
     seconds: Number
@@ -46,6 +51,7 @@ class CellFound(Record):
     failed: str | None = Field(description="Why.")
     collapsed: PositiveInt | None = Field(description="The step at which accuracy in training had.")
     steps: list[AtStep]
+    greedy: Evaluated | None = Field(None, description="The last step's, where the plan asks for it.")
     curve: Curve
 
 
@@ -57,6 +63,7 @@ class ArmFound(Record):
     unfinished: list[int]
     collapsed: dict[str, PositiveInt] = Field(description="By seed the step at which it had.")
     steps: list[AtStep]
+    greedy: Evaluated | None = Field(None, description="The last step's, where the plan asks for it.")
     pareto: bool = Field(description="Whether at the last step neither another arm nor the base beats it.")
 
 
@@ -78,6 +85,7 @@ class BenchFound(Record):
     manifest: Manifest
     questions: PositiveInt | None
     base: Metrics | None = Field(description="Of the untrained model.")
+    base_greedy: Metrics | None = Field(None, description="Of the untrained model, where the plan asks for it.")
     cells: list[CellFound] = Field(description="By arm and seed.")
     arms: list[ArmFound]
     budgets: dict[str, Budget] = Field(description="By kind of spending.")

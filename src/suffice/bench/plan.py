@@ -9,10 +9,8 @@ import hashlib
 import json
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.resources import files
 from math import gcd
 from pathlib import Path
@@ -23,12 +21,16 @@ from pydantic import Field, ValidationError, field_validator
 from suffice.config import (
     Recipe,
     Section,
-    apply_override,
+    Table,
     explain,
     load_recipe,
     make_recipe,
-    read_recipe,
+    packaged,
+    parse_override,
+    read_table,
     recipe_names,
+    recipe_table,
+    with_keys,
 )
 from suffice.errors import RecipeError
 from suffice.methods import get_method, registry
@@ -44,7 +46,7 @@ OWN = {
 }
 """Recipe keys that the bench itself sets, and what decides them."""
 
-Overrides = dict[str, Any]
+PLANS = files("suffice") / "bench" / "plans"
 
 
 class EvaluateSection(Section):
@@ -63,6 +65,8 @@ class EvaluateSection(Section):
     at: list[int] | None = Field(
         None, min_length=1, description="Steps to evaluate after, beside the last; default: the recipe's checkpoints."
     )
+
+    greedy: bool = Field(False, description="Also the base and the last step with one greedy sample a problem.")
 
     @field_validator("at")
     @classmethod
@@ -85,7 +89,7 @@ class Arm(Section):
     method: str | None = None
     recipe: str | None = None
     seeds: list[int] | None = Field(None, description="Default: the plan's.")
-    set: Overrides = Field({})
+    set: Table = Field({})
 
     @field_validator("seeds")
     @classmethod
@@ -98,7 +102,7 @@ class Plan(Section):
 
     recipe: str
     seeds: list[int] = Field([0])
-    set: Overrides = Field({})
+    set: Table = Field({})
     evaluate: EvaluateSection = EvaluateSection()
     arm: list[Arm] = Field(min_length=1)
 
@@ -118,11 +122,13 @@ class Plan(Section):
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One arm with one seed, trained and then evaluated `at` these steps; without an arm the base, evaluated alone."""
+    """One arm with one seed, trained and then evaluated `at` these steps, if `greedy` after the last greedily too;
+    without an arm the base, evaluated alone."""
 
     arm: str | None
     recipe: Recipe
     at: tuple[int, ...]
+    greedy: bool
     folder: str
 
     @property
@@ -145,44 +151,32 @@ class Bench:
 
 def plan_names() -> list[str]:
     """Plans that ship with the package."""
-    return sorted(
-        Path(entry.name).stem
-        for entry in (files("suffice") / "bench" / "plans").iterdir()
-        if entry.name.endswith(".toml")
-    )
+    return packaged(PLANS)
 
 
-def read_plan(name_or_path: str) -> Plan:
+def load_plan(name_or_path: str) -> Plan:
     """A plan by path or packaged name.
 
     Raises:
         RecipeError: no such plan, malformed TOML, unknown key, or a value out of range.
     """
-    if os.path.isfile(name_or_path):
-        try:
-            text = Path(name_or_path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{name_or_path} is not a readable text file ({error}); give a .toml file") from None
-    elif name_or_path in plan_names():
-        text = (files("suffice") / "bench" / "plans" / f"{name_or_path}.toml").read_text(encoding="utf-8")
-    elif name_or_path in recipe_names():
+    if name_or_path in recipe_names() and not os.path.isfile(name_or_path):
         raise RecipeError(f"{name_or_path} is a recipe; say what to compare: suffice bench {name_or_path} --methods …")
-    else:
-        nearest = get_close_matches(name_or_path, plan_names(), n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"give a .toml file or one of: {', '.join(plan_names())}"
-        raise RecipeError(f"no plan {name_or_path!r}; {hint}")
-    try:
-        return make_plan(tomllib.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{name_or_path} is not valid TOML: {error}; mend that line") from None
+    return make_plan(read_table(name_or_path, "plan", PLANS))
 
 
 def methods_plan(recipe: str, methods: Sequence[str]) -> Plan:
-    """The plan that compares methods on the model and task of one recipe."""
+    """The plan that compares methods on the model and task of one recipe.
+
+    Raises:
+        RecipeError: it is a plan's name.
+    """
+    if recipe in plan_names() and not os.path.isfile(recipe):
+        raise RecipeError(f"{recipe} is a plan, which names its methods; leave --methods out, or give a recipe")
     return make_plan({"recipe": recipe, "arm": [{"name": method, "method": method} for method in methods]})
 
 
-def make_plan(table: dict[str, Any]) -> Plan:
+def make_plan(table: Table) -> Plan:
     """
     Raises:
         RecipeError: unknown key, or a value out of range.
@@ -195,10 +189,7 @@ def make_plan(table: dict[str, Any]) -> Plan:
 
 def with_overrides(plan: Plan, overrides: Sequence[str]) -> Plan:
     """The plan with `section.key=value` put over what all arms share."""
-    own: Overrides = {}
-    for override in overrides:
-        apply_override(own, override)
-    return plan.model_copy(update={"set": dict(flat(plan.set)) | dict(flat(own))})
+    return plan.model_copy(update={"set": dict(flat(plan.set)) | dict(map(parse_override, overrides))})
 
 
 def with_seeds(plan: Plan, seeds: list[int]) -> Plan:
@@ -213,7 +204,7 @@ def resolve(plan: Plan) -> Bench:
     Raises:
         RecipeError: of any recipe, naming its arm; arms that start from different models, or are the same.
     """
-    common = with_set(read_recipe(plan.recipe), plan.set)
+    common = with_set(recipe_table(plan.recipe), plan.set)
     common["eval"] = evaluation(common, plan.evaluate)
     base = make_recipe(common)
     cells, seen = [], dict[str, str]()
@@ -232,7 +223,7 @@ def resolve(plan: Plan) -> Bench:
         raise RecipeError(f"evaluate.at names step {plan.evaluate.at[-1]}, but the longest arm trains {longest} steps")
     described = base.model_dump_json(include={"model", "eval"}, exclude_defaults=True)
     folder = f"base-{hashlib.sha256(described.encode()).hexdigest()[:8]}"
-    return Bench(plan, Cell(None, base, (0,), folder), tuple(cells))
+    return Bench(plan, Cell(None, base, (0,), plan.evaluate.greedy, folder), tuple(cells))
 
 
 def cell_of(plan: Plan, arm: Arm, seed: int, base: Recipe) -> Cell:
@@ -247,12 +238,12 @@ def cell_of(plan: Plan, arm: Arm, seed: int, base: Recipe) -> Cell:
     train.checkpoint_every, train.eval_every, train.threads = gcd(*before) or steps, 0, 1
     recipe.run.seed, recipe.run.dir, recipe.run.track = seed, None, []
     slug = re.sub(r"[^\w.]+", "-", arm.name.lower()).strip("-.")
-    return Cell(arm.name, recipe, (*before, steps), f"{slug}-seed-{seed}-{digest(recipe)}")
+    return Cell(arm.name, recipe, (*before, steps), plan.evaluate.greedy, f"{slug}-seed-{seed}-{digest(recipe)}")
 
 
-def table_of(plan: Plan, arm: Arm) -> dict[str, Any]:
+def table_of(plan: Plan, arm: Arm) -> Table:
     """The recipe that an arm starts from, before anything is set."""
-    table = read_recipe(arm.recipe or plan.recipe)
+    table = recipe_table(arm.recipe or plan.recipe)
     if arm.method is None:
         return table
     try:
@@ -271,43 +262,32 @@ def table_of(plan: Plan, arm: Arm) -> dict[str, Any]:
     return alike[0] | {"method": {"name": arm.method}}
 
 
-def siblings(of: Recipe) -> Iterator[dict[str, Any]]:
+def siblings(of: Recipe) -> Iterator[Table]:
     """Packaged recipes of the same model and task."""
     for name in recipe_names():
         other = load_recipe(name)
         if (other.model.path, other.task.name) == (of.model.path, of.task.name):
-            yield read_recipe(name)
+            yield recipe_table(name)
 
 
-def evaluation(table: dict[str, Any], section: EvaluateSection) -> dict[str, Any]:
+def evaluation(table: Table, section: EvaluateSection) -> Table:
     """The `[eval]` table of all recipes: the plan's evaluation over that of its recipe."""
-    given = section.model_dump(exclude={"at"}, exclude_none=True)
+    given = section.model_dump(exclude={"at", "greedy"}, exclude_none=True)
     return make_recipe(table | {"eval": table.get("eval", {}) | given}).eval.model_dump(exclude_none=True)
 
 
-def with_set(table: dict[str, Any], overrides: Overrides) -> dict[str, Any]:
+def with_set(table: Table, overrides: Table) -> Table:
     """A recipe's nested dictionaries with `overrides` put over them, keys dotted or nested."""
-    table = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in table.items()}
-    for key, value in sorted(flat(overrides), key=lambda item: item[0] != "method.name"):
+    keys = list(flat(overrides))
+    for key, _ in keys:
         if key in OWN:
             raise RecipeError(f"set {key}: a bench sets it itself; {OWN[key]} decides it")
         if key.startswith("eval."):
             raise RecipeError(f"set {key}: all arms are evaluated alike; it belongs into [evaluate]")
-        *sections, last = key.split(".")
-        if not sections:
-            raise RecipeError(f"set {key}: give section.key, for example train.steps")
-        place = table
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise RecipeError(f"set {key}: {section} is not a section")
-        if key == "method.name" and place.get(last) != value:
-            place.clear()  # another method begins with its own parameters
-        place[last] = value
-    return table
+    return with_keys(table, keys)
 
 
-def flat(overrides: Overrides, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(overrides: Table, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """`{"train": {"steps": 9}}` and `{"train.steps": 9}` alike as (`train.steps`, 9)."""
     for key, value in overrides.items():
         if isinstance(value, dict):

@@ -8,15 +8,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from suffice.bench.cell import finished
-from suffice.bench.found import ArmFound, AtStep, BenchFound, Budget, CellFound, ChangeToBase, Curve
+from suffice.bench.cell import finished, label, wanted
+from suffice.bench.found import ArmFound, AtStep, BenchFound, Budget, CellFound, ChangeToBase, Curve, Evaluated
 from suffice.bench.plan import Bench, Cell
 from suffice.evaluation.compare import compare, compression, on_front
 from suffice.evaluation.summary import metrics_of
 from suffice.interval import Interval
 from suffice.run.directory import Evaluation
 from suffice.run.files import write_json
-from suffice.run.layout import RUNS, step_name
+from suffice.run.layout import RUNS
 from suffice.run.records import Figures, Record, Step
 from suffice.run.start import manifest
 from suffice.statistics import over_seeds
@@ -36,19 +36,17 @@ WINDOW, FALL = 10, 0.1
 
 def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> BenchFound:
     """Compute what the cells in OUT say, and write it to `bench.json`."""
-    base = evaluations_of(bench.base, out)[0] if is_finished(bench.base, out) else None
+    bases = evaluations_of(bench.base, out)
+    base, base_greedily = bases.get((0, False)), bases.get((0, True))
     cells: list[CellFound] = []
-    steps: dict[str, list[AtStep]] = {}
+    done: dict[str, list[tuple[CellFound, Evaluations]]] = {}
     for arm in bench.plan.arm:
-        done = []
         for cell in (each for each in bench.cells if each.arm == arm.name):
-            evaluations = evaluations_of(cell, out) if base is not None and is_finished(cell, out) else []
-            cells.append(cell_found(cell, out, failed.get(cell.folder), base, evaluations))
+            evaluations = evaluations_of(cell, out) if bases else {}
+            cells.append(cell_found(cell, out, failed.get(cell.folder), bases, evaluations))
             if evaluations:
-                done.append((cells[-1], evaluations))
-        if base is not None and done:
-            steps[arm.name] = over(base, done)
-    arms = arms_found(metrics_of(base.records), cells, steps) if base is not None else []
+                done.setdefault(arm.name, []).append((cells[-1], evaluations))
+    arms = arms_found(bases, cells, done) if bases else []
     found = BenchFound(
         plan=bench.plan.model_dump(exclude_none=True),
         model=bench.base.recipe.model.path,
@@ -56,6 +54,7 @@ def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> BenchFou
         manifest=manifest(),
         questions=None if base is None else len({record.problem for record in base.records}),
         base=None if base is None else metrics_of(base.records),
+        base_greedy=None if base_greedily is None else metrics_of(base_greedily.records),
         cells=cells,
         arms=arms,
         budgets=budgets(arms),
@@ -64,18 +63,19 @@ def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> BenchFou
     return found
 
 
-def is_finished(cell: Cell, out: Path) -> bool:
-    return finished(cell.recipe, cell.at, cell.run(out))
+Evaluations = dict[tuple[int, bool], Evaluation]
+"""Of one cell, by step and whether it is greedy."""
 
 
-def evaluations_of(cell: Cell, out: Path) -> list[Evaluation]:
-    """Those of a finished cell, without their texts."""
-    return [cell.run(out).evaluation(step_name(step), texts=False) for step in cell.at]
+def evaluations_of(cell: Cell, out: Path) -> Evaluations:
+    """Those of a finished cell, without their texts; none of one that is not."""
+    run = cell.run(out)
+    if not finished(cell, run):
+        return {}
+    return {each: run.evaluation(label(*each), texts=False) for each in wanted(cell.at, cell.greedy)}
 
 
-def cell_found(
-    cell: Cell, out: Path, failed: str | None, base: Evaluation | None, evaluations: Sequence[Evaluation]
-) -> CellFound:
+def cell_found(cell: Cell, out: Path, failed: str | None, bases: Evaluations, evaluations: Evaluations) -> CellFound:
     """What a cell's training says of itself, however far it came, and its evaluations if it is finished."""
     lines = cell.run(out).metrics()
     accuracy = [line.accuracy for line in lines]
@@ -86,10 +86,13 @@ def cell_found(
         failed=failed,
         collapsed=collapse(accuracy),
         steps=[
-            AtStep(step=step, **measured(base, [each]), **cost)
-            for step, each, cost in zip(cell.at, evaluations, spending(lines, cell.at), strict=False)
-            if base is not None
+            AtStep(step=step, **measured(bases[0, False], [evaluations[step, False]]), **cost)
+            for step, cost in zip(cell.at, spending(lines, cell.at), strict=True)
+            if evaluations
         ],
+        greedy=Evaluated(step=cell.at[-1], **measured(bases[0, True], [evaluations[cell.at[-1], True]]))
+        if evaluations and cell.greedy
+        else None,
         curve=Curve(
             step=[line.step for line in lines],
             accuracy=accuracy,
@@ -141,11 +144,15 @@ def measured(base: Evaluation, seeds: Sequence[Evaluation]) -> dict[str, Any]:
     }
 
 
-def arms_found(base: Figures, cells: Sequence[CellFound], steps: Mapping[str, list[AtStep]]) -> list[ArmFound]:
+def arms_found(
+    bases: Evaluations, cells: Sequence[CellFound], done: Mapping[str, Sequence[tuple[CellFound, Evaluations]]]
+) -> list[ArmFound]:
     """The arms of which a seed has finished."""
+    steps = {arm: [at_step(bases, each, i) for i in range(len(each[0][0].steps))] for arm, each in done.items()}
     ends = [place(each[-1].metrics) for each in steps.values()]
+    front = on_front([*ends, place(metrics_of(bases[0, False].records))])
     found = []
-    for (arm, at), pareto in zip(steps.items(), on_front([*ends, place(base)]), strict=False):
+    for (arm, at), pareto in zip(steps.items(), front, strict=False):
         own = [cell for cell in cells if cell.arm == arm]
         found.append(
             ArmFound(
@@ -154,6 +161,7 @@ def arms_found(base: Figures, cells: Sequence[CellFound], steps: Mapping[str, li
                 unfinished=[cell.seed for cell in own if not cell.steps],
                 collapsed={str(cell.seed): cell.collapsed for cell in own if cell.collapsed},
                 steps=at,
+                greedy=greedy_end(bases, done[arm]),
                 pareto=pareto,
             )
         )
@@ -164,22 +172,30 @@ def place(metrics: Figures) -> tuple[float, float]:
     return metrics.thought_tokens.mean, metrics.accuracy.mean
 
 
-def over(base: Evaluation, done: Sequence[tuple[CellFound, list[Evaluation]]]) -> list[AtStep]:
-    """The evaluations of an arm over its finished seeds: intervals by `over_seeds`, spending as means."""
-    found = []
-    for i in range(len(done[0][1])):
-        single = [cell.steps[i] for cell, _ in done]
-        pooled = measured(base, [evaluations[i] for _, evaluations in done])
-        found.append(
-            AtStep(
-                step=single[0].step,
-                metrics=all_widened(pooled["metrics"], [each.metrics for each in single]),
-                change=all_widened(pooled["change"], [each.change for each in single]),
-                compression=widened(pooled["compression"], [each.compression for each in single]),
-                **{kind: sum(getattr(each, kind) for each in single) / len(single) for kind in SPENT},
-            )
-        )
-    return found
+def at_step(bases: Evaluations, done: Sequence[tuple[CellFound, Evaluations]], i: int) -> AtStep:
+    """The i-th evaluation of an arm over its finished seeds; spending as means."""
+    single = [cell.steps[i] for cell, _ in done]
+    spent = {kind: sum(getattr(each, kind) for each in single) / len(single) for kind in SPENT}
+    return AtStep(**over(bases[0, False], single, [each[single[0].step, False] for _, each in done]), **spent)
+
+
+def greedy_end(bases: Evaluations, done: Sequence[tuple[CellFound, Evaluations]]) -> Evaluated | None:
+    """The greedy evaluation of an arm over its finished seeds, where the plan asks for it."""
+    single = [cell.greedy for cell, _ in done if cell.greedy]
+    if not single:
+        return None
+    return Evaluated(**over(bases[0, True], single, [each[single[0].step, True] for _, each in done]))
+
+
+def over(base: Evaluation, single: Sequence[Evaluated], evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """One evaluation of several seeds, pooled, with intervals by `over_seeds`."""
+    pooled = measured(base, evaluations)
+    return {
+        "step": single[0].step,
+        "metrics": all_widened(pooled["metrics"], [each.metrics for each in single]),
+        "change": all_widened(pooled["change"], [each.change for each in single]),
+        "compression": widened(pooled["compression"], [each.compression for each in single]),
+    }
 
 
 def all_widened(pooled: R, single: Sequence[R]) -> R:

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suffice.bench.cell import STOPPED, finished
+from suffice.bench.cell import STOPPED, finished, label, wanted
 from suffice.bench.plan import Bench, Cell
 from suffice.errors import Interrupted, RunError
 from suffice.run.directory import Run
 from suffice.run.files import disk_errors
-from suffice.run.layout import LOGS, METRICS, RUNS, step_name
+from suffice.run.layout import LOGS, METRICS, RUNS
 from suffice.run.lock import locked
 from suffice.run.progress import progress
 from suffice.run.signals import stop_requests
@@ -41,7 +41,7 @@ def run_bench(bench: Bench, out: Path, jobs: int) -> dict[str, str]:
             (out / name).mkdir(parents=True, exist_ok=True)
     with locked(out):
         cells = [bench.base, *bench.cells]
-        waiting = [cell for cell in cells if not finished(cell.recipe, cell.at, cell.run(out))]
+        waiting = [cell for cell in cells if not finished(cell, cell.run(out))]
         failed = work_off(waiting, out, jobs) if waiting else {}
     if bench.base.folder in failed:
         raise RunError(f"the base cannot be evaluated, so there is nothing to compare: {failed[bench.base.folder]}")
@@ -96,6 +96,7 @@ class Process:
         job = {
             "recipe": self.cell.recipe.dump(),
             "at": list(self.cell.at),
+            "greedy": self.cell.greedy,
             "run": str(self.cell.run(self.out).path),
             "parent": os.getpid(),
         }
@@ -142,10 +143,14 @@ class Track:
 
     @property
     def total(self) -> int:
-        return self.cell.at[-1] + self.worth * len(self.cell.at)
+        return self.cell.at[-1] + self.worth * len(self.wanted)
+
+    @property
+    def wanted(self) -> list[tuple[int, bool]]:
+        return wanted(self.cell.at, self.cell.greedy)
 
     def done(self) -> int:
-        evaluated = sum(self.run.is_evaluated(step_name(step)) for step in self.cell.at)
+        evaluated = sum(self.run.is_evaluated(label(*each)) for each in self.wanted)
         metrics = self.run.path / METRICS
         steps = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
         return steps + self.worth * evaluated

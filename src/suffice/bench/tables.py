@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suffice.bench.found import ArmFound, AtStep, BenchFound
+from suffice.bench.found import ArmFound, BenchFound, Evaluated
 from suffice.bench.result import SPENT
 from suffice.interval import Interval
 from suffice.run.records import Figures
@@ -27,11 +27,15 @@ class Block:
 
 
 def blocks(found: BenchFound) -> list[Block]:
-    """The final step, then one budget of every kind. Nothing while the base or all arms are unfinished."""
+    """The final step, greedily where the plan asks for it, then one budget of every kind. Nothing while the base or all
+    arms are unfinished."""
     if not (found.arms and found.base):
         return []
     ends = [row(arm, arm.steps[-1], mark=arm.pareto) for arm in found.arms]
-    tables = [Block("After the last step", HEADS, [["base", "", "0", *place(found.base), "100.0", "", ""], *ends])]
+    tables = [Block("After the last step", HEADS, [base_row(found.base), *ends])]
+    if found.base_greedy:
+        ends = [row(arm, arm.greedy) for arm in found.arms if arm.greedy]
+        tables.append(Block("After the last step, greedy", HEADS, [base_row(found.base_greedy), *ends]))
     for kind, name in SPENT.items():
         within = found.budgets[kind]
         rows = []
@@ -42,7 +46,11 @@ def blocks(found: BenchFound) -> list[Block]:
     return tables
 
 
-def row(arm: ArmFound, step: AtStep, mark: bool = False) -> list[str]:
+def base_row(metrics: Figures) -> list[str]:
+    return ["base", "", "0", *place(metrics), "100.0", "", ""]
+
+
+def row(arm: ArmFound, step: Evaluated, mark: bool = False) -> list[str]:
     return [
         arm.arm + (" *" if mark else ""),
         str(len(arm.seeds)),

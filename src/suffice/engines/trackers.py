@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
-from suffice.config import Recipe
 from suffice.errors import RecipeError
 from suffice.extras import install_command
 from suffice.run.layout import MANIFEST, TENSORBOARD, TRACKIO
@@ -33,7 +32,7 @@ class Tracker(Protocol):
 class TensorBoard:
     """Event files in `tensorboard` of the run. Steps that a resumed run does again replace what they were."""
 
-    def __init__(self, run: Path, recipe: Recipe, done: int) -> None:
+    def __init__(self, run: Path, recipe: Mapping[str, Any], done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(run / TENSORBOARD), purge_step=done + 1 if done else 0)
@@ -53,11 +52,11 @@ class Trackio:
     Look at it with `TRACKIO_DIR=RUN/trackio trackio show`. Steps that a resumed run does again stand there twice.
     """
 
-    def __init__(self, run: Path, recipe: Recipe, done: int) -> None:
+    def __init__(self, run: Path, recipe: Mapping[str, Any], done: int) -> None:
         os.environ.setdefault("TRACKIO_DIR", str(run.resolve() / TRACKIO))  # read when trackio is imported
         import trackio
 
-        self.run = trackio.init(PROJECT, name=run.resolve().name, config=recipe.model_dump(), resume="allow")
+        self.run = trackio.init(PROJECT, name=run.resolve().name, config=dict(recipe), resume="allow")
 
     def log(self, step: int, figures: Figures) -> None:
         self.run.log(dict(figures), step=step)
@@ -72,7 +71,7 @@ class WandB:
     Of steps that a resumed run does again, what came first stays.
     """
 
-    def __init__(self, run: Path, recipe: Recipe, done: int) -> None:
+    def __init__(self, run: Path, recipe: Mapping[str, Any], done: int) -> None:
         import wandb
 
         # the manifest says when and by which command the run was made, so it names the run, resumed or not
@@ -84,7 +83,7 @@ class WandB:
                 id=identity,
                 resume="allow",
                 dir=str(run),
-                config=recipe.model_dump(),
+                config=dict(recipe),
             )
         except wandb.Error as error:
             cause = str(error).strip().partition("\n")[0].rstrip(".")
@@ -100,7 +99,7 @@ class WandB:
         self.run.finish()
 
 
-KNOWN: dict[str, Callable[[Path, Recipe, int], Tracker]] = {
+KNOWN: dict[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = {
     "tensorboard": TensorBoard,
     "trackio": Trackio,
     "wandb": WandB,
@@ -108,16 +107,16 @@ KNOWN: dict[str, Callable[[Path, Recipe, int], Tracker]] = {
 
 
 class Trackers:
-    """The trackers of a recipe, as a context that closes them.
+    """Trackers by name (`run.track`), told the recipe as it is dumped; a context that closes them.
 
     Raises:
         RecipeError: a tracker's package is not installed.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
+    def __init__(self, names: Sequence[str], recipe: Mapping[str, Any]) -> None:
+        self.names, self.recipe = names, recipe
         self.opened: list[Tracker] = []
-        for name in recipe.run.track:
+        for name in names:
             try:
                 version(name)
             except PackageNotFoundError:
@@ -134,7 +133,7 @@ class Trackers:
 
     def open(self, run: Path, done: int) -> None:
         """Begin in a run directory that exists, or go on after `done` steps."""
-        for name in self.recipe.run.track:
+        for name in self.names:
             self.opened.append(KNOWN[name](run, self.recipe, done))
 
     def log(self, step: int, metrics: Figures) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 
 from pydantic import TypeAdapter, ValidationError
@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from suffice.errors import RunError
 from suffice.evaluation.source import Draw, ExitRule, Forced, Sampling, Source, Trace
 from suffice.grading import Grader
-from suffice.groups import Kind, Problem, Verdict
+from suffice.grading.verdicts import give_verdicts
+from suffice.groups import Problem
 from suffice.run.journal import Journal
 from suffice.run.progress import progress
 
@@ -82,18 +83,13 @@ def _keep(lots: Iterable[list[Trace]], found: Found, journal: Journal | None) ->
 
 
 def grade(traces: Sequence[Trace], problems: Iterable[Problem], grader: Grader) -> None:
-    """Give every trace and every forced answer its verdict, in place. What was cut or never closed is WRONG."""
+    """Give every trace and every forced answer its verdict, in place."""
     by_id = {problem.id: problem for problem in problems}
-    jobs: list[tuple[str, str, Kind]] = []
-    owners: list[Trace | Forced] = []
-    for trace in traces:
-        problem = by_id[trace.problem]
-        answers: list[Trace | Forced] = [trace, *trace.forced]
-        for said in answers:
-            if said.truncated or not (isinstance(said, Forced) or said.closed):
-                said.verdict = Verdict.WRONG
-            else:
-                jobs.append((said.answer, problem.gold, problem.kind))
-                owners.append(said)
-    for owner, verdict in zip(owners, grader.grade_many(jobs), strict=True):
-        owner.verdict = verdict
+
+    def answers() -> Iterator[tuple[Trace | Forced, Problem]]:
+        for trace in traces:
+            yield trace, by_id[trace.problem]
+            for forced in trace.forced:
+                yield forced, by_id[trace.problem]
+
+    give_verdicts(answers(), lambda said: said.answer, grader)

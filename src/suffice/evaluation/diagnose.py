@@ -11,6 +11,7 @@ from typing import Any
 
 from suffice.errors import DataError
 from suffice.evaluation.collect import answer, collect, grade
+from suffice.evaluation.doubts import doubts
 from suffice.evaluation.evaluate import origin, owned
 from suffice.evaluation.source import Sampling, Source, Trace
 from suffice.evaluation.summary import Measure, average, by_question, rate
@@ -40,11 +41,13 @@ def diagnose(
     journal: Journal | None = None,
     recorded: Sequence[Trace] | None = None,
     price: float | None = None,
+    served: bool = False,
 ) -> Diagnosis:
     """The forced-exit curve of a model: records (one a thought, with its exits) and their summary.
 
     Thoughts are sampled by the protocol, or `recorded` ones are answered early by this source. With a `price` of a
-    million generated tokens the summary tells what could be saved, per 1,000 answers.
+    million generated tokens the summary tells what could be saved, per 1,000 answers. `served` says that the source is
+    a server, for the summary's doubts.
 
     Raises:
         DataError: the model did not think at all.
@@ -64,7 +67,8 @@ def diagnose(
     if price is not None:
         saved: Interval = found["saveable_tokens"]
         found["saveable_cost"] = Interval(*(end * price / 1000 for end in saved))
-    return Diagnosis(records, DiagnosisSummary(**origin(source, problems, protocol), **found))
+    doubted = doubts(traces, protocol, served=served) if recorded is None else []
+    return Diagnosis(records, DiagnosisSummary(**origin(source, problems, protocol), doubts=doubted, **found))
 
 
 def exits(trace: Trace) -> list[int]:

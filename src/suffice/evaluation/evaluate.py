@@ -27,12 +27,12 @@ def evaluate(source: Source, problems: Sequence[Problem], protocol: Sampling, gr
 
 
 def evaluation_of(
-    source: Source, problems: Sequence[Problem], protocol: Sampling, traces: Sequence[Trace]
+    source: Source, problems: Sequence[Problem], protocol: Sampling, traces: Sequence[Trace], doubts: Sequence[str] = ()
 ) -> Evaluation:
     """Graded traces as records and their summary."""
     records = [sample_of(problem, trace) for problem, trace in owned(problems, traces)]
     summary = EvaluationSummary(
-        **origin(source, problems, protocol), metrics=metrics_of(records), levels=levels_of(records)
+        **origin(source, problems, protocol), doubts=[*doubts], metrics=metrics_of(records), levels=levels_of(records)
     )
     return Evaluation(records, summary)
 

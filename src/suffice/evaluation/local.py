@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from suffice.evaluation.source import Advance, Draw, ExitRule, Forced, Sampling, Trace, switches
-from suffice.groups import Branch, Group, Problem, Spine
+from suffice.groups import Branch, Group, Problem, Spine, answer_length
 from suffice.objective.spine import check_model
 from suffice.rollout import Chat, Sampler
 
@@ -52,7 +52,7 @@ class LocalSource:
         for problem, trace in recorded:
             prompt = self.chat.render(problem.prompt)
             thought = self.chat.tokenizer.encode(trace.thought, add_special_tokens=False)
-            opening = [] if self.chat.opened(prompt) else [self.chat.open_id]
+            opening = self.chat.opening(prompt)
             end = len(opening) + len(thought)
             spine = Spine(opening + thought, [], len(opening), end, trace.closed, trace.truncated)
             groups.append(Group(problem, prompt, self.chat.inducer, [spine], f"force/{trace.problem}/{trace.sample}"))
@@ -64,17 +64,7 @@ class LocalSource:
 
     def sampler(self, sampling: Sampling) -> Sampler:
         """Forced answers are greedy: what the model would most likely say is what it knows, not one more draw."""
-        return Sampler(
-            self.model,
-            self.chat,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_thought_tokens=sampling.max_thought_tokens,
-            max_answer_tokens=sampling.max_answer_tokens,
-            cache_gb=sampling.cache_gb,
-            answer_temperature=0.0,
-            reuse=self.fits,
-        )
+        return Sampler.of(self.model, self.chat, sampling, answer_temperature=0.0, reuse=self.fits)
 
     @cached_property
     def fits(self) -> bool:
@@ -95,7 +85,7 @@ class LocalSource:
             text,
             self.chat.answer_text(spine.answer_tokens),
             spine.thought_length,
-            self.said(spine.answer_tokens),
+            answer_length(spine.answer_tokens, self.chat.end_ids),
             spine.closed,
             spine.truncated,
             switches(text, Ends(self.chat, thought)) if exits else [],
@@ -110,13 +100,10 @@ class LocalSource:
             branch.exit,
             len(self.chat.thought_text(thought[: branch.exit])),
             self.chat.answer_text(branch.answer),
-            self.said(branch.answer),
+            answer_length(branch.answer, self.chat.end_ids),
             branch.truncated,
             math.exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0,
         )
-
-    def said(self, tokens: Sequence[int]) -> int:
-        return sum(token not in self.chat.end_ids for token in tokens)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ Finished tasks stand in `evaluations/<task>` or `diagnosis/<task>`; what is samp
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
-from suffice.errors import Interrupted, RunError, SufficeError
+from suffice.errors import Interrupted, RunError, SufficeError, UnfitError
 from suffice.evaluation.baselines import baselines, default_budgets, stops
 from suffice.evaluation.collect import collect, grade
 from suffice.evaluation.diagnose import diagnose
+from suffice.evaluation.doubts import doubts
 from suffice.evaluation.evaluate import evaluation_of, owned
 from suffice.evaluation.prepare import Work
 from suffice.grading import Grader
@@ -47,6 +49,8 @@ def perform(work: Work, directory: Path) -> Performed:
         if not kept:
             shutil.rmtree(directory)
         how = f"continue with: suffice {work.request.verb} --resume {directory}" if kept else "nothing was sampled yet"
+        if kept and isinstance(error, UnfitError):
+            how = f"what was sampled stays in {directory}"
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"stopped; {how}") from None
         raise type(error)(f"{error}; {how}") from error
@@ -87,6 +91,8 @@ def _perform_task(work: Work, run: Run, task: str, grader: Grader) -> Performed:
         else:
             found = _diagnose(work, run, task, grader, journal)
         path.unlink()
+    for doubt in found[task].summary.doubts:
+        print(f"{task}: {doubt}", file=sys.stderr)
     if not any(path.parent.iterdir()):
         path.parent.rmdir()
     return found
@@ -97,7 +103,8 @@ def _evaluate(work: Work, run: Run, task: str, grader: Grader, journal: Journal)
     budgets = sorted(set(request.budgets)) or default_budgets(protocol.max_thought_tokens)
     traces = collect(work.source, problems, protocol, stops(budgets) if request.baselines else None, journal)
     grade(traces, problems, grader)
-    plain = evaluation_of(work.source, problems, protocol, traces)
+    doubted = doubts(traces, protocol, served=request.server is not None)
+    plain = evaluation_of(work.source, problems, protocol, traces, doubted)
     stopped = baselines(plain, owned(problems, traces), budgets) if request.baselines else {}
     found = {task: plain} | {layout.stopped(task, stop): evaluation for stop, evaluation in stopped.items()}
     for label in reversed(found):  # the task's own folder last: it says that all are there
@@ -115,6 +122,7 @@ def _diagnose(work: Work, run: Run, task: str, grader: Grader, journal: Journal)
         journal=journal,
         recorded=work.recorded,
         price=request.price,
+        served=request.server is not None,
     )
     run.write_diagnosis(task, found)
     return {task: found}

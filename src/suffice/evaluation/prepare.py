@@ -61,6 +61,7 @@ def prepare(request: Request) -> Work:
             split=part.split,
             limit=part.problems,
             seed=request.seed,
+            fields=part.fields,
             revision=part.revision,
             prompt=part.prompt,
         )
@@ -79,35 +80,54 @@ def prepare(request: Request) -> Work:
 
 def _open(request: Request, problems: Sequence[Problem]) -> tuple[Source, int, int]:
     """The source, and its budgets: as asked, else as suit the model."""
-    from suffice.model.load import (
-        check_positions,
-        load_chat,
-        load_model,
-        resolve_path,
-        set_threads,
-        suitable_budgets,
-    )
+    from suffice.model.device import set_threads
+    from suffice.model.load import load_chat, load_model
+    from suffice.model.positions import check_positions, suitable_budgets
+    from suffice.model.resolve import resolve_path
+    from suffice.rollout.check import check_sampling
 
     thought, answer = request.max_thought_tokens, request.max_answer_tokens
     if request.server is not None:
-        from suffice.evaluation.server import ServerSource
+        from suffice.evaluation.server import ServerSource, fitting
 
-        part = request.server
-        chat = load_chat(part.tokenizer, DEFAULT_INDUCER) if part.tokenizer else None
-        key = os.environ.get(part.key_variable)
-        source = ServerSource(part.base_url, request.model, chat=chat, api_key=key, concurrency=part.concurrency)
-        return source, thought or 8192, answer or 1024
+        part, chat = request.server, None
+        if part.tokenizer:
+            chat = load_chat(
+                part.tokenizer,
+                DEFAULT_INDUCER,
+                options=request.chat_template_kwargs,
+                system=request.system,
+                use="evaluate" if request.verb == "diagnose" or request.baselines else "count",
+            )
+        source = ServerSource(
+            part.base_url,
+            request.model,
+            chat=chat,
+            system=request.system,
+            options=request.chat_template_kwargs,
+            api_key=os.environ.get(part.key_variable),
+            concurrency=part.concurrency,
+        )
+        budgets = fitting(source.positions, chat, problems, thought, answer)
+        request.max_thought_tokens, request.max_answer_tokens = budgets  # for this run and when it is resumed
+        return source, *budgets
     from suffice.evaluation.local import LocalSource
 
     if request.checkpoint is None:
         request.checkpoint = resolve_path(request.model)  # of a run that trains on, the one of now
         if chosen := Run(Path(request.model)).chosen():
             print(f"{request.model}: {chosen.words}", file=sys.stderr)
-    chat = load_chat(request.checkpoint, DEFAULT_INDUCER)
+    chat = load_chat(
+        request.checkpoint,
+        DEFAULT_INDUCER,
+        options=request.chat_template_kwargs,
+        system=request.system,
+        use="evaluate",
+    )
     model = load_model(request.checkpoint, device=request.device)
     set_threads(model)
     budgets = suitable_budgets(model, chat, problems, thought, answer)
-    check_positions(model, chat, problems, *budgets)
+    check_sampling(model, chat, check_positions(model, chat, problems, *budgets))
     return LocalSource(request.model, model, chat), *budgets
 
 

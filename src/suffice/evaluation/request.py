@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from suffice.config import Section
+from suffice.config import Fields, Section
 from suffice.errors import RunError
 from suffice.run.files import read_json
 from suffice.run.layout import REQUEST
@@ -23,6 +23,7 @@ class ServerPart(Section):
 class TaskPart(Section):
     name: str
     path: str | None = None
+    fields: Fields = Field({})
     split: str = "test"
     revision: str | None = None
     prompt: str | None = None
@@ -45,6 +46,8 @@ class Request(Section):
     max_thought_tokens: int | None = Field(None, ge=1)
     max_answer_tokens: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
+    system: str | None = None
+    chat_template_kwargs: dict[str, Any] = Field({})
     baselines: bool = False
     budgets: list[int] = Field([])
     price: float | None = Field(None, gt=0, description="Of a million generated tokens, in any currency.")

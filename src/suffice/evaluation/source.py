@@ -49,6 +49,11 @@ class Forced:
     confidence: float | None = None
     verdict: Verdict | None = None
 
+    @property
+    def closed(self) -> bool:
+        """The inducer closes the thought."""
+        return True
+
 
 @dataclass(slots=True)
 class Trace:

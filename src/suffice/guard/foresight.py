@@ -16,9 +16,12 @@ WINDOW = 10  # steps that a mean or a slope is taken over
 LONG = 40  # steps of a second mean of accuracy, which sees a slow loss that the short one cannot tell from noise
 HORIZON = 30  # steps that the warning looks ahead
 LIMIT = 3.0  # what a feature counts at most, either way: nothing is known beyond what was seen
+NOISE = 5.0
+"""Standard errors of a drop that noise may explain: the best of many windows is compared with the last, at every step,
+and noise alone must not pass in a long run."""
 
 BROKEN = ("unclosed", "unparsed", "truncated")
-COLUMNS = ("accuracy", "thought_tokens", "entropy", "grad_norm", "repetition", *BROKEN)
+COLUMNS = ("accuracy", "thought_tokens", "entropy", "grad_norm", *BROKEN)
 """The metrics that are read; a step that lacks one, or whose value is not finite, says nothing of it."""
 
 INTERCEPT = -1.73
@@ -27,11 +30,9 @@ COEFFICIENTS = {
     "shortening": 3.78,
     "gained": -3.4,
     "drop": 38.45,
-    "falling": 0.0,
     "entropy": 2.42,
     "entropy_rising": 1.42,
     "broken": 3.71,
-    "repetition": 0.0,
     "gradient": -1.26,
 }
 
@@ -113,21 +114,17 @@ class Trail:
 
     def features(self) -> dict[str, float]:
         """By name, each within ±`LIMIT`; 0 where a metric is missing. Shares count in tenths, lengths as logarithms; of
-        a loss of accuracy only what exceeds two standard errors, five where it is the best of many windows that is
-        compared with, so that the score of small batches does not follow their noise.
+        a loss of accuracy only what exceeds `NOISE`, so that the score of small batches does not follow theirs.
         """
-        error = self.deviation()
         tokens, entropy, gradient = (self.log_ratio(name) for name in ("thought_tokens", "entropy", "grad_norm"))
         found = {
             "shorter": -tokens,
-            "shortening": -self.slope("thought_tokens", log=True),
+            "shortening": -self.trend("thought_tokens"),
             "gained": 10 * max(0.0, self.rise("accuracy")),
-            "drop": 10 * _beyond(self.best - (self.mean("accuracy") or 0.0), 5 * math.sqrt(2) * error),
-            "falling": 10 * _beyond(-self.slope("accuracy"), 2 * WINDOW * math.sqrt(12 / (WINDOW**2 - 1)) * error),
+            "drop": 10 * max(0.0, self.best - (self.mean("accuracy") or 0.0) - NOISE * math.sqrt(2) * self.deviation()),
             "entropy": entropy,
-            "entropy_rising": self.slope("entropy", log=True),
+            "entropy_rising": self.trend("entropy"),
             "broken": 10 * max(self.rise(name) for name in BROKEN),
-            "repetition": 10 * self.rise("repetition"),
             "gradient": gradient,
         }
         return {name: max(-LIMIT, min(LIMIT, value)) for name, value in found.items()}
@@ -148,12 +145,12 @@ class Trail:
         now, start = self.mean(name), self.start.get(name)
         return 0.0 if now is None or start is None else now - start
 
-    def slope(self, name: str, log: bool = False) -> float:
-        """Change over a window by the line of least squares through its steps; of the logarithm with `log`."""
+    def trend(self, name: str) -> float:
+        """Change of the logarithm over a window, by the line of least squares through its steps."""
         points = [(x, row[name]) for x, row in enumerate(self.recent[-WINDOW:]) if name in row]
         if len(points) < 2:
             return 0.0
-        values = [(x, math.log(_above_zero(y)) if log else y) for x, y in points]
+        values = [(x, math.log(_above_zero(y))) for x, y in points]
         mean_x, mean_y = (sum(column) / len(values) for column in zip(*values, strict=True))
         spread = sum((x - mean_x) ** 2 for x, _ in values)
         return WINDOW * sum((x - mean_x) * (y - mean_y) for x, y in values) / spread
@@ -169,10 +166,6 @@ class Trail:
 
 def _finite(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _beyond(loss: float, noise: float) -> float:
-    return max(0.0, loss - noise)
 
 
 def _above_zero(value: float) -> float:

@@ -1,7 +1,7 @@
 """The guard: sees that training harms a model, or is about to, and chooses the checkpoint to keep.
 
 Two kinds of evidence. *Harm* is what the numbers already show, beyond noise: accuracy below its best in training, or
-below the base model's on held-out problems; thoughts that no longer close, answers that cannot be read. *Foresight* is
+below the base model's on problems set aside; thoughts that no longer close, answers that cannot be read. *Foresight* is
 a score (`suffice.guard.foresight`). What is done about either is the recipe's choice. Nothing here knows an engine.
 """
 
@@ -13,13 +13,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from suffice.config import GuardSection
-from suffice.guard.foresight import HORIZON, LONG, WINDOW, Line, Trail
+from suffice.guard.foresight import HORIZON, LONG, NOISE, WINDOW, Line, Trail
 from suffice.statistics import proportion_difference
 
-SURE = 5.0
-"""Standard errors that a drop in training must exceed: the best of many windows is compared with the last, at every
-step, and noise alone must not pass in a long run."""
-LEVEL = 0.999  # of the interval of held-out differences: there are many looks in a run
+LEVEL = 0.999  # of the interval of a probe's difference from the base: there are many looks in a run
 ILL = 0.1  # rise of the share of unclosed thoughts, or of unreadable answers, that is harm
 
 Action = Literal["go", "warn", "stop", "roll back"]
@@ -27,7 +24,7 @@ Action = Literal["go", "warn", "stop", "roll back"]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The model on the held-out problems: the 0/1 outcomes of each, and the mean length of a thought in tokens."""
+    """The model on the problems set aside: the 0/1 outcomes of each, and the mean length of a thought in tokens."""
 
     correct: Mapping[str, list[float]]
     thought_tokens: float
@@ -73,20 +70,15 @@ class Guard:
     stopped: str = ""
     warned: bool = False
 
-    @property
-    def probes(self) -> bool:
-        """Whether problems are held out and checkpoints chosen."""
-        return self.settings.probes
-
-    def observe(self, step: int, metrics: Line, held_out: Probe | None = None) -> Decision:
+    def observe(self, step: int, metrics: Line, probe: Probe | None = None) -> Decision:
         """A step's line of metrics and, where the model was probed after it, the probe. Step 0 is the base's probe."""
         if step == 0:
-            self.base = held_out
-            self.candidates = [Candidate(0, held_out.accuracy, held_out.thought_tokens)] if held_out else []
+            self.base = probe
+            self.candidates = [Candidate(0, probe.accuracy, probe.thought_tokens)] if probe else []
             return Decision("go", "", None)
         self.trail.add(metrics)
         score = self.trail.score()
-        reason = "; ".join([*self._harm(held_out), *self._foreseen(score)])
+        reason = "; ".join([*self._harm(probe), *self._foreseen(score)])
         action = self._action(reason)
         self.warned = bool(reason) and action != "roll back"
         if action == "stop":
@@ -94,9 +86,9 @@ class Guard:
         if action == "roll back":
             self.rollbacks += 1
             self.trail = self.trail.restarted()
-        elif held_out is not None and self.base is not None:
-            change = held_out.accuracy - self.base.accuracy
-            self.candidates.append(Candidate(step, held_out.accuracy, held_out.thought_tokens, change, self.rollbacks))
+        elif probe is not None and self.base is not None:
+            change = probe.accuracy - self.base.accuracy
+            self.candidates.append(Candidate(step, probe.accuracy, probe.thought_tokens, change, self.rollbacks))
             if not reason and change >= -self.settings.tolerance:
                 self.good = step
         return Decision(action, reason, score)
@@ -110,15 +102,15 @@ class Guard:
             return "stop"
         return "go" if self.warned else "warn"  # said once, until it clears
 
-    def _harm(self, held_out: Probe | None) -> list[str]:
+    def _harm(self, probe: Probe | None) -> list[str]:
         found = []
         if self.trail.full:
             found += [*self._fallen(), *self._ill()]
-        if held_out is not None and self.base is not None:
-            change = proportion_difference(held_out.correct, self.base.correct, LEVEL)
+        if probe is not None and self.base is not None:
+            change = proportion_difference(probe.correct, self.base.correct, LEVEL)
             if change.high < -self.settings.tolerance:
                 found.append(
-                    f"accuracy on {len(held_out.correct)} held-out problems is {_points(-change.mean)} points below "
+                    f"accuracy on the {len(probe.correct)} problems set aside is {_points(-change.mean)} points below "
                     f"the base's, at least {_points(-change.high)}"
                 )
         return found
@@ -126,7 +118,7 @@ class Guard:
     def _fallen(self) -> list[str]:
         trail = self.trail
         for steps, best in ((WINDOW, trail.best), (LONG, trail.best_long)):
-            now, noise = trail.mean("accuracy", steps), SURE * math.sqrt(2) * trail.deviation(steps)
+            now, noise = trail.mean("accuracy", steps), NOISE * math.sqrt(2) * trail.deviation(steps)
             if now is not None and best - now - noise > self.settings.tolerance:
                 return [
                     f"accuracy over the last {steps} steps is {_points(best - now)} points below its best "
@@ -141,7 +133,7 @@ class Guard:
             now, start = self.trail.mean(name), self.trail.start.get(name)
             if now is None or start is None:
                 continue
-            noise = SURE * math.sqrt((_spread(now, count) + _spread(start, count)) / count)
+            noise = NOISE * math.sqrt((_spread(now, count) + _spread(start, count)) / count)
             if now - start - noise > ILL:
                 found.append(f"{words} rose from {100 * start:.0f} to {100 * now:.0f} %")
         return found
@@ -185,7 +177,7 @@ class Guard:
 
 
 RULE = (
-    "fewest thinking tokens among those whose accuracy on the held-out problems, taken together with that of the "
+    "fewest thinking tokens among those whose accuracy on the problems set aside, taken together with that of the "
     "probes before and after, is not more than {tolerance:g} points below the base's"
 )
 

@@ -8,8 +8,9 @@ tell it. A thought opens ballots in random order and may stop at any time, so ac
 
     c 7 = v9 #1 ; a 3 = v3 #1 ; f 4 = v9 #2 ;
 
-Here `#` counts the votes of that class so far, and the answer is whoever leads at the end. The traces stop regardless
-of the votes: that two agreeing ones are mostly enough, and when not, is left for training to find out.
+Here `#` counts the votes of that class so far, and the answer is whoever leads at the end. The thoughts that a base
+learns from stop regardless of the votes: that two agreeing ones are mostly enough, and when not, is left for training
+to find out.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def problems(split: Split, count: int, seed: int = 0, poll: Poll = BALLOTS) -> l
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """When the writer of the traces stops, whatever the votes say.
+    """When the writer of the thoughts stops, whatever the votes say.
 
     Args:
         unread: probability of opening no ballot.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from suffice.groups import Problem
 from suffice.lab.lesson import Lesson
 from suffice.lab.splits import Split, check, first_distinct, split_of
-from suffice.lab.traces import OPENERS, Habits, Trace, checked, teach
+from suffice.lab.thoughts import OPENERS, Habits, Thought, checked, teach
 
 NAMES = "abcde"
 MIN_COLUMNS, MAX_COLUMNS = 2, len(NAMES)
@@ -87,7 +87,7 @@ def problems(split: Split, count: int, seed: int = 0) -> list[Problem]:
     ]
 
 
-def write(drawn: Sum, rng: random.Random, habits: Habits) -> Trace:
+def write(drawn: Sum, rng: random.Random, habits: Habits) -> Thought:
     """A thought about `drawn` with the given habits, drawn from `rng`."""
     return checked(lambda slip: _pass(drawn, rng, slip), rng, habits)
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-INDUCER = "Time is limited, stop thinking and start answering.\n</think>\n\n"
+from suffice.config import DEFAULT_INDUCER
+
 MAX_LENGTH = 512
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -25,7 +26,7 @@ _WORD = "\n\n|\n|[A-Za-z]+|[0-9]|[^A-Za-z0-9 \n]"
 
 def build_tokenizer(vocabulary: Iterable[str]) -> PreTrainedTokenizerFast:
     """The tokenizer of a task's words and of what every conversation is made of; other words become `<unk>`."""
-    chat = re.findall(_WORD, f"{INDUCER.replace(_MARKERS[1], ' ')} system user assistant")
+    chat = re.findall(_WORD, f"{DEFAULT_INDUCER.replace(_MARKERS[1], ' ')} system user assistant")
     words = {*chat, *vocabulary}
     # words that mix letters, digits and signs are matched first, the longer before those they begin with
     mixed = sorted((word for word in words if not re.fullmatch(_WORD, word)), key=lambda word: (-len(word), word))

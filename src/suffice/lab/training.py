@@ -1,4 +1,4 @@
-"""Train a base by supervised learning on a task's traces: about 3 minutes on one CPU core."""
+"""Train a base by supervised learning on a task's thoughts: about 3 minutes on one CPU core."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from suffice.config import DEFAULT_INDUCER
 from suffice.errors import DataError
-from suffice.lab import ballots, sums, traces
+from suffice.lab import ballots, sums, thoughts
 from suffice.lab.lesson import Lesson
-from suffice.lab.tokenizer import INDUCER, MAX_LENGTH, build_tokenizer
+from suffice.lab.tokenizer import MAX_LENGTH, build_tokenizer
 from suffice.run.files import read_json, write_json
 from suffice.run.start import create_run
 
@@ -37,7 +38,7 @@ class BaseRecipe:
         learning_rate: AdamW's peak, reached after `warmup` steps; it falls linearly to 0 over the last `decay` of all.
         cut: share of the examples whose thought is cut at a random place, the inducer injected, so that the base
             knows how to answer at an exit.
-        habits: how the traces are written.
+        habits: how the thoughts are written.
     """
 
     steps: int = 1500
@@ -46,7 +47,7 @@ class BaseRecipe:
     warmup: int = 50
     decay: float = 0.4
     cut: float = 0.5
-    habits: traces.Habits | ballots.Habits = field(default_factory=traces.Habits)
+    habits: thoughts.Habits | ballots.Habits = field(default_factory=thoughts.Habits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Course:
     """What the base of one task is taught.
 
     Args:
-        vocabulary: the words of its problems and traces.
+        vocabulary: the words of its problems and thoughts.
         lessons: from a source of randomness and the recipe's habits, what to imitate, without end.
         recipe: how its base that ships was made.
     """
@@ -66,7 +67,7 @@ class Course:
 
 _BALLOTS = BaseRecipe(steps=1800, cut=0.15, habits=ballots.Habits())
 COURSES = {
-    "arithmetic": Course(traces.VOCABULARY, traces.lessons, BaseRecipe()),
+    "arithmetic": Course(thoughts.VOCABULARY, thoughts.lessons, BaseRecipe()),
     **{poll.name: Course(ballots.VOCABULARY, partial(ballots.lessons, poll), _BALLOTS) for poll in ballots.POLLS},
     "sums": Course(sums.VOCABULARY, sums.lessons, BaseRecipe()),
 }
@@ -117,7 +118,7 @@ def build(
         logits_B_T_V = model(input_ids=ids_B_T).logits[:, :-1]
         targets_B_T = labels_B_T[:, 1:]
         total = cross_entropy(logits_B_T_V.flatten(0, 1), targets_B_T.flatten(), ignore_index=IGNORED, reduction="sum")
-        # a constant, not the batch's own count: batches of short traces must not weigh more per token
+        # a constant, not the batch's own count: batches of short thoughts must not weigh more per token
         (total / (recipe.batch * 64)).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -181,7 +182,7 @@ def _example(
     turn = [{"role": "user", "content": lesson.prompt}]
     prompt = encode(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
     thought = encode(f"\n{lesson.thought}\n")
-    opened, closed, inducer = encode("<think>"), encode("</think>\n\n"), encode(INDUCER)
+    opened, closed, inducer = encode("<think>"), encode("</think>\n\n"), encode(DEFAULT_INDUCER)
     if rng.random() >= cut:
         ids = prompt + opened + thought + closed + encode(f"{lesson.answer}<|im_end|>")
         return ids, [IGNORED] * len(prompt) + ids[len(prompt) :]

@@ -1,6 +1,9 @@
 """Methods: how the members of a group are rewarded and baselined, one module per paper.
 
->>> get_method("grpo-lambda", lam=0.2).score(GroupBatch(correct_P_G, length_P_G))  # doctest: +SKIP
+>>> import torch  # one problem: two exits of a thought and the whole of it, all of them right
+>>> batch = GroupBatch(correct=torch.tensor([[True, True, True]]), length=torch.tensor([[8, 10, 9]]))
+>>> get_method("s-grpo").score(batch).reward.tolist()
+[[1.0, 0.5, 0.25]]
 
 An installed package adds its own through the entry point group `suffice.methods` (docs/add-a-method.md).
 """

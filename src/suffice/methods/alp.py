@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.base import extremes, masked_mean
 from suffice.methods.grpo import SCALE, LengthReward
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ALP(LengthReward):

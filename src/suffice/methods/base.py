@@ -7,13 +7,15 @@ turn that into a full-strength signal.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from suffice.groups import GroupBatch, Scores
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EQUAL = 1e-9
 EPSILON = 1e-6
@@ -103,7 +105,7 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 def extremes(x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """(least, greatest) of the masked entries of the last axis, kept as size 1; (∞, −∞) where there are none."""
-    return x.masked_fill(~mask, torch.inf).amin(-1, True), x.masked_fill(~mask, -torch.inf).amax(-1, True)
+    return x.masked_fill(~mask, math.inf).amin(-1, True), x.masked_fill(~mask, -math.inf).amax(-1, True)
 
 
 def centre(x: Tensor, mask: Tensor) -> Tensor:
@@ -127,13 +129,3 @@ def targets(batch: GroupBatch, otherwise: int) -> Tensor:
     """float64 [P, 1]: the length each problem asks for, in tokens, `otherwise` where the batch names none."""
     target_P = batch.length.new_full(batch.length.shape[:1], otherwise) if batch.target is None else batch.target
     return target_P.double()[:, None]
-
-
-def shorter_is_better(length_P_G: Tensor, correct_P_G: Tensor, alpha: float) -> Tensor:
-    """1 − α·sigmoid((L − mean)/(std + 1e-6)) for correct members, 0 for wrong ones; float64 [P, G].
-
-    Mean and population std run over the group's correct members, so one correct member alone gets 1 − α/2
-    (Arora and Zanette, arXiv 2502.04463, Eq. 3; GRPO-λ, arXiv 2505.18086, Eq. 1).
-    """
-    z_P_G = standardise(length_P_G.double(), correct_P_G)
-    return correct_P_G * (1 - alpha * torch.sigmoid(z_P_G))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from suffice.groups import GroupBatch
 from suffice.methods.base import extremes
 from suffice.methods.grpo import LengthReward
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ConciseR(LengthReward):
@@ -26,4 +28,4 @@ class ConciseR(LengthReward):
         _, longest_P_1 = extremes(length_P_G, batch.valid)
         all_right_P_1 = (batch.correct | ~batch.valid).all(-1, True)
         saved_P_G = 1 - length_P_G / longest_P_1.clamp(min=1)
-        return batch.correct + torch.where(all_right_P_1, saved_P_G, 0.0)
+        return batch.correct + saved_P_G.where(all_right_P_1, 0.0)

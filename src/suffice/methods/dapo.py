@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.grpo import GRPO
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DAPO(GRPO):

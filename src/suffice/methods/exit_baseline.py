@@ -10,15 +10,16 @@ afresh; MRT, arXiv 2503.07572, calls the differences progress).
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import torch
 from pydantic import Field, PrivateAttr
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.adaptive import START, Gained
 from suffice.methods.base import EQUAL, Method, extremes, masked_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GAIN = 10.0  # a point of accuracy above the start raises the price by 0.1
 MOST = 0.3
@@ -101,7 +102,7 @@ class ExitBaseline(Method):
     def advantage(self, reward_P_G: Tensor, batch: GroupBatch, spines: int) -> Tensor:
         low_P_1, high_P_1 = extremes(reward_P_G, batch.valid)
         before_P_K = masked_mean(reward_P_G, batch.valid).expand(-1, spines)
-        advantage_P_K_M = torch.zeros_like(reward_P_G).unflatten(1, (spines, -1))
+        advantage_P_K_M = reward_P_G.new_zeros(reward_P_G.shape).unflatten(1, (spines, -1))
         columns = zip(
             reward_P_G.unflatten(1, (spines, -1)).unbind(-1),
             batch.valid.unflatten(1, (spines, -1)).unbind(-1),
@@ -109,5 +110,5 @@ class ExitBaseline(Method):
         )
         for m, (reward_P_K, valid_P_K) in enumerate(columns):
             advantage_P_K_M[..., m] = (reward_P_K - before_P_K) * valid_P_K
-            before_P_K = torch.where(valid_P_K, reward_P_K, before_P_K)
+            before_P_K = reward_P_K.where(valid_P_K, before_P_K)
         return advantage_P_K_M.flatten(1).masked_fill(high_P_1 - low_P_1 <= EQUAL, 0.0)

@@ -5,13 +5,15 @@ Dr. GRPO (Liu et al., arXiv 2503.20783) is GRPO without its two biases: the stan
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.base import EPSILON, Method, centre, masked_mean, mixed, standardise
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCALE = "What the advantage is divided by: the group's deviation, one for the whole batch, or nothing."
 

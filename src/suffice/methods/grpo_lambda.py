@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import torch
 from pydantic import Field, PrivateAttr
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.adaptive import START, Gained
 from suffice.methods.base import masked_mean
 from suffice.methods.length_penalty import LengthPenalty
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GAIN = 10.0  # a tenth above the start penalises every group
 MEMORY = 0.1
@@ -71,7 +72,7 @@ class GRPOLambda(LengthPenalty):
             self._gained = Gained(**state)  # type: ignore[arg-type]
 
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
-        return torch.where(self.selected(batch)[:, None], super().reward(batch, spines), batch.correct.double())
+        return super().reward(batch, spines).where(self.selected(batch)[:, None], batch.correct.double())
 
     def selected(self, batch: GroupBatch) -> Tensor:
         """bool [P]: the groups that are asked to be shorter."""
@@ -79,6 +80,6 @@ class GRPOLambda(LengthPenalty):
         length_P = masked_mean(batch.length.double(), batch.correct)[:, 0].tolist()
         k = math.ceil(self.fraction * len(accuracy_P) - 1e-9)
         ranked = sorted(range(len(accuracy_P)), key=lambda p: (-accuracy_P[p], -length_P[p], p))
-        chosen_P = torch.zeros(len(accuracy_P), dtype=torch.bool, device=batch.correct.device)
+        chosen_P = batch.correct.new_zeros(len(accuracy_P))
         chosen_P[[p for p in ranked[:k] if accuracy_P[p] > 0]] = True
         return chosen_P

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.base import masked_mean, standardise
 from suffice.methods.grpo import LengthReward
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class GRPOLead(LengthReward):
@@ -34,13 +37,13 @@ class GRPOLead(LengthReward):
 
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
         z_P_G = standardise(batch.length.double(), batch.correct)
-        return torch.where(batch.correct, torch.exp(-self.alpha * z_P_G), -1.0)
+        return (-self.alpha * z_P_G).exp().where(batch.correct, -1.0)
 
     def advantage(self, reward_P_G: Tensor, batch: GroupBatch, spines: int) -> Tensor:
         advantage_P_G = super().advantage(reward_P_G, batch, spines)
         accuracy_P_1 = masked_mean(batch.correct.double(), batch.valid)
-        return advantage_P_G * torch.where(advantage_P_G > 0, self.weight(accuracy_P_1), self.weight(1 - accuracy_P_1))
+        return advantage_P_G * self.weight(accuracy_P_1).where(advantage_P_G > 0, self.weight(1 - accuracy_P_1))
 
     def weight(self, x: Tensor) -> Tensor:
         """w(x), between `low` and `high`."""
-        return self.low + (self.high - self.low) * torch.sigmoid(self.steepness * (self.middle - x))
+        return self.low + (self.high - self.low) * (self.steepness * (self.middle - x)).sigmoid()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.base import extremes
 from suffice.methods.grpo import LengthReward
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class JET(LengthReward):
@@ -30,9 +33,7 @@ class JET(LengthReward):
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
         length_P_G = batch.length.double()
         low_P_1, high_P_1 = extremes(length_P_G, batch.correct)
-        saved_P_G = torch.where(
-            batch.correct & (high_P_1 > low_P_1), (high_P_1 - length_P_G) / (high_P_1 - low_P_1), 0.0
-        )
+        saved_P_G = ((high_P_1 - length_P_G) / (high_P_1 - low_P_1)).where(batch.correct & (high_P_1 > low_P_1), 0.0)
         return batch.correct * (1 + self.delta + (1 - self.delta) * self.alpha * saved_P_G)
 
     pressure = "alpha"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.base import extremes
 from suffice.methods.grpo import SCALE, LengthReward
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class KimiLength(LengthReward):
@@ -32,5 +33,5 @@ class KimiLength(LengthReward):
         length_P_G = batch.length.double()
         low_P_1, high_P_1 = extremes(length_P_G, batch.valid)
         shorter_P_G = 0.5 - (length_P_G - low_P_1) / (high_P_1 - low_P_1)
-        shorter_P_G = torch.where(batch.valid & (high_P_1 > low_P_1), shorter_P_G, 0.0)
-        return torch.where(batch.correct, 1 + self.weight * shorter_P_G, self.weight * shorter_P_G.clamp(max=0))
+        shorter_P_G = shorter_P_G.where(batch.valid & (high_P_1 > low_P_1), 0.0)
+        return (1 + self.weight * shorter_P_G).where(batch.correct, self.weight * shorter_P_G.clamp(max=0))

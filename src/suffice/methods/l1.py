@@ -6,12 +6,16 @@ of the batch (`GroupBatch.target`), or one number for all problems, which no pro
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.base import targets
 from suffice.methods.grpo import LengthReward
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class L1Exact(LengthReward):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.base import targets
 from suffice.methods.grpo import LengthReward
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Laser(LengthReward):

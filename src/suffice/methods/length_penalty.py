@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
-from suffice.methods.base import shorter_is_better
+from suffice.methods.base import standardise
 from suffice.methods.grpo import LengthReward
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LengthPenalty(LengthReward):
@@ -21,4 +25,6 @@ class LengthPenalty(LengthReward):
     alpha: float = Field(0.2, ge=0, le=1, description="Strength α of the length penalty.")
 
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
-        return shorter_is_better(batch.length, batch.correct, self.alpha)
+        """Mean and population std run over the group's correct members, so one correct member alone gets 1 − α/2."""
+        z_P_G = standardise(batch.length.double(), batch.correct)
+        return batch.correct * (1 - self.alpha * z_P_G.sigmoid())

@@ -6,11 +6,15 @@ it. That two-level form is ours; `spines = 1` is the paper's method exactly.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.base import Method, centre
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Serial(Method):

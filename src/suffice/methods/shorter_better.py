@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor
 
 from suffice.groups import GroupBatch
 from suffice.methods.base import extremes, masked_mean
 from suffice.methods.grpo import LengthReward
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ShorterBetter(LengthReward):
@@ -29,5 +32,5 @@ class ShorterBetter(LengthReward):
         length_P_G = batch.length.double()
         shortest_P_1, _ = extremes(length_P_G, batch.correct)
         mean_P_1 = masked_mean(length_P_G, batch.valid)
-        best_P_1 = torch.where(batch.correct.any(-1, True), shortest_P_1, mean_P_1)
+        best_P_1 = shortest_P_1.where(batch.correct.any(-1, True), mean_P_1)
         return self.alpha * batch.correct - self.beta * (length_P_G - best_P_1).abs()

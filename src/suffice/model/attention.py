@@ -63,7 +63,7 @@ def attend(
         (B, H, _, D), G = query.shape, key.shape[1]
         grouped = query.view(B, G, H // G, D)
         found = scaled_dot_product_attention(grouped, key, value, attention_mask, dropout, scale=scaling)
-        return found.reshape(B, 1, H, D), None
+        return found.reshape(B, 1, H, value.shape[-1]), None
     if suffice_layout is None:
         plain = AttentionInterface()["sdpa"]
         return plain(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)

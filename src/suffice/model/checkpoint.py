@@ -11,14 +11,17 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from suffice.errors import RunError
+from suffice.errors import ModelError, RunError
+from suffice.model.advice import cause_of
 from suffice.model.lora import merged_state
+from suffice.model.tokenizer import copy_tokenizer
 from suffice.run.directory import Run
 from suffice.run.files import read_json, whole_directory, write_json
 from suffice.run.layout import FILES, TENSORS, TRAINER
@@ -38,11 +41,28 @@ def save_checkpoint(
             model.get_base_model().save_pretrained(folder, state_dict=merged_state(model))
         else:
             model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        copy_tokenizer(tokenizer, folder)
         save_file(_trained_state(model, optimizer), folder / TENSORS)
         write_json(folder / TRAINER, {"step": step, **state})
         seal(folder)
     return target
+
+
+def try_save(model: Any, tokenizer: Any) -> None:
+    """Save all of a checkpoint but the weights, to see that it can be saved before any step is paid for.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    with TemporaryDirectory() as folder:
+        try:
+            model.save_pretrained(folder, state_dict={})
+            copy_tokenizer(tokenizer, Path(folder))
+        except Exception as error:  # transformers refuses to save what it was able to read, for reasons of many kinds
+            raise ModelError(
+                f"checkpoints of {model.name_or_path} could not be saved ({cause_of(error)}); mend its config.json or "
+                "generation_config.json"
+            ) from error
 
 
 def seal(folder: Path) -> None:

@@ -3,10 +3,11 @@
 Useful on its own in another trainer: `to_batch` → `method.score` → `spine_batches` → `batch.logprobs` → `policy_loss`.
 """
 
+from suffice.objective.batch import to_batch
 from suffice.objective.loss import clipped, importance, policy_loss
 from suffice.objective.rows import RowBatch, row_batches
 from suffice.objective.spine import SpineBatch, spine_batches
-from suffice.objective.weights import Objective, to_batch, weigh
+from suffice.objective.weights import Objective, weigh, weigh_member
 
 __all__ = [
     "Objective",
@@ -19,4 +20,5 @@ __all__ = [
     "spine_batches",
     "to_batch",
     "weigh",
+    "weigh_member",
 ]

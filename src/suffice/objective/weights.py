@@ -1,4 +1,4 @@
-"""Groups → the batch a method scores; advantages → weights of members and their tokens.
+"""Advantages → weights of members and their tokens.
 
 For a member with advantage A and aggregation weight c, the clipped surrogate of a token with ratio ρ is
 A·c·min(ρ, 1 + ε) where A > 0 and A·c·max(ρ, 1 − ε) where A < 0. So two numbers say all that the loss needs to know of
@@ -11,32 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from suffice.groups import Branch, Group, GroupBatch, Spine, Verdict
+from suffice.groups import Branch, Group, Spine
 
 Aggregate = Literal["sequence", "constant", "token"]
 TrainOn = Literal["all", "sampled", "sampled+close"]
-
-
-def to_batch(groups: Sequence[Group], spines: int, exits: int, end_ids: frozenset[int] = frozenset()) -> GroupBatch:
-    """The graded groups as tensors [P, K·(m + 1)]: missing exits are invalid columns before the full member.
-
-    Lengths count thought and answer tokens: neither the open and close of the thought, nor the inducer, nor an end of
-    turn (`end_ids`). A member counts as truncated when a token limit cut it.
-    """
-    shape = (len(groups), spines * (exits + 1))
-    valid, correct, truncated = (torch.zeros(shape, dtype=torch.bool) for _ in range(3))
-    length, thought = (torch.zeros(shape, dtype=torch.long) for _ in range(2))
-    for p, group in enumerate(groups):
-        for g, _, member in group.members(exits):
-            valid[p, g] = True
-            correct[p, g] = member.verdict is Verdict.CORRECT
-            truncated[p, g] = member.truncated
-            thought[p, g] = member.thought_length
-            length[p, g] = member.thought_length + sum(token not in end_ids for token in member.answer_tokens)
-    return GroupBatch(correct, length, valid, spines=spines, thought_length=thought, truncated=truncated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +56,14 @@ def weigh(groups: Sequence[Group], advantage_P_G: Tensor, objective: Objective) 
     """
     found = [
         [
-            _member(group, spine, member, objective, float(advantage_P_G[p, g]))
+            weigh_member(
+                group,
+                spine,
+                member,
+                train_on=objective.train_on,
+                close_id=objective.close_id,
+                weight=float(advantage_P_G[p, g]),
+            )
             for g, spine, member in group.members(objective.exits)
         ]
         for p, group in enumerate(groups)
@@ -84,7 +71,8 @@ def weigh(groups: Sequence[Group], advantage_P_G: Tensor, objective: Objective) 
     trained = [[w.kept + sum(w.own_trained) for w in of_group] for of_group in found]
     count, total = sum(map(len, trained)), sum(map(sum, trained))
 
-    def share(own: int) -> float:
+    def aggregated(own: int) -> float:
+        """c of a member that trains so many tokens."""
         return {
             "sequence": 1 / (count * max(1, own)),
             "constant": 1 / (count * objective.constant_length),
@@ -92,19 +80,22 @@ def weigh(groups: Sequence[Group], advantage_P_G: Tensor, objective: Objective) 
         }[objective.aggregate]
 
     return [
-        [replace(w, weight=w.weight * share(own)) for w, own in zip(of_group, counts, strict=True)]
+        [replace(w, weight=w.weight * aggregated(own)) for w, own in zip(of_group, counts, strict=True)]
         for of_group, counts in zip(found, trained, strict=True)
     ]
 
 
-def _member(group: Group, spine: Spine, member: Spine | Branch, objective: Objective, advantage: float) -> Weighed:
+def weigh_member(
+    group: Group, spine: Spine, member: Spine | Branch, *, train_on: TrainOn, close_id: int, weight: float = 1.0
+) -> Weighed:
+    """One member with one weight on each of the tokens that `train_on` trains; `close_id` closes the thought."""
     if isinstance(member, Spine):
-        return Weighed(spine, advantage, len(spine.tokens), [], [], [], [])
-    rule, inducer, answer = objective.train_on, group.inducer, member.answer
-    injected = [rule == "all" or (rule == "sampled+close" and token == objective.close_id) for token in inducer]
+        return Weighed(spine, weight, len(spine.tokens), [], [], [], [])
+    inducer, answer = group.inducer, member.answer
+    injected = [train_on == "all" or (train_on == "sampled+close" and token == close_id) for token in inducer]
     return Weighed(
         spine,
-        advantage,
+        weight,
         spine.thought_start + member.exit,
         own=inducer + answer,
         own_logprobs=[0.0] * len(inducer) + member.logprobs,

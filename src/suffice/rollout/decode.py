@@ -18,7 +18,9 @@ from torch import Tensor
 
 from suffice.errors import ModelError
 
+NUCLEUS = 256  # entries: most next tokens have their nucleus among fewer
 COMPACT = 7 / 8  # finished rows leave when the batch shrinks to so much of its size
+OPENING = 3  # tokens with which a model may open its thought: the mark, and blanks before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Ask:
     """One sequence to sample: a prefix of token ids, what may follow, and the key of its random stream.
 
     `thought` and `answer` are budgets in tokens; `thought` is None where the prefix has closed its thought already.
-    `opens` says that the model writes the open of the thought itself, which is not counted.
+    `opens` says that the model writes the open of the thought itself, which is not counted, nor are blanks before it.
     """
 
     prefix: list[int]
@@ -38,7 +40,7 @@ class Ask:
     @property
     def room(self) -> int:
         """Tokens that may be generated before the budget decides: one more than it holds, to see whether it ends."""
-        return self.answer + 1 if self.thought is None else self.thought + 1 + self.opens
+        return self.answer + 1 if self.thought is None else self.thought + 1 + OPENING * self.opens
 
     @property
     def longest(self) -> int:
@@ -90,6 +92,7 @@ class Decoder:
     end_ids: frozenset[int]
     temperature: float
     top_p: float
+    blank_ids: frozenset[int] = frozenset()
 
     @torch.inference_mode()
     def run(
@@ -104,7 +107,7 @@ class Decoder:
         device, longest = logits.device, max(ask.longest for ask in asks)
         # row by row in the order of the stream; a place that only fills a shape gets a row of its own at the end
         noise = torch.from_numpy(np.stack([keyed(ask.key).random(longest) for ask in asks])).to(device)
-        ends = torch.tensor(sorted(self.end_ids), device=device)
+        ends, blanks = (torch.tensor(sorted(ids), device=device) for ids in (self.end_ids, self.blank_ids))
         sampled = torch.zeros(len(asks) + 1, longest, dtype=torch.long, device=device)
         logprobs = torch.zeros(len(asks) + 1, longest, device=device)
         lengths = torch.zeros(len(asks), dtype=torch.long)
@@ -114,13 +117,16 @@ class Decoder:
             for column in zip(*((a.room, a.answer, a.thought is not None, a.opens) for a in asks), strict=True)
         )
         room, answer, thinking, opens, noise = (x[result] for x in (room, answer, thinking, opens, noise))
+        spare = OPENING * opens.long()  # of the room, what only the opening of a thought may use
         done, left = result < 0, len(asks)
         for t in range(longest):
             token, logprob = self.choose(logits, noise[:, t])
             sampled[result, t], logprobs[result, t] = token, logprob
-            if t == 0:
-                # what is not the open of the thought is its first token
-                room = room - (opens & (token != self.open_id)).long()
+            if t < OPENING:
+                opened, blank = opens & (token == self.open_id), opens & (spare > 1) & torch.isin(token, blanks)
+                spare = spare - (opened | blank).long()
+                opens = blank  # anything else ends the opening: it was the mark, or there is none
+                room, spare = torch.where(opens, room, room - spare), torch.where(opens, spare, 0)
             closes = thinking & (token == self.close_id)
             thinking = thinking & ~closes
             room = torch.where(closes, answer + 1, room - 1)
@@ -141,8 +147,8 @@ class Decoder:
             if stopped and stream.size(~done) <= COMPACT * len(done):
                 order = stream.select(~done)
                 filler = order < 0
-                result, done, room, answer, thinking, noise, token = (
-                    x[order] for x in (result, done, room, answer, thinking, noise, token)
+                result, done, room, answer, thinking, opens, spare, noise, token = (
+                    x[order] for x in (result, done, room, answer, thinking, opens, spare, noise, token)
                 )
                 result, done = result.masked_fill(filler, -1), done | filler
             logits = stream.step(token)
@@ -168,14 +174,32 @@ class Decoder:
 
 
 def inverse_transform(probability: Tensor, noise: Tensor, top_p: float = 1.0) -> Tensor:
-    """Indices drawn from `probability` [B, V] by uniform `noise` [B] in [0, 1), from the nucleus `top_p` alone."""
-    if top_p < 1:
-        ranked, index = probability.sort(-1, descending=True)
-        beyond = ranked.cumsum(-1) - ranked >= top_p
-        probability = torch.zeros_like(probability).scatter(-1, index, ranked.masked_fill(beyond, 0.0))
+    """Indices drawn from `probability` [B, V] by uniform `noise` [B] in [0, 1), from the nucleus `top_p` alone.
+
+    The vocabulary is sorted only for rows whose nucleus is larger than `NUCLEUS` entries.
+    """
+    if top_p == 1:
+        return _drawn(probability, noise)
+    ranked, index = probability.topk(min(NUCLEUS, probability.shape[-1]), -1)
+    index, order = index.sort(-1)  # in the order of the vocabulary, which decides what a number draws
+    place = _drawn(_nucleus(ranked, top_p).gather(-1, order), noise)
+    token = index.gather(-1, place[:, None])[:, 0]
+    large = ranked.sum(-1) < top_p + 1e-5  # float32 sums of so few entries are not wrong by more
+    if ranked.shape != probability.shape and large.any():
+        ranked, index = probability[large].sort(-1, descending=True)
+        token[large] = _drawn(torch.zeros_like(ranked).scatter(-1, index, _nucleus(ranked, top_p)), noise[large])
+    return token
+
+
+def _nucleus(ranked: Tensor, top_p: float) -> Tensor:
+    """Falling probabilities, 0 beyond the fewest that have `top_p` together."""
+    return ranked.masked_fill(ranked.cumsum(-1) - ranked >= top_p, 0.0)
+
+
+def _drawn(probability: Tensor, noise: Tensor) -> Tensor:
     cumulative = probability.cumsum(-1, dtype=torch.float64)
-    drawn = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True)[:, 0]
-    return drawn.clamp(max=probability.shape[-1] - 1)
+    place = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True)[:, 0]
+    return place.clamp(max=probability.shape[-1] - 1)
 
 
 def keyed(key: str) -> np.random.Generator:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from suffice.groups import Group, Verdict
+from suffice.groups import Group, Verdict, answer_length
 from suffice.rollout import Chat
 from suffice.run.records import ShownExit, ShownGroup, ShownSpine
 
-REPEATED = 8  # tokens that make a passage: shorter ones repeat in any sound thought
+KEPT_GROUPS = 2  # groups a step that rollouts.jsonl keeps
 
 
 def rollout_metrics(groups: Sequence[Group], chat: Chat) -> dict[str, float]:
     """Means over all full rollouts that were sampled, those of dropped groups included."""
     spines = [spine for group in groups for spine in group.spines]
     branches = [branch for spine in spines for branch in spine.branches]
-    answers = [sum(token not in chat.end_ids for token in spine.answer_tokens) for spine in spines]
     found = {
         "accuracy": mean(spine.verdict is Verdict.CORRECT for spine in spines),
         "thought_tokens": mean(spine.thought_length for spine in spines),
-        "answer_tokens": mean(answers),
+        "answer_tokens": mean(answer_length(spine.answer_tokens, chat.end_ids) for spine in spines),
         "unclosed": mean(not spine.closed for spine in spines),
         "truncated": mean(spine.truncated for spine in spines),
         "unparsed": mean(spine.verdict is Verdict.UNPARSED for spine in spines),
-        "repetition": mean(repetition(spine.tokens[spine.thought_start : spine.thought_end]) for spine in spines),
     }
     if branches:
         found["exit_accuracy"] = mean(branch.verdict is Verdict.CORRECT for branch in branches)
@@ -31,18 +29,12 @@ def rollout_metrics(groups: Sequence[Group], chat: Chat) -> dict[str, float]:
     return found
 
 
-def repetition(thought: Sequence[int]) -> float:
-    """The share of a thought's passages of `REPEATED` tokens that occur in it before, in 0…1; 0 for short thoughts."""
-    passages = list(zip(*(thought[i:] for i in range(REPEATED)), strict=False))
-    return 1 - len(set(passages)) / len(passages) if passages else 0.0
-
-
 def mean(values: Iterable[float]) -> float:
     numbers = list(values)
     return sum(numbers) / len(numbers)
 
 
-def shown(step: int, group: Group, chat: Chat) -> ShownGroup:
+def rollout_line(step: int, group: Group, chat: Chat) -> ShownGroup:
     """A group as text to look at, never to train on."""
     spines = [
         ShownSpine(

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
 import torch
 
 from suffice.grading import Grader
-from suffice.groups import Branch, Group, Problem, Spine, Verdict
-from suffice.model.chat import Chat
-from suffice.rollout.decode import Ask, Count, Decoder, Stream, keyed
-from suffice.rollout.streams import BranchStream, PromptStream, cache_bytes_per_token
+from suffice.grading.verdicts import give_verdicts
+from suffice.groups import Branch, Group, Problem, Spine
+from suffice.model.cache import Footprint, footprint
+from suffice.model.chat import NONE, Chat
+from suffice.model.vocabulary import check_ids
+from suffice.rollout.decode import Ask, Count, Decoder, Sampled, Stream, keyed
+from suffice.rollout.streams import BranchStream, PromptStream
 
 ROWS = 512  # rows of a wave at most, however small the model
 Exits = Callable[[Spine, str], Sequence[int]]
@@ -45,6 +49,13 @@ class Sampler:
     reuse: bool = True
     count: Count = field(default_factory=Count)
 
+    @classmethod
+    def of(cls, model: Any, chat: Chat, asked: Any, **more: Any) -> Self:
+        """A sampler as `asked`: a recipe's `[rollout]`, or the sampling of an evaluation. `more` says what neither
+        does: `answer_temperature` and `reuse`."""
+        names = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens", "cache_gb")
+        return cls(model, chat, **{name: getattr(asked, name) for name in names}, **more)
+
     def groups(
         self,
         problems: Sequence[Problem],
@@ -60,31 +71,45 @@ class Sampler:
         for problem in problems:
             key = f"{seed}/{problem.id}/{seen[problem.id]}"
             seen[problem.id] += 1
-            groups.append(Group(problem, self.chat.render(problem.prompt), self.chat.inducer, [], key))
-        asks = [
-            Ask(
-                group.prompt,
-                key=f"{group.key}/{k}",
-                answer=self.max_answer_tokens,
-                thought=self.max_thought_tokens,
-                opens=not self.chat.opened(group.prompt),
-            )
-            for group in groups
-            for k in range(spines)
-        ]
+            prompt = self.chat.render(problem.prompt)
+            check_ids(self.model, self.chat, prompt)
+            groups.append(Group(problem, prompt, self.chat.inducer, [], key))
+        asks = [self.ask(group, k) for group in groups for k in range(spines)]
         found: list[Spine] = [None] * len(asks)  # type: ignore[list-item]
         for wave in self.waves(asks, branching=exits is not None):
             of_wave = [asks[i] for i in wave]
             stream = PromptStream(self.model, of_wave, self.chat.pad_id, keep=self.reuse and exits is not None)
             sampled = self.decoder(self.temperature).run(stream, of_wave, self.count, advance)
             for i, said in zip(wave, sampled, strict=True):
-                start, end, closed = self.chat.thought(asks[i].prefix, said.tokens)
-                found[i] = Spine(said.tokens, said.logprobs, start, end, closed, said.truncated)
+                found[i] = self.read(asks[i].prefix, said)
             if exits is not None:
                 self.answer(of_wave, [found[i] for i in wave], stream, exits)
         for i, spine in enumerate(found):
             groups[i // spines].spines.append(spine)
         return groups
+
+    def ask(self, group: Group, spine: int) -> Ask:
+        """A full rollout. Where the close of a thought is text and not one token, the budgets share their sum."""
+        key, thought, answer = f"{group.key}/{spine}", self.max_thought_tokens, self.max_answer_tokens
+        if self.chat.close_id == NONE:
+            return Ask(group.prompt, key, answer + thought + self.chat.marks_length)
+        return Ask(group.prompt, key, answer, thought, opens=not self.chat.opened(group.prompt))
+
+    def read(self, prompt: list[int], said: Sampled) -> Spine:
+        """What was said as a full rollout, within both budgets: where the decoder could not see a thought close, what
+        is beyond is cut here."""
+        spine = self.chat.read(prompt, said.tokens, said.logprobs, truncated=said.truncated)
+        if self.chat.close_id != NONE:
+            return spine
+        thought, answer = self.max_thought_tokens, self.max_answer_tokens
+        if spine.closed and spine.thought_length <= thought:
+            before = len(spine.tokens) - len(spine.answer_tokens)
+            last = before + answer if before else thought + answer
+        else:
+            last = spine.thought_start + thought
+        if sum(token not in self.chat.end_ids for token in said.tokens) <= last:
+            return spine
+        return self.chat.read(prompt, said.tokens[:last], said.logprobs[:last], truncated=True)
 
     @torch.inference_mode()
     def answer_recorded(self, groups: Sequence[Group], exits: Exits) -> None:
@@ -142,20 +167,25 @@ class Sampler:
 
         With branches to follow, a spine's keys and values are held a second time while its branches read them.
         """
-        ask_bytes = cache_bytes_per_token(self.model) * (2 if branching else 1)
+        row, token = (size * (2 if branching else 1) for size in self.footprint)
         order = sorted(range(len(asks)), key=lambda i: (len(asks[i].prefix), asks[i].longest))
         wave: list[int] = []
         for i in order:
             peak = len(asks[i].prefix) + max(asks[j].longest for j in [*wave[:1], *wave[-1:], i])
-            if wave and (len(wave) == ROWS or (len(wave) + 1) * peak * ask_bytes > self.cache_gb * 2**30):
+            if wave and (len(wave) == ROWS or (len(wave) + 1) * (row + peak * token) > self.cache_gb * 2**30):
                 yield wave
                 wave = []
             wave.append(i)
         if wave:
             yield wave
 
+    @cached_property
+    def footprint(self) -> Footprint:
+        return footprint(self.model)
+
     def decoder(self, temperature: float) -> Decoder:
-        return Decoder(self.chat.open_id, self.chat.close_id, self.chat.end_ids, temperature, self.top_p)
+        chat = self.chat
+        return Decoder(chat.open_id, chat.close_id, chat.end_ids, temperature, self.top_p, chat.blank_ids)
 
 
 def random_exits(count: int) -> Exits:
@@ -170,14 +200,6 @@ def random_exits(count: int) -> Exits:
 
 
 def grade_groups(groups: Sequence[Group], chat: Chat, grader: Grader) -> None:
-    """Give every member its verdict, in place. A cut answer and a thought that never closed are WRONG."""
-    jobs, owners = [], []
-    for group in groups:
-        for _, _, member in group.members(exits=0):
-            if member.truncated or not member.closed:
-                member.verdict = Verdict.WRONG
-            else:
-                jobs.append((chat.answer_text(member.answer_tokens), group.problem.gold, group.problem.kind))
-                owners.append(member)
-    for member, verdict in zip(owners, grader.grade_many(jobs), strict=True):
-        member.verdict = verdict
+    """Give every member its verdict, in place."""
+    members = ((member, group.problem) for group in groups for _, _, member in group.members(exits=0))
+    give_verdicts(members, lambda member: chat.answer_text(member.answer_tokens), grader)

@@ -9,77 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 from suffice.model.attention import no_mask, use_layouts
+from suffice.model.cache import KeyValues, growing_cache, is_plain, is_recurrent, joined
 from suffice.rollout.decode import Ask, Count
-
-KeyValues = list[tuple[Tensor, Tensor]]
-"""Keys and values by layer."""
-
-
-class GrowingLayer(DynamicLayer):
-    """A key/value layer that writes into a buffer of doubling size instead of copying the past at every token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.buffers: list[Tensor] = []
-        self.length = 0
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        start, self.length = self.length, self.length + key_states.shape[-2]
-        fresh = (key_states, value_states)
-        if not self.buffers:
-            self.buffers, self.is_initialized = [self._grown(new, new[:, :, :0]) for new in fresh], True
-        if self.length > self.buffers[0].shape[-2]:
-            self.buffers = [self._grown(new, buffer) for new, buffer in zip(fresh, self.buffers, strict=True)]
-        for buffer, new in zip(self.buffers, fresh, strict=True):
-            buffer[:, :, start : self.length] = new
-        self._show()
-        return self.keys, self.values
-
-    def _grown(self, new: Tensor, past: Tensor) -> Tensor:
-        buffer = new.new_empty(*new.shape[:2], 2 * self.length, new.shape[3])
-        buffer[:, :, : past.shape[-2]] = past
-        return buffer
-
-    def _show(self) -> None:
-        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.buffers)
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        self.buffers = [self._selected(buffer, indices) for buffer in self.buffers]
-        self._show()
-
-    def _selected(self, buffer: Tensor, indices: Tensor) -> Tensor:
-        fresh = buffer.new_empty(len(indices), *buffer.shape[1:])
-        fresh[:, :, : self.length] = buffer[:, :, : self.length][indices]  # room that is not used yet is not copied
-        return fresh
-
-
-def growing_cache(model: Any) -> DynamicCache:
-    """The model's own kind of cache, its full-attention layers growing without copies."""
-    cache = DynamicCache(config=model.config)
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
-
-
-def cache_bytes_per_token(model: Any) -> int:
-    """Key and value bytes that one token takes over all layers (Qwen3-8B in bfloat16: 147,456)."""
-    config = model.config.get_text_config()
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * head_dim * model.dtype.itemsize)
 
 
 @dataclass
 class PromptStream:
-    """Rows that start from their prefixes, padded on the left. `keep` keeps finished rows' keys and values in `kept`,
-    by result: prefix and all sampled tokens but the last, without padding."""
+    """Rows that start from their prefixes, padded on the left where the model may see padding. `keep` keeps finished
+    rows' keys and values in `kept`, by result: prefix and all sampled tokens but the last, without padding."""
 
     model: Any
     asks: Sequence[Ask]
@@ -89,26 +34,40 @@ class PromptStream:
 
     def start(self, count: Count) -> tuple[Tensor, Tensor]:
         device = self.model.device
-        distinct = list(dict.fromkeys(tuple(ask.prefix) for ask in self.asks))
-        rows = torch.tensor([distinct.index(tuple(ask.prefix)) for ask in self.asks], device=device)
-        self.width = max(map(len, distinct))
-        longest = max(ask.longest for ask in self.asks)
-        tokens = torch.tensor([[self.pad_id] * (self.width - len(p)) + list(p) for p in distinct], device=device)
-        self.padding = torch.tensor([self.width - len(p) for p in distinct], device=device)
-        columns = torch.arange(self.width + longest, device=device)
-        self.mask = (columns >= self.padding[:, None]).long()
-        self.cache = growing_cache(self.model)
-        self.plain = all(isinstance(layer, GrowingLayer) for layer in self.cache.layers)
+        distinct = sorted(dict.fromkeys(tuple(ask.prefix) for ask in self.asks), key=len)
+        place = {prefix: row for row, prefix in enumerate(distinct)}
+        rows = torch.tensor([place[tuple(ask.prefix)] for ask in self.asks], device=device)
+        count.prefill += sum(map(len, distinct))
+        empty = growing_cache(self.model)
+        self.plain = is_plain(empty)
         if self.plain and self.model.config._attn_implementation == "sdpa":
             use_layouts(self.model)  # which reads a cache where it lies
-        count.prefill += sum(map(len, distinct))
-        logits = self._push(tokens, (columns[: self.width] - self.padding[:, None]).clamp(min=0))
+        lots = [list(lot) for _, lot in groupby(distinct, key=len)] if is_recurrent(empty) else [distinct]
+        caches, logits = zip(*(self._read(lot) for lot in lots), strict=True)
+        self.width = len(distinct[-1])
+        self.cache = joined(caches, [len(lot[-1]) for lot in lots]) if len(lots) > 1 else caches[0]
+        self.padding = torch.tensor([self.width - len(prefix) for prefix in distinct], device=device)
+        columns = torch.arange(self.width + max(ask.longest for ask in self.asks), device=device)
+        self.mask = (columns >= self.padding[:, None]).long()
         self._take(rows)
-        return logits[rows], torch.arange(len(self.asks), device=device)
+        return torch.cat(logits)[rows], torch.arange(len(self.asks), device=device)
+
+    def _read(self, prefixes: Sequence[Sequence[int]]) -> tuple[DynamicCache, Tensor]:
+        """A cache of its own for some prefixes, and logits of what follows them."""
+        device, width = self.model.device, max(map(len, prefixes))
+        tokens = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prefixes], device=device)
+        padding = torch.tensor([width - len(p) for p in prefixes], device=device)
+        columns = torch.arange(width, device=device)
+        mask, positions = columns >= padding[:, None], (columns - padding[:, None]).clamp(min=0)
+        cache = growing_cache(self.model)
+        return cache, self._push(cache, tokens, mask.long(), positions)
 
     def step(self, token_B: Tensor) -> Tensor:
         self.width += 1
-        return self._push(token_B[:, None], (self.width - 1 - self.padding)[:, None])
+        mask = self.mask[:, : self.width]
+        if self.plain:
+            mask = mask[:, None, None].bool()  # ready as it is: the model need not make one at every token
+        return self._push(self.cache, token_B[:, None], mask, (self.width - 1 - self.padding)[:, None])
 
     def finish(self, row: int, result: int) -> None:
         if self.keep:
@@ -126,17 +85,14 @@ class PromptStream:
 
     def _take(self, order: Tensor) -> None:
         self.mask, self.padding = self.mask[order], self.padding[order]
-        self.cache.batch_select_indices(order)
+        self.cache.reorder_cache(order)
 
-    def _push(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        mask = self.mask[:, : self.width]
-        if tokens.shape[1] == 1 and self.plain:
-            mask = mask[:, None, None].bool()  # ready as it is: the model need not make one at every token
+    def _push(self, cache: DynamicCache, tokens: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         output = self.model(
             input_ids=tokens,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=self.cache,
+            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         )
@@ -199,7 +155,7 @@ class BranchStream:
         self.kept_S_M = self.kept_S_M.flatten()[order].view(len(spines), width)
         if len(spines) < grid.shape[0]:
             self.layers = [(k[spines], v[spines]) for k, v in self.layers]
-        self.cache.batch_select_indices(order)
+        self.cache.reorder_cache(order)
         return order.masked_fill(filler.flatten(), -1)
 
     def _push(self, tokens_B_T: Tensor) -> Tensor:
@@ -228,17 +184,18 @@ class BranchStream:
         """
         spine_key, spine_value = self.layers[module.layer_idx]
         (S, M), (_, H, T, D), G = self.kept_S_M.shape, query.shape, key.shape[1]
-        # heads of one key/value head lie together: [S, G, m, H/G, T, D]
+        # heads of one key/value head lie together: [S, G, m, H/G, T, D]; a value need not be as wide as a key
         q = query.view(S, M, G, H // G, T, D).transpose(1, 2)
-        own_key, own_value = (x.view(S, M, G, 1, -1, D).transpose(1, 2) for x in (key, value))
-        on_spine, on_own = self.visible
+        own_key, own_value = (x.view(S, M, G, 1, -1, x.shape[-1]).transpose(1, 2) for x in (key, value))
+        sees_spine, sees_own = self.visible
         to_spine = (q.reshape(S, G, -1, D) @ spine_key.transpose(2, 3)).view(S, G, M, H // G, T, -1)
-        to_spine = to_spine.masked_fill(~on_spine[:, None, :, None, None], -torch.inf)
-        to_own = (q @ own_key.transpose(-1, -2)).masked_fill(~on_own, -torch.inf)
+        to_spine = to_spine.masked_fill(~sees_spine[:, None, :, None, None], -torch.inf)
+        to_own = (q @ own_key.transpose(-1, -2)).masked_fill(~sees_own, -torch.inf)
         weight = torch.cat([to_spine, to_own], -1).mul(scaling).softmax(-1, dtype=torch.float32).to(query.dtype)
         spine_weight, own_weight = weight.split([to_spine.shape[-1], to_own.shape[-1]], -1)
-        found = (spine_weight.reshape(S, G, -1, to_spine.shape[-1]) @ spine_value).view_as(q) + own_weight @ own_value
-        return found.transpose(1, 2).reshape(S * M, H, T, D).transpose(1, 2)
+        on_spine = (spine_weight.reshape(S, G, -1, to_spine.shape[-1]) @ spine_value).view(S, G, M, H // G, T, -1)
+        found = on_spine + own_weight @ own_value
+        return found.transpose(1, 2).reshape(S * M, H, T, -1).transpose(1, 2)
 
 
 def _padded(rows: list[Tensor]) -> Tensor:

@@ -296,6 +296,7 @@ class Summary(Record):
     token_counts: Literal["tokenizer", "server", "characters"] = Field(
         description="By whom tokens were counted; `characters`: the server's count, shared out."
     )
+    doubts: list[str] = Field([], description="What of the samples should make one doubt the figures, and what to do.")
 
 
 class EvaluationSummary(Summary):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from suffice.errors import RunError
 from suffice.run.files import write_json, write_text
-from suffice.run.layout import RECIPE, RUNS
+from suffice.run.layout import RECIPE, REQUEST, RUNS
 from suffice.run.lock import is_remnant
 from suffice.run.records import Manifest
 
@@ -41,9 +41,10 @@ def free_run(directory: str | Path) -> Path:
     with _run_errors(path):
         taken = path.exists() and not (path.is_dir() and all(is_remnant(inner.name) for inner in path.iterdir()))
     if taken:
-        raise RunError(
-            f"{path} exists already; choose another directory with --out, or continue it with --resume {path}"
-        )
+        verb = "train" if (path / RECIPE).exists() else "eval or diagnose"
+        begun = (path / RECIPE).exists() or (path / REQUEST).exists()
+        go_on = f", or continue what was begun there: suffice {verb} --resume {path}" if begun else ""
+        raise RunError(f"{path} exists already; choose another directory{go_on}")
     return path
 
 
@@ -64,7 +65,7 @@ def _run_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"cannot create the run directory {path}: {error.strerror}; choose another with --out") from None
+        raise RunError(f"cannot create the run directory {path}: {error.strerror}; choose another") from None
 
 
 def start_run(directory: str | Path, recipe: str) -> Path:

@@ -1,6 +1,7 @@
 """Tasks: where problems come from.
 
->>> load_task("arithmetic", split="test", limit=100)  # doctest: +SKIP
+>>> [problem.id for problem in load_task("arithmetic", split="test", limit=2)]
+['arithmetic-test-788', 'arithmetic-test-1729']
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any, Protocol
 from suffice.errors import DataError
 from suffice.groups import Problem
 from suffice.tasks import jsonl
-from suffice.tasks.benchmarks import BENCHMARKS
+from suffice.tasks.datasets import DATASETS
 from suffice.tasks.lab import LAB
 from suffice.tasks.overlap import overlap
-from suffice.tasks.prompts import PROMPTS, check_prompt, with_prompt
+from suffice.tasks.prompts import PROMPTS, check_prompt
 
 __all__ = ["PROMPTS", "TASKS", "list_tasks", "load_task", "locate", "overlap"]
 
@@ -24,15 +25,20 @@ class Task(Protocol):
     """Where the problems of one name come from; arguments as `load_task` and `locate` take them."""
 
     def load(
-        self, path: str | None, split: str | None, fields: dict[str, str] | None, revision: str | None
+        self,
+        path: str | None,
+        split: str | None,
+        fields: dict[str, str] | None,
+        revision: str | None,
+        prompt: str | None,
     ) -> list[Problem]:
-        """All problems of a split, prompts without an instruction."""
+        """All problems of a split, their prompts by the option `prompt`, or by the task's own."""
 
     def locate(self, path: str | None, split: str | None, revision: str | None) -> dict[str, Any]:
         """What fixes which data `load` reads."""
 
 
-TASKS: dict[str, Task] = {**LAB, **BENCHMARKS, "jsonl": jsonl}
+TASKS: dict[str, Task] = {**LAB, **DATASETS, "jsonl": jsonl}
 
 
 def list_tasks() -> list[str]:
@@ -58,20 +64,21 @@ def load_task(
         split: `train` or `test`, as far as the task has it, `ballots` and `sums` also `final`; for
             `jsonl` only a part of the ids.
         limit: at most so many problems (at least 1), a random subset that `seed` decides, still in order.
-        fields: for `jsonl`, our field names → the file's: `{"prompt": "query"}`.
+        fields: for `jsonl`, our field names → the file's columns: `{"prompt": "query", "gold": "reward.answer"}`.
         revision: of the hub's data set; unused for a local one.
-        prompt: an option of `PROMPTS`; default `boxed` for benchmarks, `plain` for `jsonl` and the lab's.
+        prompt: an option of `PROMPTS`; default `boxed` for data sets of the hub and for choices that `jsonl` lists,
+            else `plain`.
 
     Raises:
         DataError: unknown task, split or prompt, a limit below 1, a hub out of reach, or a file that is missing, empty
             or malformed, with the place.
     """
     task = _task(name)
-    prompt = prompt or ("boxed" if name in BENCHMARKS else "plain")
-    check_prompt(prompt)
+    if prompt is not None:
+        check_prompt(prompt)
     if limit is not None and limit < 1:
         raise DataError(f"limit must be at least 1, not {limit}; leave it out for all problems")
-    problems = [with_prompt(problem, prompt) for problem in task.load(path, split, fields or None, revision)]
+    problems = task.load(path, split, fields or None, revision, prompt)
     if limit is None or limit >= len(problems):
         return problems
     chosen = random.Random(seed).sample(range(len(problems)), limit)

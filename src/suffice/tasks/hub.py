@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 
 from suffice.errors import DataError
-from suffice.tasks.records import Record
+from suffice.tasks.files import Record
 
 
 def hub_records(

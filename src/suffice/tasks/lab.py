@@ -11,6 +11,7 @@ from suffice.errors import DataError
 from suffice.groups import Problem
 from suffice.lab import arithmetic, ballots, sums
 from suffice.lab.splits import SPLITS
+from suffice.tasks.prompts import with_prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,18 @@ class LabTask:
     counts: dict[str, int]
 
     def load(
-        self, path: str | None, split: str | None, fields: dict[str, str] | None, revision: str | None
+        self,
+        path: str | None,
+        split: str | None,
+        fields: dict[str, str] | None,
+        revision: str | None,
+        prompt: str | None,
     ) -> list[Problem]:
         """The problems of a split (default: train)."""
         if path is not None or fields:
             raise DataError(f"task {self.name} makes its own problems; leave path and fields out")
         split = split or "train"
-        return self.problems(split, self.counts.get(split, 1))
+        return with_prompts((each, prompt or "plain") for each in self.problems(split, self.counts.get(split, 1)))
 
     def locate(self, path: str | None, split: str | None, revision: str | None) -> dict[str, Any]:
         """Its problems come from suffice itself: only the split says which."""

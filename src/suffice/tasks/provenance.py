@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from suffice.config import Recipe
+from suffice.config import EvalSection, Recipe, TaskSection
 from suffice.errors import RunError
 from suffice.groups import Problem
 from suffice.run.files import read_json
@@ -19,38 +19,40 @@ PASSAGE = 13  # words
 FIRST = 10  # pairs shown
 
 
-def locate_data(recipe: Recipe) -> dict[str, Any]:
+def locate_data(task: TaskSection, held_out: EvalSection | None) -> dict[str, Any]:
     """`train` and, if the run evaluates, `eval`, as `suffice.tasks.locate` gives them.
-
-    Revisions of the recipe become the commits they stand for now, so that what is loaded next, and by a resumed run,
-    is what is recorded here.
 
     Raises:
         DataError: unknown task or split, a hub out of reach, or a file that is missing.
     """
-    task, held_out = recipe.task, recipe.eval
     data = {"train": locate(task.name, path=task.path, split=task.split, revision=task.revision)}
-    task.revision = data["train"].get("revision", task.revision)
-    if recipe.train.eval_every:
+    if held_out is not None:
         name = held_out.task or task.name
         data["eval"] = locate(name, path=held_out.path, split=held_out.split, revision=held_out.revision)
-        held_out.revision = data["eval"].get("revision", held_out.revision)
     return data
 
 
-def training_problems(recipe: Recipe) -> list[Problem]:
-    """The problems of `[task]`, before any are left out for how often they are solved.
+def pinned(recipe: Recipe, data: dict[str, Any]) -> Recipe:
+    """The recipe with the commits that its revisions stand for in `data`, as `locate_data` gives it, so that what is
+    loaded next, and by a resumed run, is what is recorded."""
+    train, held_out = (data.get(side, {}).get("revision") for side in ("train", "eval"))
+    task = recipe.task.model_copy(update={"revision": train or recipe.task.revision})
+    evaluation = recipe.eval.model_copy(update={"revision": held_out or recipe.eval.revision})
+    return recipe.model_copy(update={"task": task, "eval": evaluation})
+
+
+def training_problems(task: TaskSection, seed: int) -> list[Problem]:
+    """The problems of `[task]`, drawn by the run's seed, before any are left out for how often they are solved.
 
     Raises:
         DataError: they cannot be read.
     """
-    task = recipe.task
     return load_task(
         task.name,
         path=task.path,
         split=task.split,
         limit=task.limit,
-        seed=recipe.run.seed,
+        seed=seed,
         fields=task.fields,
         revision=task.revision,
         prompt=task.prompt,
@@ -71,7 +73,7 @@ def check_unchanged(run: Path, data: dict[str, Any]) -> None:
             )
 
 
-def shared(train: Sequence[Problem], test: Sequence[Problem]) -> dict[str, Any]:
+def overlap_record(train: Sequence[Problem], test: Sequence[Problem]) -> dict[str, Any]:
     """`overlap`: how many evaluation problems share a passage of `words` words with a training problem; said if any do.
 
     Problems of the lab are all made of the same few phrases: there only whole texts are compared (`words` is null).

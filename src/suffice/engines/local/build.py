@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from suffice.config import Recipe
-from suffice.engines.local.engine import Engine, Problems, training_dtype
+from suffice.config import ModelSection, Recipe, RolloutSection
+from suffice.engines.local.engine import Engine, Problems
 from suffice.engines.local.keeper import set_aside
-from suffice.engines.local.passrate import Stopped, keep_solved
-from suffice.errors import ModelError, RecipeError
-from suffice.evaluation.source import Sampling
-from suffice.evaluation.summary import check_questions
+from suffice.engines.local.passrate import Stopped, cache_file, keep_solved, pass_rates, recorded_rates
+from suffice.engines.local.update import Updater
+from suffice.engines.policy import precision, training_dtype, weights_dtype
+from suffice.errors import RecipeError
 from suffice.grading import Grader
 from suffice.groups import Problem
 from suffice.methods import get_method
-from suffice.model.checkpoint import restore
-from suffice.model.load import check_positions, load_chat, load_model, set_threads
+from suffice.model.checkpoint import restore, try_save
+from suffice.model.device import set_threads
+from suffice.model.load import chat_of, load_model
 from suffice.model.lora import add_lora
-from suffice.objective.spine import check_model
-from suffice.rollout import Chat
-from suffice.tasks import load_task
+from suffice.model.positions import check_positions
+from suffice.objective.check import check_trainable
+from suffice.rollout import Chat, Sampler
+from suffice.rollout.check import check_sampling, check_thinks
 from suffice.tasks.provenance import training_problems
 
 
@@ -30,66 +33,106 @@ def build_engine(
     recipe: Recipe, grader: Grader, checkpoint: Path | None, stopped: Stopped = lambda: False
 ) -> tuple[Engine, int]:
     """The engine of a recipe, at its start or where a checkpoint left it, and the steps already done."""
-    section = recipe.model
-    problems = training_problems(recipe)
-    if len(problems) < recipe.train.problems_per_step:
-        raise RecipeError(
-            f"train.problems_per_step is {recipe.train.problems_per_step} but {recipe.task.name} has {len(problems)} "
-            "problems; lower it or give more data"
-        )
-    chat = load_chat(section.path, recipe.rollout.inducer, section.revision)
-    if recipe.task.solved:
-        problems = keep_solved(recipe, problems, chat, grader, stopped)
-    problems, aside = set_aside(recipe, problems)
-    dtype = training_dtype(recipe) if section.lora else "float32"
-    source = str(checkpoint) if checkpoint and not section.lora else section.path
-    model = load_model(source, device=section.device, dtype=dtype, revision=None if checkpoint else section.revision)
-    check_positions(
-        model, chat, [*problems, *aside], recipe.rollout.max_thought_tokens, recipe.rollout.max_answer_tokens
-    )
-    set_threads(model, recipe.train.threads)
-    if recipe.objective.layout == "spine":
-        try:
-            check_model(model)
-        except ValueError as reason:
-            raise ModelError(
-                f'the spine layout would be wrong for {section.path}: {reason}; set objective.layout = "rows"'
-            ) from None
-    torch.manual_seed(recipe.run.seed)
+    section, rollout, train, seed = recipe.model, recipe.rollout, recipe.train, recipe.run.seed
+    chat, problems = chat_and_problems(recipe, grader, stopped)
+    problems, aside = set_aside(recipe.guard, problems, train.problems_per_step, seed)
+    source = checkpoint if checkpoint and not section.lora else None
+    model = load_checked(section, rollout, chat, [*problems, *aside], train.threads, source)
+    check_trainable(model, section.path, recipe.objective.layout)
+    try_save(model, chat.tokenizer)
+    torch.manual_seed(seed)
     if section.lora:
         model = add_lora(model, section.lora)
     if section.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
-        lr=recipe.train.learning_rate,
+        lr=train.learning_rate,
         betas=(0.9, 0.999),
-        weight_decay=recipe.train.weight_decay,
+        weight_decay=train.weight_decay,
     )
-    method = get_method(recipe.method.name, **recipe.method.parameters)
-    engine = Engine(recipe, model, chat, Problems(problems, recipe.run.seed), grader, method, optimizer, aside)
+    engine = Engine(
+        Sampler.of(model, chat, rollout, reuse=recipe.objective.layout == "spine"),
+        grader,
+        get_method(recipe.method.name, **recipe.method.parameters),
+        Updater(
+            optimizer,
+            recipe.objective,
+            train,
+            close_id=chat.close_id,
+            exits=recipe.group.exits,
+            temperature=rollout.temperature,
+            precision=lambda: precision(section),
+        ),
+        Problems(problems, seed),
+        recipe.group,
+        train,
+        seed,
+        aside,
+    )
     if checkpoint is None:
+        with engine.update.precision():
+            check_thinks(engine.sampler, problems)
         return engine, 0
     state = restore(checkpoint, model, optimizer)
     engine.problems.drawn = state["drawn"]
-    method.load_state_dict(state["method"])
+    engine.method.load_state_dict(state["method"])
     return engine, state["step"]
 
 
-def load_eval_problems(recipe: Recipe, model: Any, chat: Chat) -> list[Problem]:
-    """The held-out problems of `[eval]`, checked against the model."""
-    section, same_task = recipe.eval, recipe.eval.task == recipe.task.name
-    problems = load_task(
-        section.task or recipe.task.name,
-        path=section.path,
-        split=section.split,
-        limit=section.problems,
-        seed=section.seed,
-        fields=recipe.task.fields if same_task else None,
-        revision=section.revision,
-        prompt=recipe.task.prompt if same_task else None,
-    )
-    check_questions(problems)
-    budgets = Sampling.of(section)
-    check_positions(model, chat, problems, budgets.max_thought_tokens, budgets.max_answer_tokens)
-    return problems
+def chat_and_problems(recipe: Recipe, grader: Grader, stopped: Stopped) -> tuple[Chat, list[Problem]]:
+    """The chat of `[model]`, and the problems of `[task]` that it solves as often as they ask.
+
+    Raises:
+        RecipeError: they are fewer than a step takes.
+        Interrupted: `stopped()` while the untrained model was sampled; what was sampled is kept.
+    """
+    task, least = recipe.task, recipe.train.problems_per_step
+    problems = training_problems(task, recipe.run.seed)
+    if len(problems) < least:
+        raise RecipeError(
+            f"train.problems_per_step is {least} but {task.name} has {len(problems)} problems; "
+            "lower it or give more data"
+        )
+    chat = chat_of(recipe.model, recipe.rollout.inducer)
+    if task.solved is None:
+        return chat, problems
+    return chat, keep_solved(problems, solved_counts(recipe, problems, chat, grader, stopped), task, least)
+
+
+def solved_counts(
+    recipe: Recipe, problems: Sequence[Problem], chat: Chat, grader: Grader, stopped: Stopped
+) -> dict[str, int]:
+    """Of `task.solved_of` samples those that `[model]`, untrained, solves, by problem id: recorded, kept or sampled."""
+    section, rollout, of = recipe.model, recipe.rollout, recipe.task.solved_of
+    if recipe.task.solved_from:
+        return recorded_rates(Path(recipe.task.solved_from), problems, of)
+
+    def sampler() -> Sampler:
+        """Of a model of its own: the engine's may be a checkpoint's."""
+        model = load_model(
+            section.path, device=section.device, dtype=training_dtype(section), revision=section.revision
+        )
+        longest = check_positions(model, chat, problems, rollout.max_thought_tokens, rollout.max_answer_tokens)
+        set_threads(model, recipe.train.threads)
+        check_sampling(model, chat, longest)
+        return Sampler.of(model, chat, rollout)
+
+    return pass_rates(cache_file(section, rollout, problems, of), problems, of, sampler, grader, stopped)
+
+
+def load_checked(
+    section: ModelSection,
+    rollout: RolloutSection,
+    chat: Chat,
+    problems: Sequence[Problem],
+    threads: int,
+    checkpoint: Path | None = None,
+) -> Any:
+    """The model to train, or a checkpoint of it, which can be sampled; its positions hold every problem and budget."""
+    source, revision = (str(checkpoint), None) if checkpoint else (section.path, section.revision)
+    model = load_model(source, device=section.device, dtype=weights_dtype(section), revision=revision)
+    longest = check_positions(model, chat, problems, rollout.max_thought_tokens, rollout.max_answer_tokens)
+    set_threads(model, threads)
+    check_sampling(model, chat, longest)
+    return model

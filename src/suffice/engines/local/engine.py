@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
-
-from suffice.config import Recipe
+from suffice.config import GroupSection, TrainSection
 from suffice.engines.local.update import Updater
+from suffice.engines.policy import Policy
 from suffice.grading import Grader
 from suffice.groups import Group, GroupBatch, Problem
 from suffice.methods import Method
-from suffice.model.load import resolve_device
+from suffice.model.checkpoint import restore, save_checkpoint
+from suffice.model.load import load_model
 from suffice.objective import to_batch
 from suffice.rollout import Chat, Sampler, grade_groups, random_exits
 from suffice.rollout.decode import keyed
@@ -48,49 +49,40 @@ class Problems:
 
 @dataclass
 class Engine:
-    """What a run holds in memory. `step` does one step of the recipe and returns its metrics."""
+    """What a run holds in memory. `step` does one step of the recipe and returns its metrics.
 
-    recipe: Recipe
-    model: Any
-    chat: Chat
-    problems: Problems
+    The sampler holds the model and its chat; what updates them holds the optimizer.
+    """
+
+    sampler: Sampler
     grader: Grader
     method: Method
-    optimizer: torch.optim.Optimizer
+    update: Updater
+    problems: Problems
+    group: GroupSection
+    train: TrainSection
+    seed: int
     aside: Sequence[Problem] = ()
     """Problems that the guard probes the model on; never trained on."""
-    sampler: Sampler = field(init=False)
-    update: Updater = field(init=False)
 
-    def __post_init__(self) -> None:
-        rollout = self.recipe.rollout
-        self.sampler = Sampler(
-            self.model,
-            self.chat,
-            temperature=rollout.temperature,
-            top_p=rollout.top_p,
-            max_thought_tokens=rollout.max_thought_tokens,
-            max_answer_tokens=rollout.max_answer_tokens,
-            cache_gb=rollout.cache_gb,
-            reuse=self.recipe.objective.layout == "spine",
-        )
-        self.update = Updater(
-            self.model,
-            self.optimizer,
-            self.recipe.objective,
-            self.recipe.train,
-            close_id=self.chat.close_id,
-            exits=self.recipe.group.exits,
-            temperature=rollout.temperature,
-            precision=self.precision,
-        )
+    @property
+    def model(self) -> Any:
+        return self.sampler.model
+
+    @property
+    def chat(self) -> Chat:
+        return self.sampler.chat
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(self.model, self.chat, self.update.precision)
 
     def step(self, step: int) -> tuple[dict[str, float], list[Group]]:
         """Step number `step` (from 1): its metrics, and the groups it trained on."""
         started = time.perf_counter()
         self.sampler.count.prefill = self.sampler.count.decode = 0
         self.model.eval()
-        with self.precision():
+        with self.update.precision():
             groups, sampled = self.rollout(step)
         rolled_out = time.perf_counter()
         metrics = rollout_metrics(sampled, self.chat)
@@ -101,7 +93,7 @@ class Engine:
             scores = self.method.score(batch)
             metrics["reward"] = float(scores.reward[batch.valid].mean())
             metrics["advantage"] = float(scores.advantage[batch.valid].abs().mean())
-            metrics |= self.update(groups, scores.advantage, step)
+            metrics |= self.update(self.model, groups, scores.advantage, step)
         metrics |= self.method.observe(metrics["accuracy"], metrics["thought_tokens"])
         finished = time.perf_counter()
         return metrics | {
@@ -114,14 +106,13 @@ class Engine:
 
     def rollout(self, step: int) -> tuple[list[Group], list[Group]]:
         """(groups to train on, all groups sampled): groups without signal are replaced, `refill_cap` rounds long."""
-        train, group = self.recipe.train, self.recipe.group
+        train, group = self.train, self.group
         kept: list[Group] = []
         sampled: list[Group] = []
         for attempt in range(train.refill_cap + 1):
             drawn = self.problems.draw(train.problems_per_step - len(kept))
-            seed = f"{self.recipe.run.seed}/{step}/{attempt}"
             exits = random_exits(group.exits) if group.exits else None
-            groups = self.sampler.groups(drawn, group.spines, seed, exits)
+            groups = self.sampler.groups(drawn, group.spines, f"{self.seed}/{step}/{attempt}", exits)
             grade_groups(groups, self.chat, self.grader)
             sampled += groups
             signal_P = self.method.has_signal(self.batch(groups)).tolist()
@@ -131,15 +122,22 @@ class Engine:
         return kept, sampled
 
     def batch(self, groups: Sequence[Group]) -> GroupBatch:
-        return to_batch(groups, self.recipe.group.spines, self.recipe.group.exits, self.chat.end_ids)
+        return to_batch(groups, self.group.spines, self.group.exits, self.chat.end_ids)
 
-    def precision(self) -> Any:
-        """bfloat16 training keeps float32 weights and autocasts; LoRA keeps the frozen weights in bfloat16 itself."""
-        mixed = training_dtype(self.recipe) == "bfloat16" and not self.recipe.model.lora
-        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=mixed)
+    def ease(self, factor: float) -> None:
+        """Multiply the pressure on length and the learning rate by a factor in 0…1."""
+        self.method = self.method.eased(factor)
+        self.update.learning_rate *= factor
 
+    def save(self, run: Path, step: int, guard: dict[str, Any]) -> None:
+        """A checkpoint of a run, with the state of its guard."""
+        state = {"drawn": self.problems.drawn, "method": self.method.state_dict(), "guard": guard}
+        save_checkpoint(run, step, self.model, self.chat.tokenizer, self.update.optimizer, state)
 
-def training_dtype(recipe: Recipe) -> str:
-    if recipe.model.dtype != "auto":
-        return recipe.model.dtype
-    return "bfloat16" if resolve_device(recipe.model.device) == "cuda" else "float32"
+    def return_to(self, checkpoint: Path) -> None:
+        """Take weights, optimizer and method from a checkpoint of this run; the problems drawn stay drawn."""
+        self.update.optimizer.state.clear()
+        state = restore(checkpoint, self.model, self.update.optimizer)
+        if not hasattr(self.model, "get_base_model"):  # adapters are restored already, and the rest never changes
+            self.model.load_state_dict(load_model(str(checkpoint), device="cpu", dtype="float32").state_dict())
+        self.method.load_state_dict(state["method"])

@@ -6,44 +6,43 @@ Kept are the recipe's own checkpoints, the newest, the last good one, and those 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Self
+from typing import Any
 
-from suffice.config import Recipe
+from suffice.config import GuardSection
 from suffice.engines.local.engine import Engine
 from suffice.errors import RecipeError
 from suffice.groups import Problem, Verdict
+from suffice.guard.log import say, tell
 from suffice.guard.rules import RULE, Decision, Guard, Probe
-from suffice.model.checkpoint import restore
-from suffice.model.load import load_model
 from suffice.rollout import grade_groups
 from suffice.rollout.decode import keyed
 from suffice.run.directory import Run
 from suffice.run.layout import GUARD
-from suffice.run.records import Chosen, GuardLine
+from suffice.run.records import Chosen
 
 BASE_SAMPLES = 4  # a problem: every later probe is compared with the base
 
 
-def set_aside(recipe: Recipe, problems: Sequence[Problem]) -> tuple[list[Problem], list[Problem]]:
+def set_aside(
+    guard: GuardSection, problems: Sequence[Problem], least: int, seed: int
+) -> tuple[list[Problem], list[Problem]]:
     """(problems to train on, problems to probe on), by the run's seed; none to probe on unless the guard does.
 
     Raises:
-        RecipeError: too few are left to train on.
+        RecipeError: fewer than `least`, a step's, are left to train on.
     """
-    if not recipe.guard.probes:
+    if not guard.probes:
         return list(problems), []
-    count, least = recipe.guard.problems, recipe.train.problems_per_step
-    if len(problems) < count + least:
+    if len(problems) < guard.problems + least:
         raise RecipeError(
-            f"guard.problems = {count} of {len(problems)} training problems leave fewer than "
+            f"guard.problems = {guard.problems} of {len(problems)} training problems leave fewer than "
             f"train.problems_per_step = {least}; lower guard.problems, give more data, or set guard.action = warn"
         )
-    aside = set(keyed(f"{recipe.run.seed}/guard").permutation(len(problems))[:count].tolist())
+    aside = set(keyed(f"{seed}/guard").permutation(len(problems))[: guard.problems].tolist())
     return (
         [problem for i, problem in enumerate(problems) if i not in aside],
         [problems[i] for i in sorted(aside)],
@@ -52,35 +51,41 @@ def set_aside(recipe: Recipe, problems: Sequence[Problem]) -> tuple[list[Problem
 
 @dataclass
 class Keeper:
-    """A run under its guard; where that is off, nothing of it does anything."""
+    """A run under its guard; where that is off, nothing of it does anything.
+
+    Args:
+        every: steps between the recipe's own checkpoints, which always stay.
+        steps: of the whole run.
+        base: path of the untrained model.
+    """
 
     engine: Engine
     run: Path
     guard: Guard
+    every: int
+    steps: int
+    base: str
 
-    @classmethod
-    def of(cls, engine: Engine, run: Path, state: Mapping[str, Any] | None) -> Self:
-        """The guard of a recipe at its start, or where the state in a checkpoint left it."""
-        keeper = cls(engine, run, Guard(engine.recipe.guard))
-        if state:
-            keeper.guard.load_state_dict(state)
-            for _ in range(keeper.guard.rollbacks):
-                keeper.ease()
-        return keeper
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the state in a checkpoint left the guard."""
+        self.guard.load_state_dict(state)
+        for _ in range(self.guard.rollbacks):
+            self.engine.ease(self.guard.settings.ease)
 
-    def begin(self) -> bool:
-        """Probe the base; whether a checkpoint of it is needed, to roll back to."""
+    def begin(self) -> None:
+        """Probe the base, and keep a checkpoint of it if it may be rolled back to."""
         settings = self.guard.settings
         (self.run / GUARD).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         if settings.probes:
             probe, tokens = self.probe(BASE_SAMPLES)
             self.record(0, self.guard.observe(0, {}, probe), probe, {"tokens_guard": tokens})
-        return settings.action == "roll back"
+        if settings.action == "roll back":
+            self.save(0)
 
     def due(self, step: int) -> bool:
         """Whether the model is probed, and saved, after a step."""
         settings = self.guard.settings
-        return settings.probes and (step % settings.every == 0 or step == self.engine.recipe.train.steps)
+        return settings.probes and (step % settings.every == 0 or step == self.steps)
 
     def look(self, step: int, metrics: Mapping[str, float]) -> dict[str, float]:
         """Judge a step that was done, and roll back if need be; what its metrics should say of that."""
@@ -100,7 +105,7 @@ class Keeper:
         if probe is not None:
             found = {"accuracy": probe.accuracy, "thought_tokens": probe.thought_tokens, **found}
         if "rolled_back_to" in found:
-            found = {**found, "learning_rate": self.engine.update.train.learning_rate}
+            found = {**found, "learning_rate": self.engine.update.learning_rate}
         tell(self.run, step, decision, found)
 
     def probe(self, samples: int) -> tuple[Probe, int]:
@@ -110,8 +115,8 @@ class Keeper:
         count = engine.sampler.count
         before = count.prefill + count.decode
         engine.model.eval()
-        with engine.precision():
-            groups = engine.sampler.groups(engine.aside, samples, f"{engine.recipe.run.seed}/guard")
+        with engine.update.precision():
+            groups = engine.sampler.groups(engine.aside, samples, f"{engine.seed}/guard")
         grade_groups(groups, engine.chat, engine.grader)
         correct = {
             group.problem.id: [float(spine.verdict is Verdict.CORRECT) for spine in group.spines] for group in groups
@@ -121,43 +126,32 @@ class Keeper:
 
     def roll_back(self) -> int:
         """To the weights, the optimizer and the method of the last good checkpoint, eased; its step."""
-        engine, folder = self.engine, Run(self.run).checkpoint(self.guard.good)
-        self.ease()
-        engine.optimizer.state.clear()
-        state = restore(folder, engine.model, engine.optimizer)
-        if not engine.recipe.model.lora:  # adapters are restored with the optimizer, and the rest never changes
-            engine.model.load_state_dict(load_model(str(folder), device="cpu", dtype="float32").state_dict())
-        engine.method.load_state_dict(state["method"])
+        self.engine.ease(self.guard.settings.ease)
+        self.engine.return_to(Run(self.run).checkpoint(self.guard.good))
         return self.guard.good
 
-    def ease(self) -> None:
-        engine, factor = self.engine, self.guard.settings.ease
-        engine.method = engine.method.eased(factor)
-        rate = factor * engine.update.train.learning_rate
-        engine.update.train = engine.update.train.model_copy(update={"learning_rate": rate})
-
-    def tidy(self, step: int) -> None:
-        """Remove the checkpoints that will not be needed after `step`."""
-        if self.guard.settings.probes:
+    def save(self, step: int) -> None:
+        """A checkpoint; those that will not be needed after it are removed."""
+        self.engine.save(self.run, step, self.guard.state_dict())
+        if self.guard.settings.probes and step:
             self.keep({step, *self.guard.needed()})
 
     def keep(self, needed: Set[int]) -> None:
         """Remove all checkpoints but the recipe's own and those of the steps `needed`."""
-        own = self.engine.recipe.train.checkpoint_every
         for step, folder in Run(self.run).checkpoints().items():
-            if step not in needed and (step % own or step == 0):
+            if step not in needed and (step % self.every or step == 0):
                 shutil.rmtree(folder)
 
-    def finish(self, step: int) -> Path:
+    def choose(self, step: int) -> Path:
         """The checkpoint to keep after the last step, in `chosen.json` if it was chosen: with a guard that probes the
         one that `choose` names, else the last."""
-        settings, base, run = self.guard.settings, self.engine.recipe.model.path, Run(self.run)
+        settings, run = self.guard.settings, Run(self.run)
         if not settings.probes:
             return run.checkpoint(step)
         chosen = self.guard.chosen()
         self.keep({step, chosen.step})
-        kept = run.checkpoint(chosen.step) if chosen.step else Path(base)
-        path = str(kept.relative_to(self.run)) if chosen.step else base
+        kept = run.checkpoint(chosen.step) if chosen.step else Path(self.base)
+        path = str(kept.relative_to(self.run)) if chosen.step else self.base
         rule = RULE.format(tolerance=100 * settings.tolerance)
         run.write(
             Chosen(
@@ -165,29 +159,10 @@ class Keeper:
             )
         )
         if chosen.step == 0:
-            say(f"training did not help: no checkpoint is shorter and as accurate; keep the base, {base}")
+            say(f"training did not help: no checkpoint is shorter and as accurate; keep the base, {self.base}")
             return kept
         say(
             f"chosen: step {chosen.step}, {100 * chosen.accuracy:.1f} % right at {chosen.thought_tokens:.1f} thinking "
-            f"tokens on {len(self.engine.aside)} held-out problems; suffice eval and export take it"
+            f"tokens on the {len(self.engine.aside)} problems set aside; suffice eval and export take it"
         )
         return kept
-
-
-def tell(run: Path, step: int, decision: Decision, found: Mapping[str, float]) -> None:
-    """A line of guard.jsonl for every alarm and whatever else was `found`; an alarm is also said."""
-    if decision.action == "go" and not found:
-        return
-    Run(run).append([GuardLine.model_validate({"step": step, **decision._asdict(), **found})])
-    match decision.action:
-        case "warn":
-            say(f"step {step}: {decision.reason}")
-        case "stop":
-            say(f"stopped after step {step}: {decision.reason}")
-        case "roll back":
-            back, rate = found["rolled_back_to"], found["learning_rate"]
-            say(f"step {step}: {decision.reason}; rolled back to step {back:g}, learning rate now {rate:g}")
-
-
-def say(what: str) -> None:
-    print(f"guard: {what}", file=sys.stderr)

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from suffice.config import Recipe
-from suffice.engines.local.engine import training_dtype
+from suffice.config import ModelSection, RolloutSection, TaskSection
+from suffice.engines.policy import training_dtype
 from suffice.errors import Interrupted, RecipeError
 from suffice.grading import Grader
 from suffice.groups import Group, Problem, Verdict
-from suffice.model.load import check_positions, load_model, resolve_path, set_threads
-from suffice.rollout import Chat, Sampler, grade_groups
+from suffice.model.resolve import resolve_path
+from suffice.rollout import Sampler, grade_groups
 from suffice.run.files import read_jsonl
 from suffice.run.journal import Journal
 from suffice.run.progress import progress
@@ -34,30 +34,25 @@ SHAPING = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """Endings of the files of a checkpoint that decide what it says."""
 
 
-def keep_solved(
-    recipe: Recipe, problems: Sequence[Problem], chat: Chat, grader: Grader, stopped: Stopped = lambda: False
-) -> list[Problem]:
-    """The problems of which `[model]`, untrained, solves `task.solved` of `task.solved_of` samples, in order.
+def keep_solved(problems: Sequence[Problem], solved: Mapping[str, int], task: TaskSection, least: int) -> list[Problem]:
+    """The problems that are solved as often as `task.solved` says, in order.
 
-    Samples follow `[rollout]`. They do not depend on `run.seed`: runs that differ in it train on the same problems.
+    Args:
+        solved: how many of `task.solved_of` samples are right, by problem id.
+        least: problems that a step takes.
 
     Raises:
-        RecipeError: fewer are left than a step takes, or `task.solved_from` does not count all problems.
-        Interrupted: `stopped()` after a lot of problems; what was sampled is kept.
+        RecipeError: fewer are left.
     """
-    assert recipe.task.solved is not None
-    low, high = recipe.task.solved
-    if recipe.task.solved_from:
-        solved = recorded_rates(Path(recipe.task.solved_from), problems, recipe.task.solved_of)
-    else:
-        solved = pass_rates(recipe, problems, chat, grader, stopped)
+    assert task.solved is not None
+    low, high = task.solved
     kept = [problem for problem in problems if low <= solved[problem.id] <= high]
-    if len(kept) < recipe.train.problems_per_step:
+    if len(kept) < least:
         rarer = sum(count < low for count in solved.values())
         raise RecipeError(
-            f"task.solved = [{low}, {high}] of {recipe.task.solved_of} keeps {len(kept)} of {len(problems)} problems "
+            f"task.solved = [{low}, {high}] of {task.solved_of} keeps {len(kept)} of {len(problems)} problems "
             f"({rarer} are solved less often, {len(problems) - len(kept) - rarer} more often), but "
-            f"train.problems_per_step is {recipe.train.problems_per_step}; widen task.solved or give more data"
+            f"train.problems_per_step is {least}; widen task.solved or give more data"
         )
     return kept
 
@@ -82,22 +77,34 @@ def recorded_rates(path: Path, problems: Sequence[Problem], of: int) -> dict[str
 
 
 def pass_rates(
-    recipe: Recipe, problems: Sequence[Problem], chat: Chat, grader: Grader, stopped: Stopped = lambda: False
+    file: Path,
+    problems: Sequence[Problem],
+    of: int,
+    sampler: Callable[[], Sampler],
+    grader: Grader,
+    stopped: Stopped = lambda: False,
 ) -> dict[str, int]:
-    """How many of `task.solved_of` samples the model solves, by problem id; only what is not known yet is sampled."""
-    file = cache_file(recipe, problems)
+    """How many of `of` samples are CORRECT, by problem id: what the file does not know yet is sampled, and kept there.
+
+    Args:
+        file: `cache_file`.
+        sampler: called only where something is to be sampled. Samples do not depend on `run.seed`: runs that differ in
+            it train on the same problems.
+
+    Raises:
+        Interrupted: `stopped()` after a lot of problems; what was sampled is kept.
+    """
     solved = {record["id"]: record["solved"] for record in read_jsonl(file)} if file.exists() else {}
     if len(solved) == len(problems):
         return solved
-    of = recipe.task.solved_of
     with Journal(file) as journal:
         solved = {record["id"]: record["solved"] for record in journal.lines}
         missing = [problem for problem in problems if problem.id not in solved]
-        sampler = _sampler(recipe, problems, chat)
+        source = sampler()
         with progress("pass rates", len(problems) * of, done=len(solved) * of) as advance:
             for start in range(0, len(missing), LOT):
-                groups = sampler.groups(missing[start : start + LOT], of, "pass-rate", advance=advance)
-                grade_groups(groups, chat, grader)
+                groups = source.groups(missing[start : start + LOT], of, "pass-rate", advance=advance)
+                grade_groups(groups, source.chat, grader)
                 lot = {group.problem.id: _solved(group) for group in groups}
                 journal.append({"id": name, "solved": count, "of": of} for name, count in lot.items())
                 solved |= lot
@@ -113,30 +120,12 @@ def _solved(group: Group) -> int:
     return sum(spine.verdict == Verdict.CORRECT for spine in group.spines)
 
 
-def _sampler(recipe: Recipe, problems: Sequence[Problem], chat: Chat) -> Sampler:
-    """A model of its own: the engine's may already be a checkpoint's."""
-    section, rollout = recipe.model, recipe.rollout
-    model = load_model(section.path, device=section.device, dtype=training_dtype(recipe), revision=section.revision)
-    check_positions(model, chat, problems, rollout.max_thought_tokens, rollout.max_answer_tokens)
-    set_threads(model, recipe.train.threads)
-    return Sampler(
-        model,
-        chat,
-        temperature=rollout.temperature,
-        top_p=rollout.top_p,
-        max_thought_tokens=rollout.max_thought_tokens,
-        max_answer_tokens=rollout.max_answer_tokens,
-        cache_gb=rollout.cache_gb,
-    )
-
-
-def cache_file(recipe: Recipe, problems: Sequence[Problem]) -> Path:
-    """Where the pass rates of a recipe's model on these problems are kept: named by all that they depend on."""
-    rollout = recipe.rollout
+def cache_file(model: ModelSection, rollout: RolloutSection, problems: Sequence[Problem], of: int) -> Path:
+    """Where the pass rates of a model on these problems, by `of` samples, are kept: named by all they depend on."""
     decides = {
-        "model": model_identity(recipe.model.path, recipe.model.revision),
-        "dtype": training_dtype(recipe),
-        "samples": recipe.task.solved_of,
+        "model": model_identity(model.path, model.revision),
+        "dtype": training_dtype(model),
+        "samples": of,
         **{
             name: getattr(rollout, name) for name in ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens")
         },

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from suffice.config import ObjectiveSection, TrainSection
+from suffice.engines.policy import Precision
 from suffice.errors import NonFiniteError
 from suffice.groups import Group
 from suffice.objective import (
@@ -28,11 +28,10 @@ LAYOUTS: dict[str, Callable[..., Sequence[RowBatch | SpineBatch]]] = {"spine": s
 
 
 class Updater:
-    """Turns scored groups into optimizer steps. `precision` is entered around every forward pass."""
+    """Turns scored groups into optimizer steps of a model; `learning_rate` is that after the warm-up."""
 
     def __init__(
         self,
-        model: Any,
         optimizer: torch.optim.Optimizer,
         objective: ObjectiveSection,
         train: TrainSection,
@@ -40,9 +39,10 @@ class Updater:
         close_id: int,
         exits: int,
         temperature: float,
-        precision: Callable[[], AbstractContextManager[Any]],
+        precision: Precision,
     ) -> None:
-        self.model, self.optimizer, self.train, self.precision = model, optimizer, train, precision
+        self.optimizer, self.train, self.precision = optimizer, train, precision
+        self.learning_rate = train.learning_rate
         self.clip = (objective.clip_low or 0.0, objective.clip_high or 0.0)
         self.layout = LAYOUTS[objective.layout]
         self.temperature = temperature
@@ -50,7 +50,7 @@ class Updater:
             objective.aggregate or "sequence", objective.train_on, close_id, exits, objective.constant_length or 1
         )
 
-    def __call__(self, groups: Sequence[Group], advantage_P_G: Tensor, step: int) -> dict[str, float]:
+    def __call__(self, model: Any, groups: Sequence[Group], advantage_P_G: Tensor, step: int) -> dict[str, float]:
         """`updates_per_batch` optimizer steps on a batch; metrics of the last, none if no member has an advantage."""
         batches = self.layout(groups, advantage_P_G, self.objective, self.train.micro_batch_tokens)
         if not batches:
@@ -59,21 +59,21 @@ class Updater:
         olds: list[Tensor | None] = [None] * len(batches)
         if updates > 1:
             with torch.no_grad(), self.precision():
-                olds = [batch.logprobs(self.model, self.temperature)[0] for batch in batches]
-        rate = self.train.learning_rate * min(1.0, step / max(1, self.train.warmup_steps))
+                olds = [batch.logprobs(model, self.temperature)[0] for batch in batches]
+        rate = self.learning_rate * min(1.0, step / max(1, self.train.warmup_steps))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         for _ in range(updates):
             try:
-                metrics = self.optimizer_step(batches, olds)
+                metrics = self.optimizer_step(model, batches, olds)
             except NonFiniteError as error:
-                error.groups = self.offenders(groups, advantage_P_G)
+                error.groups = self.offenders(model, groups, advantage_P_G)
                 raise
         pushed = sum(batch.tokens for batch in batches) * (updates + (updates > 1))
         return metrics | {"tokens_train": pushed, "learning_rate": rate}
 
     def optimizer_step(
-        self, batches: Sequence[RowBatch | SpineBatch], olds: Sequence[Tensor | None]
+        self, model: Any, batches: Sequence[RowBatch | SpineBatch], olds: Sequence[Tensor | None]
     ) -> dict[str, float]:
         """Accumulate every batch's gradient, clip its norm, step. `olds` are None where old = new.
 
@@ -83,7 +83,7 @@ class Updater:
         total: Counter[str] = Counter()
         self.optimizer.zero_grad()
         for batch, frozen in zip(batches, olds, strict=True):
-            total.update(self.backward(batch, frozen))
+            total.update(self.backward(model, batch, frozen))
         norm = torch.nn.utils.clip_grad_norm_(self.learned, self.train.max_grad_norm)
         if not torch.isfinite(norm):
             raise NonFiniteError(
@@ -101,12 +101,12 @@ class Updater:
 
     @property
     def learned(self) -> list[torch.nn.Parameter]:
-        return [p for p in self.model.parameters() if p.requires_grad]
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
-    def backward(self, batch: RowBatch | SpineBatch, frozen: Tensor | None) -> dict[str, float]:
+    def backward(self, model: Any, batch: RowBatch | SpineBatch, frozen: Tensor | None) -> dict[str, float]:
         """Add a batch's gradient; its loss, and sums over its tokens."""
         with self.precision():
-            new_T, entropy_T = batch.logprobs(self.model, self.temperature)
+            new_T, entropy_T = batch.logprobs(model, self.temperature)
         old_T = new_T.detach() if frozen is None else frozen
         plus_T, minus_T, behaviour_T = (x.to(new_T) for x in (batch.plus, batch.minus, batch.behaviour))
         sampled_T = batch.sampled.to(new_T.device)
@@ -129,13 +129,13 @@ class Updater:
             "sampled": int(sampled_T.sum()),
         }
 
-    def offenders(self, groups: Sequence[Group], advantage_P_G: Tensor) -> list[Group]:
+    def offenders(self, model: Any, groups: Sequence[Group], advantage_P_G: Tensor) -> list[Group]:
         """Groups whose own gradient is not finite; all of them where only their sum is not."""
         found = []
         for group, advantage_G in zip(groups, advantage_P_G, strict=True):
             self.optimizer.zero_grad()
             for batch in self.layout([group], advantage_G[None], self.objective, self.train.micro_batch_tokens):
-                self.backward(batch, None)
+                self.backward(model, batch, None)
             if not all(p.grad is None or p.grad.isfinite().all() for p in self.learned):
                 found.append(group)
         self.optimizer.zero_grad()

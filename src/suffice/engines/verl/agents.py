@@ -14,51 +14,50 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from transformers import GenerationConfig
 from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
 
-from suffice.config import Recipe, make_recipe
+from suffice.config import GroupSection, RolloutSection, make_recipe
 from suffice.engines.verl.members import Member
-from suffice.engines.verl.tokens import weigh_alone, within
-from suffice.engines.verl.translate import CPU_ROLLOUT
+from suffice.engines.verl.tokens import within
 from suffice.grading import Grader
-from suffice.groups import Branch, Group, Problem, Spine, Verdict
-from suffice.objective import Objective
+from suffice.grading.verdicts import give_verdicts
+from suffice.groups import Branch, Group, Problem, Spine, answer_length
+from suffice.model.load import chat_of
+from suffice.objective import weigh_member
+from suffice.objective.weights import TrainOn
 from suffice.rollout import Chat, random_exits
+from suffice.rollout.decode import OPENING
 
 
 @dataclass
 class Kit:
-    """What all sessions of a process share."""
+    """What all sessions of a process use."""
 
-    recipe: Recipe
+    seed: int
+    group: GroupSection
+    rollout: RolloutSection
+    train_on: TrainOn
     chat: Chat
     grader: Grader
 
-    @property
-    def objective(self) -> Objective:
-        """Only its `train_on` matters here."""
-        return Objective("sequence", self.recipe.objective.train_on, self.chat.close_id, exits=1)
-
 
 @cache
-def kit(recipe_toml: str, tokenizer: Any, ends: frozenset[int]) -> Kit:
+def kit(recipe_toml: str, path: str) -> Kit:
+    """Of a recipe and the place its model is loaded from."""
     recipe = make_recipe(tomllib.loads(recipe_toml))
-    return Kit(recipe, Chat.of(tokenizer, recipe.rollout.inducer, ends), Grader())
+    chat = chat_at(recipe_toml, path)
+    return Kit(recipe.run.seed, recipe.group, recipe.rollout, recipe.objective.train_on, chat, Grader())
 
 
 @cache
-def end_ids(path: str) -> frozenset[int]:
-    """End-of-turn ids of a checkpoint's generation config, if it has one."""
-    try:
-        ends = GenerationConfig.from_pretrained(path).eos_token_id
-    except OSError:
-        return frozenset()
-    return frozenset([ends] if isinstance(ends, int) else ends or [])
+def chat_at(recipe_toml: str, path: str) -> Chat:
+    """The chat of the model at a path, as the recipe says, by the checkpoint's own tokenizer: verl's may be another."""
+    recipe = make_recipe(tomllib.loads(recipe_toml))
+    return chat_of(recipe.model.model_copy(update={"path": path}), recipe.rollout.inducer)
 
 
 @dataclass
-class Shared:
+class Awaited:
     """A spine that one session samples and others wait for, with the exits drawn in its thought."""
 
     waiting: int
@@ -69,18 +68,18 @@ class Pending:
     """Spines in the making, by place; forgotten when all their sessions are through."""
 
     def __init__(self) -> None:
-        self.spines: dict[str, Shared] = {}
+        self.spines: dict[str, Awaited] = {}
 
-    def enter(self, place: str, sessions: int) -> Shared:
-        return self.spines.setdefault(place, Shared(sessions))
+    def enter(self, place: str, sessions: int) -> Awaited:
+        return self.spines.setdefault(place, Awaited(sessions))
 
     def leave(self, place: str) -> None:
-        shared = self.spines[place]
-        shared.waiting -= 1
-        if not shared.waiting:
+        spine = self.spines[place]
+        spine.waiting -= 1
+        if not spine.waiting:
             del self.spines[place]
-            if shared.ready.done() and not shared.ready.cancelled():
-                shared.ready.exception()  # seen, also where there was no exit to tell
+            if spine.ready.done() and not spine.ready.cancelled():
+                spine.ready.exception()  # seen, also where there was no exit to tell
 
 
 PENDING = Pending()
@@ -93,17 +92,17 @@ class MemberLoop(AgentLoopBase):  # type: ignore[misc]
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> AgentLoopOutput | list[AgentLoopOutput]:
         """One member; none where the thought is too short for another exit."""
         kit = self.kit()
-        problem, session, exits = problem_of(row), int(row["session_id"]), kit.recipe.group.exits
+        problem, session, exits = problem_of(row), int(row["session_id"]), kit.group.exits
         k, column = divmod(session, exits + 1)
-        key = f"{kit.recipe.run.seed}/{int(row['global_steps'])}/0/{problem.id}/0/{k}"
+        key = f"{kit.seed}/{int(row['global_steps'])}/0/{problem.id}/0/{k}"
         group = Group(problem, kit.chat.render(problem.prompt), kit.chat.inducer, [], key)
         place = f"{row['uid']}/{k}"
-        shared = PENDING.enter(place, exits + 1)
+        awaited = PENDING.enter(place, exits + 1)
         try:
             if column == exits:
-                spine, steps = await self.lead(shared, group, sampling_params, row)
+                spine, steps = await self.lead(awaited, group, sampling_params, row)
                 return await self.output(group, spine, spine, row, steps)
-            spine, drawn = await asyncio.shield(shared.ready)  # a sibling that is cancelled takes none along
+            spine, drawn = await asyncio.shield(awaited.ready)  # a sibling that is cancelled takes none along
             if column >= len(drawn):
                 return []
             branch, steps = await self.branch(group, spine, drawn[column], sampling_params, row)
@@ -112,51 +111,50 @@ class MemberLoop(AgentLoopBase):  # type: ignore[misc]
             PENDING.leave(place)
 
     def kit(self) -> Kit:
-        return kit(self.config.suffice.recipe, self.tokenizer, end_ids(self.config.actor_rollout_ref.model.path))
+        return kit(self.config.suffice.recipe, self.config.actor_rollout_ref.model.path)
 
-    async def lead(self, shared: Shared, group: Group, sampling: dict[str, Any], row: Mapping[str, Any]) -> Any:
+    async def lead(self, awaited: Awaited, group: Group, sampling: dict[str, Any], row: Mapping[str, Any]) -> Any:
         """Sample the spine and tell those who wait, of a failure too: a sibling must never hang."""
         try:
             spine, steps = await self.spine(group, sampling, row)
-            exits = self.kit().recipe.group.exits
-            shared.ready.set_result((spine, list(random_exits(exits)(spine, group.key)) if exits else []))
+            exits = self.kit().group.exits
+            awaited.ready.set_result((spine, list(random_exits(exits)(spine, group.key)) if exits else []))
         except BaseException as error:
-            shared.ready.set_exception(RuntimeError(f"the full rollout of problem {group.problem.id} failed: {error}"))
+            awaited.ready.set_exception(RuntimeError(f"the full rollout of problem {group.problem.id} failed: {error}"))
             raise
         return spine, steps
 
     async def spine(self, group: Group, sampling: dict[str, Any], row: Mapping[str, Any]) -> tuple[Spine, Any]:
         """Sample thought and answer in one request, and cut what is beyond either budget."""
         kit = self.kit()
-        chat, budget = kit.chat, kit.recipe.rollout
-        room = budget.max_thought_tokens + budget.max_answer_tokens + 3  # the marks of the thought, an end of turn
-        tokens, logprobs, steps = await self.sample(group.prompt, room, sampling, row, group.key)
-        opened = int(not chat.opened(group.prompt) and tokens[:1] == [chat.open_id])
+        chat, budget = kit.chat, kit.rollout
+        # what opens the thought, the close of it, an end of turn
+        room = budget.max_thought_tokens + budget.max_answer_tokens + OPENING + 2
+        tokens, logprobs, steps = await self.sample(group.prompt, room, sampling, row)
+        opened = 0 if chat.opened(group.prompt) else chat.after_open(tokens)
         last = opened + budget.max_thought_tokens
         if chat.close_id in tokens[: last + 1]:
             last = tokens.index(chat.close_id) + 1 + budget.max_answer_tokens
         tokens, truncated = within(tokens, last, chat.end_ids)
-        start, end, closed = chat.thought(group.prompt, tokens)
-        return Spine(tokens, logprobs[: len(tokens)], start, end, closed, truncated), steps
+        return chat.read(group.prompt, tokens, logprobs[: len(tokens)], truncated=truncated), steps
 
     async def branch(
         self, group: Group, spine: Spine, position: int, sampling: dict[str, Any], row: Mapping[str, Any]
     ) -> tuple[Branch, Any]:
         """Cut the thought after `position` tokens and sample an answer on a budget of its own."""
         kit = self.kit()
-        budget = kit.recipe.rollout.max_answer_tokens
+        budget = kit.rollout.max_answer_tokens
         prefix = group.prompt + spine.tokens[: spine.thought_start + position] + kit.chat.inducer
-        tokens, logprobs, steps = await self.sample(prefix, budget + 1, sampling, row, f"{group.key}/{position}")
+        tokens, logprobs, steps = await self.sample(prefix, budget + 1, sampling, row)
         tokens, truncated = within(tokens, budget, kit.chat.end_ids)
         return Branch(position, tokens, logprobs[: len(tokens)], truncated), steps
 
     async def sample(
-        self, prefix: list[int], room: int, sampling: dict[str, Any], row: Mapping[str, Any], key: str
+        self, prefix: list[int], room: int, sampling: dict[str, Any], row: Mapping[str, Any]
     ) -> tuple[list[int], list[float], Any]:
         """Tokens after `prefix`, their log-probs, and which steps' weights they came from."""
-        keyed = {"key": key} if self.rollout_config.name == CPU_ROLLOUT else {}
         said = await self.server_manager.generate(
-            request_id=row["uid"], prompt_ids=prefix, sampling_params=sampling | {"max_tokens": room} | keyed
+            request_id=row["uid"], prompt_ids=prefix, sampling_params=sampling | {"max_tokens": room}
         )
         return list(said.token_ids), list(said.log_probs), said.extra_fields
 
@@ -166,12 +164,9 @@ class MemberLoop(AgentLoopBase):  # type: ignore[misc]
         """A graded member as verl takes it: tokens, what of them is trained, log-probs, and the facts."""
         kit = self.kit()
         chat = kit.chat
-        if member.truncated or not member.closed:
-            member.verdict = Verdict.WRONG
-        else:
-            answer = chat.answer_text(member.answer_tokens)
-            member.verdict = await asyncio.to_thread(kit.grader.grade, answer, group.problem.gold, group.problem.kind)
-        weighed = weigh_alone(group, spine, member, kit.objective)
+        asked = [(member, group.problem)]
+        await asyncio.to_thread(give_verdicts, asked, lambda said: chat.answer_text(said.answer_tokens), kit.grader)
+        weighed = weigh_member(group, spine, member, train_on=kit.train_on, close_id=chat.close_id)
         injected = (weighed.kept, weighed.kept + (0 if isinstance(member, Spine) else len(group.inducer)))
         facts = Member(
             group=str(row["uid"]),
@@ -179,7 +174,7 @@ class MemberLoop(AgentLoopBase):  # type: ignore[misc]
             order=int(row["index"]),
             verdict=str(member.verdict),
             thought_tokens=member.thought_length,
-            answer_tokens=sum(token not in chat.end_ids for token in member.answer_tokens),
+            answer_tokens=answer_length(member.answer_tokens, chat.end_ids),
             closed=member.closed,
             truncated=member.truncated,
             exit=None if isinstance(member, Spine) else member.exit,
@@ -208,7 +203,8 @@ class PlainLoop(MemberLoop):
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> AgentLoopOutput:
         problem = problem_of(row)
         key = f"validation/{int(row['global_steps'])}/{problem.id}/{int(row['session_id'])}"
-        group = Group(problem, self.kit().chat.render(problem.prompt), self.kit().chat.inducer, [], key)
+        chat = self.kit().chat
+        group = Group(problem, chat.render(problem.prompt), chat.inducer, [], key)
         spine, steps = await self.spine(group, sampling_params, row)
         return await self.output(group, spine, spine, row, steps)
 

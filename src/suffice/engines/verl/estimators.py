@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suffice.config import Recipe
+from suffice.config import GroupSection
 from suffice.engines.verl.members import Member, Members, gather
 from suffice.errors import RecipeError
 from suffice.groups import GroupBatch, Scores
@@ -41,12 +41,11 @@ class Scored:
         return int(self.members.batch.valid[self.kept].sum())
 
 
-def score(rows: Sequence[Member | None], recipe: Recipe, method: Method) -> Scored:
-    """Score a whole step's rows, in any order, by the recipe's method."""
-    group = recipe.group
+def score(rows: Sequence[Member | None], group: GroupSection, method: Method, *, drops: bool) -> Scored:
+    """Score a whole step's rows, in any order, by a method. With `drops` groups without signal are left out."""
     members = gather(rows, group.spines, group.exits)
     batch = members.batch
-    kept = torch.ones(len(batch.correct), dtype=torch.bool) if not recipe.train.refill_cap else method.has_signal(batch)
+    kept = method.has_signal(batch) if drops else torch.ones(len(batch.correct), dtype=torch.bool)
     reward, advantage = torch.zeros(batch.correct.shape), torch.zeros(batch.correct.shape)
     if kept.any():
         scores = method.score(_groups(batch, kept))
@@ -105,14 +104,13 @@ def register(register_adv_est: Callable[[str], Callable[[Any], Any]]) -> None:
         register_adv_est(f"suffice-{name}")(partial(estimate, name))
 
 
-def share(scored: Scored, mask_B_T: Tensor, recipe: Recipe) -> float:
+def loss_factor(scored: Scored, mask_B_T: Tensor, aggregate: str | None, rows: int) -> float:
     """What verl's loss divides by, over what ours does: rows, or tokens under `token`.
 
-    verl counts configured rows (`problems_per_step` groups of full size), or all unmasked tokens.
+    verl counts all unmasked tokens, or the `rows` of its configuration: a step's groups of full size.
     """
     kept = scored.members.spread(scored.kept[:, None].expand(scored.scores.reward.shape).float())
-    if recipe.objective.aggregate == "token":
+    if aggregate == "token":
         tokens_B = mask_B_T.sum(-1)
         return float(tokens_B.sum() / (tokens_B * kept).sum().clamp(min=1))
-    rows = recipe.train.problems_per_step * recipe.group.spines * (recipe.group.exits + 1)
     return rows / max(1, scored.trained)

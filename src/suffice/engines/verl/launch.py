@@ -1,66 +1,36 @@
-"""`suffice train --engine verl`: check, prepare the run, let verl run in a process of its own, evaluate both ends."""
+"""What verl needs before it can train: packages, GPUs, a cluster that answers, a configuration."""
 
 from __future__ import annotations
 
-import gc
 import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from packaging.version import Version
 
-from suffice.config import GuardSection, Recipe
-from suffice.engines.local.build import build_engine, load_eval_problems
-from suffice.engines.local.engine import Engine
-from suffice.engines.local.keeper import tell
-from suffice.engines.local.loop import compare_ends, evaluate_now, forget_after
-from suffice.engines.trackers import Trackers
-from suffice.engines.verl.data import write_problems
-from suffice.engines.verl.main import FAILED, compose
+from suffice.config import Recipe
+from suffice.engines.verl.main import compose
 from suffice.engines.verl.translate import Settings, check, memory_share, translate
-from suffice.errors import Interrupted, ModelError, RecipeError, RunError
+from suffice.errors import ModelError, RecipeError
 from suffice.extras import install_command
-from suffice.grading import Grader
 from suffice.groups import Problem
-from suffice.guard.rules import Guard
-from suffice.model.load import load_chat, load_model, longest_prompt, resolve_path
+from suffice.model.load import chat_of
+from suffice.model.positions import longest_prompt
+from suffice.model.resolve import resolve_path
 from suffice.model.shape import shape_of
 from suffice.rollout import Chat
-from suffice.run.directory import Run
-from suffice.run.files import write_text
-from suffice.run.layout import (
-    RECIPE,
-    TRAINING_PROBLEMS,
-    VALIDATION_PROBLEMS,
-    VERL,
-    VERL_CONFIGURATION,
-    VERL_LOG,
-    VERL_STOP,
-)
-from suffice.run.lock import locked
-from suffice.run.progress import progress
-from suffice.run.records import Data
-from suffice.run.signals import stop_requests
-from suffice.run.start import start_run
-from suffice.tasks.provenance import check_unchanged, locate_data, shared, training_problems
+from suffice.tasks.provenance import training_problems
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 NEEDED = {"verl": ("0.9.1", "0.10"), "TransferQueue": ("0.1.10", "0.2")}
-CPU_WORKERS = 2
-PLUGIN = "suffice.engines.verl.plugin"  # named, besides its entry point: verl is silent where that fails to load
-PATIENCE = 30.0  # seconds that verl has to end in good order
 
 
 def check_installed() -> None:
@@ -82,20 +52,26 @@ def check_installed() -> None:
             )
 
 
+def cluster() -> str:
+    """The address of the Ray cluster that is named; empty where Ray is started here."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    return "" if address == "local" else address
+
+
 def check_ray(nodes: int) -> None:
     """
     Raises:
         RecipeError: several nodes without a cluster, or `RAY_ADDRESS` names one that does not answer, for which Ray
             would wait for minutes.
     """
-    address = os.environ.get("RAY_ADDRESS", "")
-    if nodes > 1 and address in ("", "local"):
+    address = cluster()
+    if nodes > 1 and not address:
         raise RecipeError(
             f"cluster.nodes = {nodes} needs a Ray cluster: ray start --head on one machine, "
             "ray start --address=HEAD:6379 on the others, then set RAY_ADDRESS=HEAD:6379"
         )
     host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if not address or address == "local" or not colon or not port.isdecimal():
+    if not colon or not port.isdecimal():
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=3).close()
@@ -106,9 +82,16 @@ def check_ray(nodes: int) -> None:
         ) from None
 
 
-def on_cpu() -> bool:
-    """Whether verl runs on this machine's processors: it has no GPU, and no Ray cluster is named that may have some."""
-    return not torch.cuda.is_available() and os.environ.get("RAY_ADDRESS", "") in ("", "local")
+def check_gpus() -> None:
+    """
+    Raises:
+        RecipeError: no GPU is here, no cluster is named that may have some, and no other platform of verl's is.
+    """
+    if not (torch.cuda.is_available() or cluster() or os.environ.get("VERL_PLATFORM")):
+        raise RecipeError(
+            "--engine verl needs GPUs, and this machine has none: start a run without --engine verl, go to a machine "
+            "with GPUs, or set RAY_ADDRESS=HEAD:6379 to a Ray cluster that has them"
+        )
 
 
 def configuration(
@@ -119,9 +102,8 @@ def configuration(
     Raises:
         RecipeError: it would not do what the recipe says, or nobody says how many GPUs there are.
     """
-    cpu = on_cpu()
-    devices = CPU_WORKERS if cpu else recipe.cluster.gpus or torch.cuda.device_count()
-    if not devices:
+    gpus = recipe.cluster.gpus or torch.cuda.device_count()
+    if not gpus:
         raise RecipeError("this machine has no GPU to count: set cluster.gpus to those of each node")
     settings = translate(
         recipe,
@@ -129,8 +111,7 @@ def configuration(
         model=resolve_path(recipe.model.path),
         prompt_tokens=longest_prompt(chat, problems),
         inducer_tokens=len(chat.inducer),
-        devices=devices,
-        cpu=cpu,
+        gpus=gpus,
     )
     if torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
@@ -170,146 +151,6 @@ def dry_run(recipe: Recipe, run: Path, overrides: Sequence[str]) -> str:
     check_installed()
     from omegaconf import OmegaConf
 
-    chat, problems = (
-        load_chat(recipe.model.path, recipe.rollout.inducer, recipe.model.revision),
-        training_problems(recipe),
-    )
+    chat = chat_of(recipe.model, recipe.rollout.inducer)
+    problems = training_problems(recipe.task, recipe.run.seed)
     return str(OmegaConf.to_yaml(configuration(recipe, run, chat, problems, overrides)))
-
-
-def as_rows(recipe: Recipe) -> Recipe:
-    """The recipe without what concerns the local engine alone: verl trains rows, and its guard does not probe."""
-    objective = recipe.objective.model_copy(update={"layout": "rows"})
-    return recipe.model_copy(update={"objective": objective, "guard": GuardSection(action="off")})
-
-
-def train(recipe: Recipe, run: Path, overrides: Sequence[str], *, resume: bool = False) -> Path:
-    """Train a recipe on verl in a run directory; returns the last checkpoint. As the local engine's `train`.
-
-    Raises:
-        Interrupted: Ctrl-C or SIGTERM; the step was finished and saved.
-        RunError: verl failed; the last checkpoint is whole and the run can be resumed.
-    """
-    check_installed()
-    check_ray(recipe.cluster.nodes)
-    data = locate_data(recipe)
-    if resume:
-        check_unchanged(run, data)
-    with Trackers(recipe) as trackers, Grader() as grader, stop_requests() as stopped:
-        engine, _ = build_engine(as_rows(recipe), grader, None, stopped)
-        held_out = load_eval_problems(recipe, engine.model, engine.chat) if recipe.train.eval_every else []
-        if not resume:
-            prepare(recipe, run, engine, overrides, data, held_out)
-        with locked(run) as lock:
-            start = done_before(run)
-            if resume:
-                forget_after(run, start, recipe.train.steps)
-            trackers.open(run, start)
-            if held_out and start == 0:
-                trackers.log(0, evaluate_now(engine, held_out, run, "before"))
-            release(engine)
-            steps = follow(run, recipe, start, trackers, stopped, lock)
-            last = Run(run).checkpoint(steps)
-            if held_out:
-                engine.model = load_model(str(last), device=recipe.model.device, dtype="float32")
-                trackers.log(steps, evaluate_now(engine, held_out, run, "after"))
-                Run(run).write(compare_ends(run))
-    return last
-
-
-def prepare(
-    recipe: Recipe, run: Path, engine: Engine, overrides: Sequence[str], data: dict[str, Any], held_out: list[Problem]
-) -> None:
-    """Make the run: recipe, manifest, data, verl's configuration and data set."""
-    from omegaconf import OmegaConf
-
-    config = configuration(recipe, run, engine.chat, engine.problems.problems, overrides)
-    if not (run / RECIPE).exists():
-        start_run(run, recipe.dump())
-    write_text(run / VERL_CONFIGURATION, OmegaConf.to_yaml(config))
-    Run(run).write(Data(**data, **shared(engine.problems.problems, held_out)))
-    drawn = engine.problems.draw(recipe.train.steps * recipe.train.problems_per_step)
-    write_problems(run / TRAINING_PROBLEMS, drawn, "suffice")
-    validation = held_out or drawn[: recipe.train.problems_per_step]
-    write_problems(run / VALIDATION_PROBLEMS, validation, "suffice-plain")
-
-
-def release(engine: Engine) -> None:
-    """Let go of the model that checked and evaluated: verl needs the memory."""
-    engine.model = engine.sampler.model = engine.update.model = None
-    engine.optimizer.param_groups.clear()
-    gc.collect()
-    torch.cuda.empty_cache()
-
-
-def done_before(run: Path) -> int:
-    """Steps that verl's last whole checkpoint holds."""
-    marker = run / VERL / "latest_checkpointed_iteration.txt"
-    return int(marker.read_text()) if marker.exists() else 0
-
-
-def follow(run: Path, recipe: Recipe, start: int, trackers: Trackers, stopped: Callable[[], bool], lock: int) -> int:
-    """Start verl and tell of its steps until it ends; the last of them. It holds the run's lock too, should it outlive
-    this process. The guard looks at the metrics of every step, and may ask verl to stop."""
-    steps, seen, asked = recipe.train.steps, start, False
-    guard = Guard(recipe.guard)
-    for line in Run(run).metrics() if start else []:
-        guard.observe(line.step, line.figures())
-    if guard.stopped:
-        return start
-    stop, log = run / VERL_STOP, run / VERL_LOG
-    stop.unlink(missing_ok=True)
-    cpu = on_cpu()
-    if cpu:
-        print("no GPU here: verl runs on its CPU backend, which is slow", file=sys.stderr)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "1", "VERL_USE_EXTERNAL_MODULES": PLUGIN}
-    environment |= {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} if cpu else {}
-    command = [sys.executable, "-m", "suffice.engines.verl.main", str(run)]
-    with log.open("a") as output, progress(f"train {recipe.method.name}", steps, done=start) as advance:
-        child = subprocess.Popen(
-            command, stdout=output, stderr=output, env=environment, start_new_session=True, pass_fds=[lock]
-        )
-        try:
-            while True:
-                ended = child.poll() is not None
-                for line in (line for line in Run(run).metrics() if line.step > seen):
-                    seen = line.step
-                    trackers.log(seen, line.figures())
-                    tell(run, seen, guard.observe(seen, line.figures()), {})
-                    advance(1, f"accuracy {line.accuracy:.2f}, thinking tokens {line.thought_tokens:.0f}")
-                if ended:
-                    break
-                if (stopped() or guard.stopped) and not asked:
-                    asked = True
-                    stop.touch()
-                time.sleep(0.5)
-        finally:
-            end(child)
-            stop.unlink(missing_ok=True)
-    if child.returncode:
-        raise RunError(
-            f"verl failed after step {seen}: {last_words(log)}; see {log}, "
-            f"then continue with: suffice train --resume {run}"
-        )
-    if seen < steps and not guard.stopped:
-        raise Interrupted(f"stopped after step {seen}; continue with: suffice train --resume {run}")
-    return seen
-
-
-def end(child: subprocess.Popen[bytes]) -> None:
-    """End verl and, with it, the Ray it started."""
-    if child.poll() is None:
-        child.send_signal(signal.SIGTERM)
-        try:
-            child.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-
-
-def last_words(log: Path) -> str:
-    """Why verl failed, by the last line of its log."""
-    for line in reversed(log.read_text(errors="replace").splitlines()[-200:]):
-        if line.startswith(FAILED):
-            return line.removeprefix(FAILED).rstrip(".")
-    return "its process was killed"

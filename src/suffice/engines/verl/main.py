@@ -45,7 +45,6 @@ def compose(settings: dict[str, Any], own: dict[str, Any]) -> Any:
 
 def run(directory: Path) -> None:
     """Train by `verl.yaml` of a run."""
-    import suffice.engines.verl.plugin  # noqa: F401, I001  first: it may bring the platform; verl hides its failures
     from omegaconf import OmegaConf
     from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from suffice.config import Recipe
+from suffice.config import GroupSection
 from suffice.engines.verl.estimators import Scored
 from suffice.groups import Verdict
 from suffice.rollout.metrics import mean
 
 
-def member_metrics(scored: Scored, recipe: Recipe) -> dict[str, float]:
-    """Means over all full rollouts, those of dropped groups included; rewards over what is trained on.
+def member_metrics(scored: Scored, group: GroupSection, problems: int) -> dict[str, float]:
+    """Of a step of so many problems: means over all full rollouts, those of dropped groups included; rewards over what
+    is trained on.
 
     `failed` counts members whose session raised: full rollouts, and exits of those that there are.
     """
@@ -20,9 +21,7 @@ def member_metrics(scored: Scored, recipe: Recipe) -> dict[str, float]:
     full = [member for member in members if member.exit is None]
     branches = [member for member in members if member.exit is not None]
     trained = scored.members.batch.valid & scored.kept[:, None]
-    wanted = recipe.train.problems_per_step * recipe.group.spines + sum(
-        min(recipe.group.exits, member.thought_tokens) for member in full
-    )
+    wanted = problems * group.spines + sum(min(group.exits, member.thought_tokens) for member in full)
     found: dict[str, float] = {
         "failed": wanted - len(members),
         "groups": int(scored.kept.sum()),

@@ -1,16 +1,6 @@
-"""What verl loads in every process (entry-point group `verl.plugins`): agent loops, estimators, trainer.
-
-On a machine without an accelerator, where `VERL_PLATFORM=cpu` says so, also the CPU backend; elsewhere nothing of it.
-"""
+"""What verl loads in every process (entry-point group `verl.plugins`): agent loops, estimators, trainer."""
 
 from __future__ import annotations
-
-import os
-
-if os.environ.get("VERL_PLATFORM") == "cpu":
-    from suffice.engines.verl.cpu import install
-
-    install()
 
 from verl.models.transformers import monkey_patch
 from verl.trainer.ppo.core_algos import register_adv_est

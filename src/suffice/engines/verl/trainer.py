@@ -25,9 +25,9 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_to_nested
 
-from suffice.config import Recipe, make_recipe
-from suffice.engines.verl.agents import end_ids, problem_of
-from suffice.engines.verl.estimators import Scored, observe, recall, score, share
+from suffice.config import make_recipe
+from suffice.engines.verl.agents import chat_at, problem_of
+from suffice.engines.verl.estimators import Scored, loss_factor, observe, recall, score
 from suffice.engines.verl.members import Member
 from suffice.engines.verl.metrics import member_metrics, update_metrics
 from suffice.engines.verl.tokens import sampled
@@ -35,15 +35,15 @@ from suffice.engines.verl.translate import check
 from suffice.groups import Branch, Group, Spine, Verdict
 from suffice.methods import get_method
 from suffice.model.checkpoint import seal
+from suffice.model.tokenizer import copy_tokenizer
 from suffice.objective import importance
 from suffice.rollout import Chat
-from suffice.rollout.metrics import shown
+from suffice.rollout.metrics import KEPT_GROUPS, rollout_line
 from suffice.run.directory import Run
 from suffice.run.files import whole_directory
 from suffice.run.layout import VERL_STOP
 from suffice.run.records import ShownGroup, Step
 
-SHOWN_GROUPS = 2  # groups a step that rollouts.jsonl keeps
 ALIVE = 10.0  # seconds between two looks at the processes that sample
 
 
@@ -54,9 +54,11 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
     total_training_steps: int
 
     def __init__(self, config: Any) -> None:
-        self.recipe: Recipe = make_recipe(tomllib.loads(config.suffice.recipe))
-        check(config, self.recipe)
-        self.method = get_method(self.recipe.method.name, **self.recipe.method.parameters)
+        recipe = make_recipe(tomllib.loads(config.suffice.recipe))
+        check(config, recipe)
+        self.group, self.training, self.aggregate = recipe.group, recipe.train, recipe.objective.aggregate
+        self.method = get_method(recipe.method.name, **recipe.method.parameters)
+        self.chat = chat_at(config.suffice.recipe, config.actor_rollout_ref.model.path)
         self.run = Run(Path(config.suffice.run))
         with open_dict(config):
             config.trainer.v1.trainer_mode = "sync"  # which verl asks for by name in many places
@@ -78,14 +80,16 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         nested_mask = data["response_mask"]
         data = data.to_padded_tensor()
         mask_B_T = data["response_mask"].bool()
-        scored = score(rows, self.recipe, self.method)
+        group, train = self.group, self.training
+        scored = score(rows, group, self.method, drops=train.refill_cap > 0)
         advantage_B_T, _ = get_adv_estimator_fn(self.config.algorithm.adv_estimator)(
             token_level_rewards=data["rm_scores"],
             response_mask=mask_B_T,
             config=self.config.algorithm,
             scored=scored,
         )
-        advantage_B_T = advantage_B_T * share(scored, mask_B_T, self.recipe)
+        full = train.problems_per_step * group.members
+        advantage_B_T = advantage_B_T * loss_factor(scored, mask_B_T, self.aggregate, full)
         sampled_B_T = sampled(rows, mask_B_T)
         weight_B_T = importance(data["old_log_probs"], data["rollout_log_probs"], sampled_B_T)
         reward_B_T = torch.zeros_like(data["rm_scores"])
@@ -102,20 +106,19 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(nested, batch_size=len(batch))
         )
         drift = (data["old_log_probs"] - data["rollout_log_probs"]).abs()[sampled_B_T & mask_B_T]
-        self.said = member_metrics(scored, self.recipe) | {
+        self.said = member_metrics(scored, group, train.problems_per_step) | {
             "mismatch": float(drift.mean()) if len(drift) else 0.0,
             "entropy": float(data["entropy"][mask_B_T].mean()),
-            "tokens_train": (1 + self.recipe.train.updates_per_batch)
+            "tokens_train": (1 + train.updates_per_batch)
             * sum(tag["seq_len"] for tag, row in zip(batch.tags, rows, strict=True) if row),
         }
         self.said |= observe(self.method, self.said)
-        self.shown = self._shown(batch, scored)
+        self.rollouts = self._rollouts(batch, scored)
         return batch
 
-    def _shown(self, batch: Any, scored: Scored) -> list[ShownGroup]:
+    def _rollouts(self, batch: Any, scored: Scored) -> list[ShownGroup]:
         """The first groups of the step as lines of rollouts.jsonl."""
-        chat = Chat.of(self.tokenizer, self.recipe.rollout.inducer, end_ids(self.config.actor_rollout_ref.model.path))
-        picked = [i for i, at in enumerate(scored.members.place) if at is not None and at[0] < SHOWN_GROUPS]
+        picked = [i for i, at in enumerate(scored.members.place) if at is not None and at[0] < KEPT_GROUPS]
         fields = ["prompts", "responses", "raw_prompt", "reward_model", "extra_info", "data_source"]
         data = tq.kv_batch_get(
             keys=[batch.keys[i] for i in picked], partition_id=batch.partition_id, select_fields=fields
@@ -127,12 +130,13 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
             assert member
             assert at
             found.setdefault(at[0], []).append((member, {name: column[j] for name, column in columns.items()}))
-        return [shown(self.global_steps, rebuild(found[p], chat, self.recipe.group.exits), chat) for p in sorted(found)]
+        groups = [rebuild(found[p], self.chat, self.group.exits) for p in sorted(found)]
+        return [rollout_line(self.global_steps, group, self.chat) for group in groups]
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], timing_raw: dict[str, float], **more: Any) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, **more)
-        self.run.append(self.shown)
         line = {"step": self.global_steps, **self.said, **update_metrics(metrics, timing_raw)}
+        self.run.append(self.rollouts)
         self.run.append([Step.model_validate(line)])
 
     def on_step_end(self) -> None:
@@ -159,19 +163,20 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         if not target.exists():
             with whole_directory(target) as folder:
                 shutil.copytree(source, folder, dirs_exist_ok=True)
+                copy_tokenizer(self.chat.tokenizer, folder)
                 seal(folder)
 
 
 def rebuild(members: Sequence[tuple[Member, dict[str, Any]]], chat: Chat, exits: int) -> Group:
-    """A group of `suffice.groups` from its rows, to be shown: log-probs and sampling are gone."""
+    """A group of `suffice.groups` from its rows, to look at: log-probs and sampling are gone."""
     _, row = members[0]
     group = Group(problem_of(row), row["prompts"].tolist(), chat.inducer, [])
     spines: dict[int, Spine] = {}
     for member, row in members:
         if member.exit is None:
             tokens = row["responses"].tolist()
-            start, end, closed = chat.thought(group.prompt, tokens)
-            spine = Spine(tokens, [], start, end, closed, member.truncated, Verdict(member.verdict))
+            spine = chat.read(group.prompt, tokens, [], truncated=member.truncated)
+            spine.verdict = Verdict(member.verdict)
             spines[member.column // (exits + 1)] = spine
     for member, row in sorted(members, key=lambda found: found[0].column):
         k = member.column // (exits + 1)

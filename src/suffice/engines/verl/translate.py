@@ -11,29 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from suffice.config import Recipe
-from suffice.engines.local.engine import training_dtype
+from suffice.engines.policy import MARKS, training_dtype
 from suffice.errors import RecipeError
 from suffice.run.layout import TRAINING_PROBLEMS, VALIDATION_PROBLEMS, VERL
 
 LOSS = {"sequence": "seq-mean-token-mean", "constant": "seq-mean-token-sum-norm", "token": "token-mean"}
 NO_DUAL_CLIP = 1e9  # a ratio that verl's bound for negative advantages never meets: the papers have no such bound
-CPU_ROLLOUT = "suffice-cpu"  # the rollout backend that draws from named random streams, as the local engine does
 WORKING_GB = 2.0  # a server's activations and graphs
-MARKS = 3  # tokens of a response beside thought, answer and inducer: open and close of the thought, end of turn
 
 Settings = dict[str, Any]
 
 
-def translate(
-    recipe: Recipe, run: Path, *, model: str, prompt_tokens: int, inducer_tokens: int, devices: int, cpu: bool
-) -> Settings:
+def translate(recipe: Recipe, run: Path, *, model: str, prompt_tokens: int, inducer_tokens: int, gpus: int) -> Settings:
     """verl's settings by dotted name, to be laid over its own defaults.
 
     Args:
         model: folder or hub id that verl can load.
         prompt_tokens, inducer_tokens: the longest prompt and the inducer, in tokens.
-        devices: workers of a machine where `cluster.gpus` does not say; on a CPU as many processes.
-        cpu: use the CPU backend.
+        gpus: of each machine.
 
     Raises:
         RecipeError: the recipe asks for what this engine does not do.
@@ -45,13 +40,16 @@ def translate(
             "verl's weights and optimizer are not rolled back from here; set guard.action to warn or stop, "
             "or train with --engine local"
         )
+    if recipe.model.revision and not Path(model).exists():
+        raise RecipeError(
+            f"verl would load {model} without model.revision; set model.path to a local folder of that revision"
+        )
     group, rollout, objective, train = recipe.group, recipe.rollout, recipe.objective, recipe.train
-    members = group.spines * (group.exits + 1)
     response = rollout.max_thought_tokens + inducer_tokens + rollout.max_answer_tokens + MARKS
     actor, sampler, data, trainer = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "data", "trainer"
-    half = training_dtype(recipe) == "bfloat16"
+    half = training_dtype(recipe.model) == "bfloat16"
     budget = max(train.micro_batch_tokens, prompt_tokens + response)
-    settings: Settings = {
+    return {
         "suffice.recipe": recipe.dump(),
         "suffice.run": str(run.resolve()),
         f"{data}.train_files": str(run.resolve() / TRAINING_PROBLEMS),
@@ -63,7 +61,7 @@ def translate(
         f"{data}.dataloader_num_workers": 0,
         "actor_rollout_ref.model.path": model,
         "actor_rollout_ref.model.enable_gradient_checkpointing": recipe.model.gradient_checkpointing,
-        "actor_rollout_ref.model.use_remove_padding": not cpu,
+        "actor_rollout_ref.model.use_remove_padding": True,
         f"{actor}.strategy": "fsdp2",
         f"{actor}.fsdp_config.strategy": "fsdp2",
         f"{actor}.fsdp_config.model_dtype": "fp32",
@@ -73,9 +71,9 @@ def translate(
             "reduce_dtype": "fp32",
             "buffer_dtype": "fp32",
         },
-        f"{actor}.fsdp_config.use_torch_compile": not cpu,
+        f"{actor}.fsdp_config.use_torch_compile": True,
         f"{actor}.fsdp_config.seed": recipe.run.seed,
-        f"{actor}.use_torch_compile": not cpu,
+        f"{actor}.use_torch_compile": True,
         f"{actor}.ppo_mini_batch_size": train.problems_per_step,
         f"{actor}.ppo_epochs": train.updates_per_batch,
         f"{actor}.use_dynamic_bsz": True,
@@ -94,8 +92,8 @@ def translate(
         f"{actor}.grad_clip": train.max_grad_norm,
         f"{actor}.checkpoint.save_contents": ["model", "optimizer", "extra", "hf_model"],
         f"{actor}.checkpoint.load_contents": ["model", "optimizer", "extra"],
-        f"{sampler}.name": CPU_ROLLOUT if cpu else "vllm",
-        f"{sampler}.n": members,
+        f"{sampler}.name": "vllm",
+        f"{sampler}.n": group.members,
         f"{sampler}.dtype": "bfloat16" if half else "float32",
         f"{sampler}.temperature": rollout.temperature,
         f"{sampler}.top_p": rollout.top_p,
@@ -109,9 +107,9 @@ def translate(
         "algorithm.rollout_correction": None,  # the trainer weighs off-policy tokens itself, as the local engine
         "algorithm.use_kl_in_reward": False,
         f"{trainer}.v1.trainer_mode": "suffice",
-        f"{trainer}.device": "cpu" if cpu else "cuda",
+        f"{trainer}.device": "cuda",
         f"{trainer}.nnodes": recipe.cluster.nodes,
-        f"{trainer}.n_gpus_per_node": recipe.cluster.gpus or devices,
+        f"{trainer}.n_gpus_per_node": gpus,
         f"{trainer}.total_epochs": 1,
         f"{trainer}.total_training_steps": train.steps,
         f"{trainer}.save_freq": train.checkpoint_every,
@@ -125,18 +123,6 @@ def translate(
         f"{trainer}.experiment_name": run.name,
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
     }
-    if cpu:
-        settings |= {
-            "actor_rollout_ref.model.override_config.attn_implementation": "sdpa",
-            f"{sampler}.agent.num_workers": 1,
-            "reward.num_workers": 1,
-            # logical: Ray places work by them, nothing is reserved
-            "ray_kwargs.ray_init.num_cpus": 32,
-            "ray_kwargs.ray_init.num_gpus": recipe.cluster.gpus or devices,
-            "ray_kwargs.ray_init.include_dashboard": False,
-            "ray_kwargs.ray_init.object_store_memory": 500_000_000,
-        }
-    return settings
 
 
 def memory_share(parameters: int, cache_gb: float, total_bytes: int) -> float:
@@ -159,7 +145,7 @@ def check(config: Any, recipe: Recipe) -> None:
         ("trainer.use_v1", config.trainer.use_v1, True, whole),
         ("data.train_batch_size", batch, recipe.train.problems_per_step, "the recipe says problems_per_step"),
         ("actor_rollout_ref.actor.ppo_mini_batch_size", actor.ppo_mini_batch_size, batch, whole),
-        ("actor_rollout_ref.rollout.n", rollout.n, group.spines * (group.exits + 1), "a session is a member"),
+        ("actor_rollout_ref.rollout.n", rollout.n, group.members, "a session is a member"),
         ("algorithm.adv_estimator", config.algorithm.adv_estimator, f"suffice-{recipe.method.name}", whole),
         ("algorithm.filter_groups.enable", config.algorithm.filter_groups.enable, False, "the method drops groups"),
         ("algorithm.use_kl_in_reward", config.algorithm.use_kl_in_reward, False, loss),

@@ -1,0 +1,169 @@
+"""Results as tables and lines for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from suffice.cli.screen import say, tell
+
+if TYPE_CHECKING:
+    from suffice.bench.found import BenchFound
+
+
+def with_interval(
+    figure: dict[str, float], scale: float = 1.0, signed: bool = False, key: str = "mean", digits: int = 1
+) -> str:
+    """`61.2 (59.0 … 63.4)`, or the mean alone where no interval could be had."""
+    if figure[key] is None:
+        return "n/a"
+    plus = "+" if signed else ""
+    shape = f"{plus}.{digits}f"
+    mean = f"{scale * figure[key]:{shape}}"
+    return (
+        mean
+        if figure["low"] is None
+        else f"{mean} ({scale * figure['low']:{shape}} … {scale * figure['high']:{shape}})"
+    )
+
+
+def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
+    counted = {summary.get("token_counts", "tokenizer") for summary in summaries.values()} - {"tokenizer"}
+    source = {"server": "; tokens as the server counts them", "characters": "; tokens split by characters"}
+    caption = "95 % intervals, clustered by question" + "".join(source[each] for each in sorted(counted))
+    table = Table("", *summaries, caption=caption)
+    for name, label, scale in (
+        ("accuracy", "accuracy, %", 100),
+        ("thought_tokens", "thinking tokens", 1),
+        ("thought_tokens_correct", "… where correct", 1),
+        ("answer_tokens", "answer tokens", 1),
+        ("truncated", "cut by a limit, %", 100),
+        ("unclosed", "thought not closed, %", 100),
+        ("unparsed", "answer not parsed, %", 100),
+    ):
+        table.add_row(label, *(with_interval(s["metrics"][name], scale) for s in summaries.values()))
+    say.print(table)
+
+
+def show_stops(summaries: dict[str, dict[str, Any]]) -> None:
+    table = Table("stopped without training", "accuracy, %", "thinking tokens", "with answers and trials")
+    for label, summary in summaries.items():
+        metrics = summary["metrics"]
+        table.add_row(
+            label.replace("@", " "),
+            with_interval(metrics["accuracy"], 100),
+            *(f"{metrics[name]['mean']:.1f}" for name in ("thought_tokens", "tokens")),
+        )
+    say.print(table)
+    if not any("@deer" in label for label in summaries):
+        say.print("DEER is left out: it needs log-probabilities, and this server gives none with forced answers.")
+
+
+def show_comparison(found: dict[str, Any]) -> None:
+    """One table for all tasks as the papers print it, or one a task where the terminal is too narrow for that."""
+    tasks = {task: each["rows"] for task, each in found["tasks"].items()}
+    overall = {"overall": found["overall"]} if found["overall"] else {}
+    table = papers_table(tasks | overall)
+    if say.measure(table, options=say.options.update(max_width=1000)).maximum <= say.width:
+        say.print(table)
+    else:
+        for task, rows in (tasks | overall).items():
+            say.print(papers_table({task: rows}))
+    lines = [f"Not compared: only {', '.join(names)} has {task}" for task, names in found["left_out"].items()]
+    for task, each in found["tasks"].items():
+        for row in each["rows"]:
+            if row["change"] and not row["variant"]:
+                accuracy = with_interval(row["change"]["accuracy"], 100, signed=True, key="difference")
+                thought = with_interval(row["change"]["thought_tokens_change"], 100, signed=True)
+                lines.append(f"{task}, {row['side']}: paired, accuracy {accuracy} points, thinking tokens {thought} %")
+        for side, outcome in each["outcomes"].items():
+            lines.append(f"{task}, {side}: {outcome['sentence']}")
+        for key, values in each["protocols"].items():
+            said = ", ".join(f"{value} for {side}" for side, value in values.items())
+            lines.append(f"{task}: sampled differently, {key} {said}")
+    for line in lines:
+        tell(line)
+
+
+def papers_table(tasks: dict[str, list[dict[str, Any]]]) -> Table:
+    """Rows of a comparison by task, each with accuracy, generated tokens and their part of the first row's."""
+    table = Table(caption="Acc %, generated tokens, CR % of the first row's; * on the Pareto front", show_edge=False)
+    table.add_column("")
+    for task in tasks:
+        for i, name in enumerate(("Acc", "Tok", "CR")):
+            table.add_column(f"{'' if i else task}\n{name}", justify="right", no_wrap=True)
+    by_task = [{(row["side"], row["variant"]): row for row in rows} for rows in tasks.values()]
+    for side, variant in dict.fromkeys(name for rows in by_task for name in rows):
+        cells = [cell for rows in by_task for cell in papers_cells(rows.get((side, variant)))]
+        table.add_row(Text(f"  {variant}" if variant else side), *cells)
+    return table
+
+
+def papers_cells(row: dict[str, Any] | None) -> list[str]:
+    if row is None:
+        return ["–"] * 3
+    mark = "*" if row.get("pareto") else " "
+    compression = row["compression"]["mean"]
+    return [
+        f"{100 * row['metrics']['accuracy']['mean']:.1f}{mark}",
+        f"{row['metrics']['tokens']['mean']:,.0f}",
+        "n/a" if compression is None else f"{100 * compression:.1f}",
+    ]
+
+
+def show_curve(label: str, summary: dict[str, Any]) -> None:
+    table = Table(
+        "thought kept", "thinking tokens", "accuracy, %", "lost by thinking on, %", "mended by it, %", title=label
+    )
+    for point in summary["curve"]:
+        table.add_row(
+            f"{point['fraction']:.0%}",
+            f"{point['thought_tokens']:.1f}",
+            *(with_interval(point[name], 100) for name in ("accuracy", "lost", "mended")),
+        )
+    say.print(table)
+    if "saveable_cost" in summary:
+        say.print(f"saveable per 1,000 answers, at your price: {with_interval(summary['saveable_cost'], digits=2)}")
+
+
+def show_demo(result: dict[str, Any]) -> None:
+    table = Table(
+        "held-out problems", "before", "after", "paired change", caption="95 % intervals, clustered by question"
+    )
+    for kind in ("sampled", "greedy"):
+        before, after, change = (result[kind][key] for key in ("before", "after", "change"))
+        table.add_row(
+            f"thinking tokens, {kind}",
+            with_interval(before["thought_tokens"]),
+            with_interval(after["thought_tokens"]),
+            with_interval(change["thought_tokens_change"], 100, signed=True) + " %",
+        )
+        table.add_row(
+            f"accuracy, {kind}, %",
+            with_interval(before["accuracy"], 100),
+            with_interval(after["accuracy"], 100),
+            with_interval(change["accuracy"], 100, signed=True, key="difference") + " points",
+        )
+    say.print(f"Before: {result['diagnosis_before']}", markup=False)
+    say.print(f"After:  {result['diagnosis_after']}", markup=False)
+    say.print(table)
+    tell(f"{result['seconds']:.0f} s in all. Report: {result['report']}")
+    tell("Next, with your own model: suffice diagnose MODEL --task gsm8k")
+
+
+def show_arms(found: BenchFound, out: Path) -> None:
+    from suffice.bench.tables import CAPTION, blocks, notes
+    from suffice.run.layout import BENCH
+
+    for block in blocks(found):
+        table = Table(*block.heads, title=block.title, title_justify="left", show_edge=False)
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in block.rows:
+            table.add_row(*map(Text, row))
+        say.print(table)
+    for line in [CAPTION, *notes(found), f"Recorded: {out / BENCH}; tables and figures beside it"]:
+        tell(line)

@@ -1,0 +1,199 @@
+"""verl in a session: its own process takes and saves the steps, and is followed by the lines it logs."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from suffice.config import GuardSection, ModelSection, Recipe, TrainSection
+from suffice.engines.local.build import chat_and_problems, load_checked
+from suffice.engines.local.engine import Problems
+from suffice.engines.policy import Policy, precision
+from suffice.engines.session import Saved, Session, Steps, Stopped
+from suffice.engines.verl.data import write_problems
+from suffice.engines.verl.launch import check_gpus, check_installed, check_ray, configuration
+from suffice.engines.verl.main import FAILED
+from suffice.errors import RunError
+from suffice.grading import Grader
+from suffice.groups import Problem
+from suffice.guard.log import tell
+from suffice.guard.rules import Guard
+from suffice.model.load import load_model
+from suffice.rollout import Chat
+from suffice.run.directory import Run
+from suffice.run.files import write_text
+from suffice.run.layout import (
+    TRAINING_PROBLEMS,
+    VALIDATION_PROBLEMS,
+    VERL,
+    VERL_CONFIGURATION,
+    VERL_LOG,
+    VERL_STOP,
+)
+from suffice.run.records import Step
+
+PLUGIN = "suffice.engines.verl.plugin"  # named, besides its entry point: verl is silent where that fails to load
+MODULES = "VERL_USE_EXTERNAL_MODULES"
+PATIENCE = 30.0  # seconds that verl has to end in good order
+
+
+def find(recipe: Recipe, run: Path) -> Saved:
+    """verl's last whole checkpoint. Over is what reached the last step, or where the guard stopped it."""
+    marker = run / VERL / "latest_checkpointed_iteration.txt"
+    if not marker.exists():
+        return Saved()
+    steps = int(marker.read_text())
+    folder = Run(run).checkpoint(steps)
+    ends = steps == recipe.train.steps or bool(replayed(recipe.guard, run, steps).stopped)
+    return Saved(folder, steps, ends and folder.exists())
+
+
+def replayed(section: GuardSection, run: Path, steps: int) -> Guard:
+    """A guard that has seen the first steps of a run: verl's checkpoints do not hold its state."""
+    guard = Guard(section)
+    for line in Run(run).metrics() if steps else []:
+        if line.step <= steps:
+            guard.observe(line.step, line.figures())
+    return guard
+
+
+@dataclass
+class VerlTraining:
+    """A run that verl's process will work in. `model` is the one that was loaded and checked, until verl needs its
+    memory."""
+
+    run: Path
+    section: ModelSection
+    train: TrainSection
+    chat: Chat
+    order: Problems
+    model: Any
+    guard: Guard
+    done: int
+    configuration: str
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        return self.order.problems
+
+    @property
+    def stopped(self) -> bool:
+        return bool(self.guard.stopped)
+
+    def policy(self, checkpoint: Path | None = None) -> Policy:
+        section = self.section
+        model = load_model(str(checkpoint), device=section.device, dtype="float32") if checkpoint else self.model
+        return Policy(model, self.chat, lambda: precision(section))
+
+    def prepare(self, held_out: Sequence[Problem]) -> None:
+        """verl's configuration, by which a run is known to be verl's, and its data set."""
+        train, run = self.train, self.run
+        if not (run / VERL_CONFIGURATION).exists():
+            write_text(run / VERL_CONFIGURATION, self.configuration)
+        if not (run / VALIDATION_PROBLEMS).exists():
+            drawn = self.order.draw(train.steps * train.problems_per_step)
+            write_problems(run / TRAINING_PROBLEMS, drawn, "suffice")
+            validation = held_out or drawn[: train.problems_per_step]
+            write_problems(run / VALIDATION_PROBLEMS, validation, "suffice-plain")
+
+    def steps(self, session: Session) -> Steps:
+        """verl's process holds the run's lock too, should it outlive this one. The guard looks at the metrics of every
+        step, and may ask verl to stop."""
+        self.model = None
+        gc.collect()
+        torch.cuda.empty_cache()
+        if self.stopped:  # before the run was resumed
+            return
+        stop, log, asked = self.run / VERL_STOP, self.run / VERL_LOG, False
+        stop.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "suffice.engines.verl.main", str(self.run)]
+        with log.open("a") as output:
+            child = subprocess.Popen(
+                command,
+                stdout=output,
+                stderr=output,
+                env=environment(),
+                start_new_session=True,
+                pass_fds=[session.lock],
+            )
+            try:
+                while True:
+                    ended = child.poll() is not None
+                    for line in self.fresh_lines():
+                        self.done, figures = line.step, line.figures()
+                        tell(self.run, self.done, self.guard.observe(self.done, figures), {})
+                        yield self.done, figures
+                    if ended:
+                        break
+                    if (session.stopped() or self.stopped) and not asked:
+                        asked = True
+                        stop.touch()
+                    time.sleep(0.5)
+            finally:
+                end(child)
+                stop.unlink(missing_ok=True)
+        if child.returncode:
+            raise RunError(
+                f"verl failed after step {self.done}: {last_words(log)}; see {log}, "
+                f"then continue with: suffice train --resume {self.run}"
+            )
+
+    def fresh_lines(self) -> list[Step]:
+        """The lines of metrics.jsonl after the last step that was seen."""
+        return [line for line in Run(self.run).metrics() if line.step > self.done]
+
+    def keep(self, step: int) -> Path:
+        """The last one: nothing probes a model on verl."""
+        return Run(self.run).checkpoint(step)
+
+
+def load(
+    overrides: Sequence[str], recipe: Recipe, run: Path, saved: Saved, grader: Grader, stopped: Stopped
+) -> VerlTraining:
+    """`overrides` are verl's own settings, of which a run that is resumed has its file."""
+    check_installed()
+    check_gpus()
+    check_ray(recipe.cluster.nodes)
+    from omegaconf import OmegaConf
+
+    chat, problems = chat_and_problems(recipe, grader, stopped)
+    begun = (run / VERL_CONFIGURATION).exists()
+    settings = "" if begun else str(OmegaConf.to_yaml(configuration(recipe, run, chat, problems, overrides)))
+    model = load_checked(recipe.model, recipe.rollout, chat, problems, recipe.train.threads)
+    order, guard = Problems(problems, recipe.run.seed), replayed(recipe.guard, run, saved.steps)
+    return VerlTraining(run, recipe.model, recipe.train, chat, order, model, guard, saved.steps, settings)
+
+
+def environment() -> dict[str, str]:
+    """Of verl's processes: this one's, with our plugin among the modules that verl loads."""
+    modules = ",".join(filter(None, (os.environ.get(MODULES), PLUGIN)))
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "1", MODULES: modules}
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """End verl and, with it, the Ray it started."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGTERM)
+        try:
+            child.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def last_words(log: Path) -> str:
+    """Why verl failed, by the last line of its log."""
+    for line in reversed(log.read_text(errors="replace").splitlines()[-200:]):
+        if line.startswith(FAILED):
+            return line.removeprefix(FAILED).rstrip(".")
+    return "its process was killed"

@@ -1,0 +1,28 @@
+"""Where a model runs: the device, and torch's threads."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from suffice.errors import ModelError
+
+SMALL = 10_000_000  # parameters below which a second thread gains little and, on a busy machine, costs much
+
+
+def resolve_device(device: str) -> str:
+    if device not in ("auto", "cpu", "cuda"):
+        raise ModelError(f"unknown device {device!r}; use auto, cpu or cuda")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("model.device is cuda but torch sees no GPU; set model.device = auto, or install a CUDA torch")
+    return device
+
+
+def set_threads(model: Any, threads: int = 0) -> None:
+    """Torch threads: as asked; else one for a small model, one per core this process may use for others."""
+    cores = len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads or (1 if model.num_parameters() < SMALL else cores))
