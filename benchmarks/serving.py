@@ -22,6 +22,7 @@ from urllib.request import Request, urlopen
 from anyio.from_thread import start_blocking_portal
 
 MODEL = "lab/arithmetic"
+PATIENCE = 600  # seconds, after which something hangs, however busy the machine
 
 # As of 5.10 the server parses a thought and then drops it from the JSON: fields of a subclass are not serialized.
 SERVE = """
@@ -48,12 +49,12 @@ def transformers_serve(base: Path, home: Path) -> Iterator[str]:
     with (home / "log").open("wb") as log:
         server = subprocess.Popen([sys.executable, "-c", SERVE, str(port)], env=environment, stdout=log, stderr=log)
     try:
-        wait_until(lambda: server.poll() is not None or answers(f"http://127.0.0.1:{port}/health"), 120)
+        wait_until(lambda: server.poll() is not None or answers(f"http://127.0.0.1:{port}/health"))
         assert server.poll() is None, (home / "log").read_text()
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE)
 
 
 def free_port() -> int:
@@ -71,8 +72,8 @@ def answers(url: str) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)

@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from running import PATIENCE
+
 
 def measured(harness: str, folder: Path) -> Any:
     """What a page of HTML and script left as JSON in its first `<pre>`; it may look into frames of other files."""
@@ -26,7 +28,7 @@ def measured(harness: str, folder: Path) -> Any:
         "--disable-web-security", "--allow-file-access-from-files",
         f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", page.as_uri(),
     ]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
     found = ElementTree.fromstring(dom[dom.index("<pre") : dom.index("</pre>") + len("</pre>")]).text
     assert found, "the harness measured nothing"
     return json.loads(found)

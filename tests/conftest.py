@@ -1,11 +1,41 @@
-"""What several test files share: a tiny Qwen3 checkpoint and the benchmark files."""
+"""What the whole suite stands on: the same surroundings on every machine, a tiny Qwen3 checkpoint, benchmark files."""
+
+from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before anything loads torch
+# -- the same surroundings, whoever runs it and wherever
+
+# Of the environment what is needed to run at all, and what is meant for tests. The rest would decide what they see: a
+# forced colour or a narrow terminal what is printed, a proxy or a key which server answers, a cluster who works.
+KEPT = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "LANG", "LANGUAGE", "TZ", "CI", "VIRTUAL_ENV"}
+KEPT_KINDS = ("LC_", "LD_", "PYTHON", "PYTEST", "HYPOTHESIS", "COV", "OMP_", "MKL_", "ATEN_", "SUFFICE_")
+for name in set(os.environ) - KEPT:
+    if not name.startswith(KEPT_KINDS):
+        del os.environ[name]
+os.environ |= {"TERM": "xterm", "COLUMNS": "100", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+# before anything loads torch: its threads wait for each other at full speed, and on a busy machine for ever
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and processes hand that on to those they start.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
+
+# The same examples every time, and none is too slow: that hangs on what else runs. To look for new ones:
+# pytest --hypothesis-profile=default
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("suite")
+
+
+# -- what several files share
 
 CORPUS = """
 Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May.
@@ -15,60 +45,13 @@ within \\boxed{}. Time is limited, stop thinking and start answering. Let me thi
 A farmer has 12 hens, and each hen lays 5 eggs a week. How many eggs are there after 3 weeks? In one week there are
 12 * 5 = 60 eggs, and in 3 weeks there are 60 * 3 = 180 eggs. Let me check: 180 / 3 = 60. The answer is \\boxed{180}.
 """
-CHAT_TEMPLATE = """
-{%- for message in messages %}
-    {{- '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\n' }}
-    {%- if enable_thinking is defined and not enable_thinking %}
-        {{- '<think>\n\n</think>\n\n' }}
-    {%- endif %}
-{%- endif %}
-"""
-
-
-def make_qwen3(folder: Path, corpus: list[str], vocabulary: int, width: int) -> Path:
-    """A Qwen3 checkpoint: 2 random layers of 4 heads, a BPE tokenizer learnt from a corpus, Qwen3's chat format."""
-    import torch
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
-
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=vocabulary, initial_alphabet=alphabet))
-    bpe.add_special_tokens(special)
-    bpe.add_tokens([AddedToken(mark, special=False, normalized=False) for mark in ("<think>", "</think>")])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    tokenizer.chat_template = CHAT_TEMPLATE.strip()
-
-    config = Qwen3Config(
-        vocab_size=len(tokenizer),
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=width // 4,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        Qwen3ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random Qwen3 checkpoint of width 32 with 400 tokens and the marks."""
+    from making import make_qwen3
+
     return make_qwen3(tmp_path_factory.mktemp("tiny-qwen3"), [CORPUS], vocabulary=400, width=32)
 
 

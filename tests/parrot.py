@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conftest import make_qwen3
+from making import make_qwen3
 
 REPLIES = {
     "Add two and two.": "<think>\nTwo and two, so 2 + 2 = 4.\n</think>\n\nThe sum is \\boxed{4}.",

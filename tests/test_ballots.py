@@ -273,7 +273,7 @@ def test_the_base_that_ships_reads_ballots_rightly_and_mostly_names_the_leader()
         right += answer == problem.gold
     assert read > 400
     assert votes / read > 0.98
-    assert 0.7 < right / len(asked) < 0.98
+    assert 0.65 < right / len(asked) < 1  # 0.87, and what is sampled elsewhere within five times √(0.87 · 0.13 / 64)
 
 
 def test_every_method_has_a_recipe_that_trains_the_base_that_ships():

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from making import exact
 from suffice.config import DEFAULT_INDUCER
 from suffice.evaluation.baselines import at_budget, baselines, default_budgets, stops, when_confident, with_inducer
 from suffice.evaluation.collect import collect, grade
@@ -82,7 +83,7 @@ def test_many_turns_are_tried_at_sixteen_even_places():
 
 @pytest.fixture(scope="module")
 def lab():
-    model, chat = load_model("lab/arithmetic", device="cpu"), load_chat("lab/arithmetic", DEFAULT_INDUCER)
+    model, chat = exact(load_model("lab/arithmetic", device="cpu")), load_chat("lab/arithmetic", DEFAULT_INDUCER)
     return LocalSource("base", model, chat), load_task("arithmetic", split="test", limit=60)
 
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from running import PATIENCE
 from suffice.bench import record
 from suffice.bench.cell import wanted
 from suffice.bench.figures import spread
@@ -313,7 +314,7 @@ def killed_and_resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def wait_for_cells(out: Path) -> None:
     """Until no process works below OUT: a cell whose bench is gone saves its step and ends."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while any(str(out.resolve()) in command_of(each) for each in Path("/proc").glob("[0-9]*")):
         assert time.monotonic() < deadline
         time.sleep(0.1)

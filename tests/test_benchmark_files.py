@@ -1,6 +1,7 @@
 """The benchmarks themselves, from the folder that SUFFICE_BENCHMARKS names."""
 
 import json
+import re
 
 import pyarrow as pa
 import pytest
@@ -39,8 +40,7 @@ def test_every_gold_answer_is_readable(loaded):
 def test_gsm8k_and_contest_golds_are_plain_numbers(loaded):
     for (name, _), problems in loaded.items():
         if name != "math500":
-            assert all(problem.gold.lstrip("-").replace(".", "", 1).isascii() for problem in problems)
-            assert all(float(problem.gold) == float(problem.gold) for problem in problems)
+            assert [problem.gold for problem in problems if not re.fullmatch(r"-?\d+(\.\d+)?", problem.gold)] == []
     assert all(0 <= int(problem.gold) <= 999 for year in ("aime24", "aime25") for problem in loaded[year, "test"])
     assert loaded["gsm8k", "test"][0].gold == "18"
     assert loaded["amc23", "test"][0].gold == "27"

@@ -13,7 +13,9 @@ import pytest
 import torch
 from benchmarks.kills import contents
 
-from suffice.config import Recipe, load_recipe
+from disk import snapshot
+from running import adaptive
+from suffice.config import load_recipe
 from suffice.engines.local import train
 from suffice.engines.session import forget_after, made
 from suffice.errors import RunError
@@ -22,23 +24,6 @@ from suffice.run.directory import Run
 from suffice.run.files import write_json, write_jsonl
 from suffice.run.layout import LOCK
 from suffice.run.lock import locked
-from test_cli import snapshot
-
-SMALL = {
-    "train.steps": 4,
-    "train.checkpoint_every": 2,
-    "train.eval_every": 2,
-    "train.problems_per_step": 4,
-    "group.spines": 4,
-    "method.lam": "adaptive",
-    "rollout.max_thought_tokens": 96,
-    "eval.problems": 4,
-    "eval.samples": 1,
-}
-
-
-def recipe() -> Recipe:
-    return load_recipe("lab-grpo-lambda", [f"{key}={value}" for key, value in SMALL.items()])
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +31,7 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of four steps, saved and evaluated after two and four, that was never disturbed."""
     torch.set_num_threads(1)
     run = tmp_path_factory.mktemp("straight") / "run"
-    train(recipe(), run)
+    train(adaptive(), run)
     return run
 
 
@@ -223,14 +208,14 @@ def test_a_run_that_another_process_resumes_is_refused_before_anything_is_loaded
 def test_a_run_that_was_trained_in_is_not_begun_again(run: Path):
     before = snapshot(run)
     with pytest.raises(RunError, match=r"was trained in already; .*continue it with --resume"):
-        train(recipe(), run)
+        train(adaptive(), run)
     assert snapshot(run) == before
 
 
 def test_a_new_run_that_another_process_holds_is_left_empty(tmp_path: Path):
     run = tmp_path / "run"
     run.mkdir()
-    with locked(run), pytest.raises(RunError, match="another process works in"), made(run, recipe()):
+    with locked(run), pytest.raises(RunError, match="another process works in"), made(run, adaptive()):
         pytest.fail("the run was begun")
     assert [path.name for path in run.iterdir()] == [LOCK]
 
@@ -255,9 +240,9 @@ def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(os, "fsync", flush)
     monkeypatch.setattr(os, "replace", publish)
-    small = recipe()
-    small.train.eval_every = 0
-    train(small, run)
+    plain = adaptive()
+    plain.train.eval_every = 0
+    train(plain, run)
     assert published == [2, 4]
 
 
@@ -266,44 +251,55 @@ def test_no_checkpoint_is_ahead_of_its_log_on_the_disk(tmp_path: Path, monkeypat
 SOURCE = Path(__file__).parent.parent / "src" / "suffice"
 
 
-def uses(text: str) -> set[str]:
-    """What a source file names of modules: what it imports, calls by a plain name or takes of a module, dotted."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+def used(path: Path) -> set[str]:
+    """Dotted names of all that a module uses, whatever it calls them: `now` after `from time import time as now` is
+    `time.time`, and a name that it did not import stands for itself."""
+    tree, known, imported = ast.parse(path.read_text(encoding="utf-8")), dict[str, str](), set[str]()
+    for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
-                found |= {name.name for name in names}
-            case ast.ImportFrom(module=module, names=names):
-                found |= {str(module), *(f"{module}.{name.name}" for name in names)}
-            case ast.Call(func=ast.Name(id=name)):
-                found.add(f"builtins.{name}")
-            case ast.Attribute(value=ast.Name(id=owner), attr=name):
-                found.add(f"{owner}.{name}")
-    return found
+                known |= {each.asname: each.name for each in names if each.asname}
+                imported |= {each.name for each in names}
+            case ast.ImportFrom(module=str(module), names=names):
+                known |= {each.asname or each.name: f"{module}.{each.name}" for each in names}
+
+    def dotted(node: ast.AST) -> str:
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                return known.get(name, name)
+            case ast.Attribute(value=owner, attr=name):
+                return f"{dotted(owner)}.{name}"
+        return ""
+
+    return {*imported, *known.values(), *map(dotted, ast.walk(tree))}
 
 
-def using(bad: set[str]) -> set[str]:
-    """Files of the package that use any of these."""
-    files = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py")}
-    return {name for name, text in files.items() if uses(text) & bad}
+def users(*names: str) -> set[str]:
+    """The modules of the package that use one of these, or something below it."""
+    wanted = tuple(f"{name}." for name in names)
+    return {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if any(f"{name}.".startswith(wanted) for name in used(path))
+    }
 
 
-CLOCKS = {"datetime", *(f"time.{name}" for name in ("time", "time_ns", "localtime", "gmtime", "ctime", "strftime"))}
-UNPICKLES = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load", "numpy.load", "np.load"}
-EVALUATES = {"builtins.eval", "builtins.exec", "builtins.compile"}
-
-
-def test_every_way_to_take_the_wall_clock_is_seen():
-    for line in ("from time import time", "import time\ntime.time()", "import datetime", "from datetime import UTC"):
-        assert uses(line) & CLOCKS, line
-    assert not uses("import time\ntime.perf_counter()") & CLOCKS
+@pytest.mark.parametrize(
+    "text",
+    ["import time\ntime.time()", "from time import time", "import time as t\nt.time()", "from time import time as now"],
+)
+def test_what_a_module_uses_is_found_whatever_it_calls_it(tmp_path: Path, text: str):
+    (tmp_path / "module.py").write_text(text)
+    assert "time.time" in used(tmp_path / "module.py")
 
 
 def test_the_wall_clock_decides_nothing():
-    """It names directories and is noted in manifests (run/), and `suffice watch` tells the age of a log by it."""
-    assert {name for name in using(CLOCKS) if not name.startswith("run/")} <= {"watch.py"}
+    """It names directories and is noted in manifests, and `suffice watch` tells the age of a log by it."""
+    clocks = ("time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "strftime")
+    assert users("datetime", *(f"time.{clock}" for clock in clocks)) == {"run/start.py", "watch.py"}
 
 
 def test_nothing_in_the_package_unpickles_or_evaluates():
-    """State is safetensors and JSON."""
-    assert using(UNPICKLES | EVALUATES) == set()
+    """No import of what unpickles, no `torch.load`, no `eval` or `exec`: state is safetensors and JSON."""
+    unpickle = ("pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load", "numpy.load")
+    assert users(*unpickle, "eval", "exec", "compile") == set()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from making import exact
 from suffice.config import DEFAULT_INDUCER
 from suffice.errors import RunError
 from suffice.evaluation.collect import answer, collect
@@ -30,7 +31,7 @@ def halves(trace):
 
 @pytest.fixture(scope="module")
 def lab():
-    model, chat = load_model("lab/arithmetic", device="cpu"), load_chat("lab/arithmetic", DEFAULT_INDUCER)
+    model, chat = exact(load_model("lab/arithmetic", device="cpu")), load_chat("lab/arithmetic", DEFAULT_INDUCER)
     source = LocalSource("base", model, chat)
     source.lot = 8  # several lots of four problems
     return source, load_task("arithmetic", split="test", limit=12)
@@ -83,7 +84,8 @@ def test_recorded_thoughts_are_answered_as_when_they_were_sampled(lab):
     bare = [replace(trace, forced=[], switches=[], thought_tokens=0) for trace in whole]
     again = answer(source, owned(problems, bare), PROTOCOL, halves)
     assert [trace.forced for trace in again] == [
-        [replace(forced, confidence=pytest.approx(forced.confidence)) for forced in trace.forced] for trace in whole
+        [replace(forced, confidence=pytest.approx(forced.confidence, abs=1e-10)) for forced in trace.forced]
+        for trace in whole
     ]
     assert [trace.thought_tokens for trace in again] == [trace.thought_tokens for trace in whole]
     without_cache = LocalSource("base", source.model, source.chat)

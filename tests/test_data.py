@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,10 @@ def located(folder: Path, split: str) -> dict[str, str]:
 def test_a_run_records_its_data_and_what_they_share(folder: Path, tiny_qwen3: Path, capsys: pytest.CaptureFixture[str]):
     run = folder / "run"
     brief = recipe(folder)
-    brief.model.path = str(tiny_qwen3)
+    model = shutil.copytree(tiny_qwen3, folder / "model")
+    with (model / "chat_template.jinja").open("a") as template:  # a random model would not open its thought itself
+        template.write("{% if add_generation_prompt %}{{ '<think>\\n' }}{% endif %}")
+    brief.model.path = str(model)
     train(brief, run)
     assert read_json(run / "data.json") == {
         "train": located(folder, "train"),

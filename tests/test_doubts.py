@@ -216,3 +216,47 @@ def test_default_budgets_are_those_that_a_server_holds(suffice, tmp_path):
     assert {body["max_tokens"] for body in bodies} == {kept["max_thought_tokens"] + kept["max_answer_tokens"]}
     assert 1024 < bodies[0]["max_tokens"] < 2048
     assert kept["max_answer_tokens"] == 512
+
+
+TURNS = ["--system", "Be brief.", "--chat-template-kwargs", '{"enable_thinking": true}']
+
+
+def test_system_turn_and_template_options_are_those_of_every_question_and_of_a_resumed_run(suffice, tmp_path):
+    seen = []
+
+    async def handler(path, body):
+        if path == "/v1/chat/completions":
+            seen.append(body)
+            if len(seen) == 2:
+                return 403, {"error": {"message": "not now"}}
+        return await serving({"content": "4"})(path, body)
+
+    with proxied(handler) as proxy:
+        code, _, err = suffice(*EVAL, *TURNS, "--base-url", proxy.url, "--concurrency", "1")
+        assert code == 2, err
+        assert "continue with: suffice eval --resume new" in err.splitlines()[-1]
+        assert suffice("eval", "--resume", "new")[0] == 0
+    assert len(seen) == 4  # 3 problems, one of them asked twice
+    assert all(body["messages"][0] == {"role": "system", "content": "Be brief."} for body in seen)
+    assert all(body["chat_template_kwargs"] == {"enable_thinking": True} for body in seen)
+
+
+def test_counting_asks_nothing_of_a_tokenizer_but_to_count(suffice, tmp_path):
+    """Neither a chat template nor marks of a thought, which only forcing needs."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "four": 1}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(tmp_path / "words")
+    (tmp_path / "words" / "config.json").write_text('{"model_type": "qwen3"}')
+    message = {"content": "It is four.", "reasoning": "two and two"}
+    with proxied(serving(message)) as proxy:
+        code, out, err = suffice(*EVAL, "--json", "--base-url", proxy.url, "--tokenizer", tmp_path / "words")
+        assert code == 0, err
+        metrics = json.loads(out)["metrics"]
+        assert (metrics["thought_tokens"]["mean"], metrics["answer_tokens"]["mean"]) == (3, 3)
+        arguments = ["diagnose", *EVAL[1:-1], "other", "--base-url", proxy.url, "--tokenizer", tmp_path / "words"]
+        code, _, err = suffice(*arguments)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: ")

@@ -174,11 +174,12 @@ def test_the_conclusion_follows_the_interval():
 
 @pytest.fixture(scope="module")
 def lab():
+    from making import exact
     from suffice.config import DEFAULT_INDUCER
     from suffice.model.load import load_chat, load_model
     from suffice.tasks import load_task
 
-    model, chat = load_model("lab/arithmetic", device="cpu"), load_chat("lab/arithmetic", DEFAULT_INDUCER)
+    model, chat = exact(load_model("lab/arithmetic", device="cpu")), load_chat("lab/arithmetic", DEFAULT_INDUCER)
     return LocalSource("base", model, chat), load_task("arithmetic", split="test", limit=40)
 
 

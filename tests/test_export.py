@@ -16,9 +16,10 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from disk import files_of_at_most, names
+from running import small
 from suffice import cli
 from suffice.card import hub_id
-from suffice.config import Recipe, load_recipe
 from suffice.engines.local import train
 from suffice.engines.local.build import build_engine
 from suffice.errors import RunError
@@ -28,25 +29,8 @@ from suffice.lab import base_path
 from suffice.model.load import load_model
 from suffice.run.directory import Run
 from suffice.run.files import read_json, write_json
-from test_runs import files_of_at_most, names
 
 IDS = torch.arange(3, 19)[None]
-
-
-def small(**changes: object) -> Recipe:
-    """A training of seconds; changes are written `train__steps=2`."""
-    chosen = {
-        "train.steps": 2,
-        "train.checkpoint_every": 1,
-        "train.problems_per_step": 2,
-        "train.learning_rate": 1e-2,
-        "group.exits": 2,
-        "rollout.max_thought_tokens": 32,
-        "rollout.max_answer_tokens": 4,
-        "eval.problems": 8,
-        "eval.samples": 2,
-    } | {key.replace("__", "."): value for key, value in changes.items()}
-    return load_recipe("lab-s-grpo", [f"{key}={value}" for key, value in chosen.items()])
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +101,8 @@ def test_an_exported_lora_model_needs_no_peft_and_computes_what_base_and_adapter
     assert any(".lora_" in name for name, _ in adapted.named_parameters())
     plain = load_model("lab/arithmetic", device="cpu")
     assert {name for name, _ in model.named_parameters()} == {name for name, _ in plain.named_parameters()}
-    assert (logits(model) - logits(adapted)).abs().max() <= 1e-4
+    # float32: some hundred roundings of 2⁻²⁴ of the largest logit
+    assert (logits(model) - logits(adapted)).abs().max() <= 1e-4 * logits(plain).abs().max()
     assert (logits(model) - logits(plain)).abs().max() >= 1e-2
 
 

@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from typer.testing import CliRunner
 
-from conftest import make_qwen3
+from making import exact, make_qwen3
 from suffice.cli import app
 from suffice.config import DEFAULT_INDUCER
 from suffice.groups import Problem, Verdict
@@ -71,7 +71,8 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def learn_by_heart(blank: Path, problems: Sequence[Problem], target: Path) -> Path:
     """A checkpoint trained on the answers of some problems, after a long thought, a short one, and at an exit."""
-    model, chat = load_model(str(blank), device="cpu"), load_chat(str(blank), DEFAULT_INDUCER)
+    # in float64: a hundred steps would make another model out of every processor's rounding
+    model, chat = exact(load_model(str(blank), device="cpu")), load_chat(str(blank), DEFAULT_INDUCER)
     examples = []
     for problem in problems:
         prompt, words = chat.render(problem.prompt), problem.prompt.split()
@@ -86,7 +87,7 @@ def learn_by_heart(blank: Path, problems: Sequence[Problem], target: Path) -> Pa
             logits = model(input_ids=torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
             (cross_entropy(logits, torch.tensor(response)) / len(examples)).backward()
         optimizer.step()
-    model.save_pretrained(target)
+    model.float().save_pretrained(target)
     chat.tokenizer.save_pretrained(target)
     return target
 

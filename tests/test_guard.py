@@ -196,10 +196,10 @@ def test_probes_of_two_problems_are_judged_without_an_error():
     assert (watched.good, watched.chosen().step) == (0, 0)
 
 
-def test_noise_alone_gives_an_alarm_in_at_most_one_run_of_twenty():
+def test_noise_alone_gives_an_alarm_in_fewer_than_one_run_of_twenty():
     """1,000 steps at a constant accuracy, problems of mixed difficulty, noisy batches of 4 · 4."""
-    alarmed = []
-    for seed in range(20):
+    alarmed, runs = list[tuple[int, int]](), 60
+    for seed in range(runs):
         rng = random.Random(seed)
         watched = guard("stop")
         for step in range(1, 1001):
@@ -211,7 +211,7 @@ def test_noise_alone_gives_an_alarm_in_at_most_one_run_of_twenty():
             if watched.observe(step, seen).action != "go":
                 alarmed.append((seed, step))
                 break
-    assert len(alarmed) <= 1, alarmed
+    assert len(alarmed) < runs / 20, alarmed
 
 
 def test_a_collapse_is_caught_before_it_is_complete():

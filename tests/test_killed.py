@@ -5,17 +5,21 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import pytest
 import torch
-from benchmarks.kills import contents, half_written
+from benchmarks.kills import contents
 
+from running import adaptive, half_written, struck
 from suffice.engines.local import train
-from test_checkpoint import recipe
 
 EVAL = ["eval", "lab/arithmetic", "--task", "arithmetic", "--problems", "400", "--samples", "2"]
 BUDGETS = ["--max-thought-tokens", "256", "--max-answer-tokens", "8"]
+
+
+def suffice(folder: Path, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "suffice", *arguments], cwd=folder, check=True)
 
 
 def records(run: Path) -> bytes:
@@ -23,31 +27,40 @@ def records(run: Path) -> bytes:
 
 
 def test_an_evaluation_killed_in_the_middle_ends_with_the_records_of_an_undisturbed_one(tmp_path: Path):
-    suffice = [sys.executable, "-m", "suffice"]
-    subprocess.run([*suffice, *EVAL, *BUDGETS, "--out", "straight"], cwd=tmp_path, check=True)
+    suffice(tmp_path, *EVAL, *BUDGETS, "--out", "straight")
+    code, _ = struck(tmp_path, signal.SIGKILL, r"/journal/", *EVAL, *BUDGETS, "--out", "run")
+    assert code == -signal.SIGKILL
     journal = tmp_path / "run" / "journal" / "arithmetic.jsonl"
-    with subprocess.Popen([*suffice, *EVAL, *BUDGETS, "--out", "run"], cwd=tmp_path) as process:
-        while not (journal.exists() and journal.stat().st_size):
-            assert process.poll() is None
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-    journal.write_bytes(journal.read_bytes() + b'{"problem": "torn')
-    subprocess.run([*suffice, "eval", "--resume", "run"], cwd=tmp_path, check=True)
+    kept = journal.read_bytes()
+    assert 0 < kept.count(b"\n") < 800
+    journal.write_bytes(kept + b'{"problem": "torn')
+    suffice(tmp_path, "eval", "--resume", "run")
     assert records(tmp_path / "run") == records(tmp_path / "straight")
     assert not journal.exists()
 
 
-def test_a_training_killed_as_it_saves_ends_with_the_files_of_an_undisturbed_one(tmp_path: Path):
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
-    straight, run = tmp_path / "straight", tmp_path / "run"
-    train(recipe(), straight)
-    (tmp_path / "recipe.toml").write_text((straight / "recipe.toml").read_text())
-    suffice = [sys.executable, "-m", "suffice", "train"]
-    with subprocess.Popen([*suffice, "recipe.toml", "--out", "run"], cwd=tmp_path) as process:
-        while not [*run.glob("checkpoints/.step-*")]:
-            assert process.poll() is None
-            time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-    subprocess.run([*suffice, "--resume", "run"], cwd=tmp_path, check=True)
-    assert contents(run) == contents(straight)
-    assert not half_written(run)
+    run = tmp_path_factory.mktemp("straight") / "run"
+    train(adaptive(), run)
+    return run
+
+
+@pytest.mark.parametrize(
+    "flushed",
+    [
+        r"/\.step-000002\.\w+/trainer\.json$",  # of a checkpoint that has not taken its place
+        r"/\.step-000002\.\w+/summary\.json$",  # of an evaluation that has not, before the first checkpoint
+    ],
+)
+def test_a_training_killed_as_it_writes_ends_with_the_files_of_an_undisturbed_one(
+    straight: Path, tmp_path: Path, flushed: str
+):
+    (tmp_path / "recipe.toml").write_bytes((straight / "recipe.toml").read_bytes())
+    code, _ = struck(tmp_path, signal.SIGKILL, flushed, "train", "recipe.toml", "--out", "run")
+    assert code == -signal.SIGKILL
+    assert half_written(tmp_path / "run") == ["step-000002"]
+    suffice(tmp_path, "train", "--resume", "run")
+    assert contents(tmp_path / "run") == contents(straight)
+    assert half_written(tmp_path / "run") == []

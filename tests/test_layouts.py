@@ -148,7 +148,9 @@ def test_a_demonstration_is_refused_with_the_paths_of_question_and_answer(folder
     ],
 )
 def test_other_chats_are_refused_with_the_reason(folder: Folder, turns: list[dict[str, Any]], said: str):
-    assert said in folder.refusal(VERL | {"prompt": turns})
+    told = folder.refusal(VERL | {"prompt": turns})
+    assert said in told
+    assert "--fields" not in told  # no one turn of these is the question
 
 
 # columns that could be several things, or are unknown
@@ -389,7 +391,7 @@ def test_eval_diagnose_and_train_take_fields(tmp_path: Path):
         assert {(record["prompt"], record["gold"]) for record in records} < known
         assert read_json(run / "request.json")["tasks"][0]["fields"] == {"prompt": "ask.text", "gold": "right"}
     recipe = load_recipe("lab-s-grpo", ["task.name=jsonl", f"task.path={path}", f"task.fields={fields}"])
-    assert [p.prompt for p in training_problems(recipe)] == [p.prompt for p in problems]
+    assert [p.prompt for p in training_problems(recipe.task, recipe.run.seed)] == [p.prompt for p in problems]
 
 
 def test_fields_that_are_wrong_are_one_line_of_the_command(tmp_path: Path):

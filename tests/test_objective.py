@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from making import CLOSE, END, INDUCER, OPEN, random_group, tiny_model
+from making import CLOSE, END, INDUCER, OPEN, exact, random_group, tiny_model
 from suffice import get_method
 from suffice.groups import Branch, Group, Problem, Spine, Verdict
 from suffice.objective import Objective, clipped, importance, policy_loss, row_batches, to_batch
@@ -67,7 +67,7 @@ def off_policy(prompt, response):
 @pytest.mark.parametrize(("method", "spines", "exits"), [("s-grpo", 1, 8), ("s-grpo", 2, 3), ("grpo-lambda", 4, 0)])
 def test_loss_and_gradient_are_the_papers_formula(method, spines, exits, aggregate, train_on):
     rng = random.Random(f"{method}{aggregate}{train_on}{spines}")
-    model = tiny_model()
+    model = exact(tiny_model())
     groups = [random_group(rng, spines, exits) for _ in range(4)]
     scores = get_method(method).score(to_batch(groups, spines, exits))
     assert scores.advantage.abs().max() > 0.1
@@ -82,15 +82,15 @@ def test_loss_and_gradient_are_the_papers_formula(method, spines, exits, aggrega
     objective = Objective(aggregate, train_on, CLOSE, exits, constant_length=20)
     for batch in row_batches(groups, scores.advantage, objective, 64):
         new_T, _ = batch.logprobs(model, TEMPERATURE)
-        noise_T = torch.tensor([noise for row in batch.rows for noise in row_noise(row)])
+        noise_T = torch.tensor([noise for row in batch.rows for noise in row_noise(row)], dtype=torch.float64)
         loss = policy_loss(
             new_T, new_T.detach() + noise_T, batch.plus, batch.minus, clip_low=CLIP_LOW, clip_high=CLIP_HIGH
         )
         loss.backward()
         found += float(loss.detach())
-    assert found == pytest.approx(float(expected.detach()), abs=1e-5)
+    assert found == pytest.approx(float(expected.detach()), abs=1e-10)
     for parameter, grad in zip(model.parameters(), expected_grads, strict=True):
-        assert (parameter.grad - grad).norm() <= 1e-5 * max(1.0, float(grad.norm()))
+        assert (parameter.grad - grad).norm() <= 1e-10 * max(1.0, float(grad.norm()))
 
 
 def row_noise(row):
@@ -190,7 +190,7 @@ def test_on_policy_gradient_is_the_weighted_score():
     policy_loss(
         new, new.detach(), torch.tensor([0.5, 0.0]), torch.tensor([0.0, -0.25]), clip_low=0.2, clip_high=0.2
     ).backward()
-    assert new.grad.tolist() == [-0.5, 0.25]
+    assert new.grad.tolist() == pytest.approx([-0.5, 0.25], rel=1e-6)
 
 
 def test_importance_is_truncated_and_spares_injected_tokens():
@@ -203,16 +203,16 @@ def test_importance_is_truncated_and_spares_injected_tokens():
 def test_a_chunked_head_gives_the_same_log_probs_and_gradients(monkeypatch):
     torch.manual_seed(0)
     config = None
-    head, target = torch.nn.Linear(8, 50, bias=False), torch.randint(50, (33,))
+    head, target = torch.nn.Linear(8, 50, bias=False, dtype=torch.float64), torch.randint(50, (33,))
     results = []
     for limit in (10**9, 100):
         monkeypatch.setattr("suffice.objective.head.LOGITS_PER_CHUNK", limit)
-        hidden = torch.linspace(-1, 1, 33 * 8).reshape(33, 8).requires_grad_()
+        hidden = torch.linspace(-1, 1, 33 * 8, dtype=torch.float64).reshape(33, 8).requires_grad_()
         logprobs, entropy = head_logprobs(Head(head, config), hidden, target, 0.9)
         (logprobs * torch.arange(33)).sum().backward()
         results.append((logprobs, entropy, hidden.grad))
     for whole, chunks in zip(*results, strict=True):
-        torch.testing.assert_close(whole, chunks)
+        torch.testing.assert_close(whole, chunks, atol=1e-10, rtol=0)
 
 
 @pytest.mark.parametrize("limit", [10**9, 100])
@@ -245,7 +245,7 @@ def test_a_frozen_head_works_without_gradients():
 
 
 def test_log_probs_do_not_depend_on_padding():
-    rng, model = random.Random(3), tiny_model()
+    rng, model = random.Random(3), exact(tiny_model())
     groups = [random_group(rng, 3, 0, longest=20) for _ in range(2)]
     objective = Objective("token", "all", CLOSE, 0)
     together = row_batches(groups, torch.ones(2, 3), objective, 999)
@@ -254,6 +254,6 @@ def test_log_probs_do_not_depend_on_padding():
     torch.testing.assert_close(
         together[0].logprobs(model, 1.0)[0],
         torch.cat([batch.logprobs(model, 1.0)[0] for batch in apart]),
-        atol=1e-6,
+        atol=1e-10,
         rtol=0,
     )

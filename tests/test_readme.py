@@ -50,18 +50,10 @@ def test_a_cell_of_the_bench_is_called_by_arm_and_seed_in_the_second_table():
     metrics = {"accuracy": {"mean": 0.9}, "thought_tokens": {"mean": 50}}
     task = {
         "rows": [{"side": side, "variant": None, "metrics": metrics}],
-        "verdicts": {side: {"rivals": [{"kind": "deer", "accuracy": {}}], "sentence": "beats"}},
+        "outcomes": {side: {"rivals": [{"kind": "deer", "accuracy": {}}], "sentence": "beats"}},
     }
     (row,) = stops_of({"tasks": {"arithmetic": task}})
     assert row["run"] == "lab-s-grpo/seed-1"
-
-
-def test_every_seed_shortens_by_at_least_35_percent_and_surely_loses_less_than_2_points():
-    rows = [row for row in json.loads(RECORD.read_text())["rows"] if row["arm"] == "lab-s-grpo"]
-    assert len(rows) >= 3
-    for row in rows:
-        assert row["change"]["thought_tokens_change"]["mean"] <= -0.35
-        assert row["change"]["accuracy"]["low"] >= -0.02
 
 
 def test_every_verb_that_the_readme_names_exists():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -19,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from disk import files_of_at_most, names, unwritable
 from suffice.errors import RunError
 from suffice.run.files import (
     append_jsonl,
@@ -31,19 +31,6 @@ from suffice.run.files import (
 )
 from suffice.run.lock import locked
 from suffice.run.start import create_run, free_run, start_run, timestamped
-
-root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A disk on which no file grows beyond `size` bytes: writing more fails as on a full one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextmanager
@@ -59,10 +46,6 @@ def refusal(error: pytest.ExceptionInfo[RunError]) -> str:
     text = str(error.value)
     assert "\n" not in text
     return text
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 # -- files
@@ -123,11 +106,9 @@ def test_a_file_below_a_file_is_refused(tmp_path: Path):
     assert "choose another directory" in refusal(error)
 
 
-@root
-def test_a_folder_without_write_permission_is_refused(tmp_path: Path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(RunError, match="Permission denied"):
-        write_text(tmp_path / "file.txt", "text")
+def test_a_folder_without_write_permission_is_refused():
+    with unwritable() as folder, pytest.raises(RunError, match="Permission denied"):
+        write_text(folder / "file.txt", "text")
 
 
 # -- folders
@@ -287,11 +268,9 @@ def test_a_name_too_long_for_a_directory_is_refused(tmp_path: Path):
         create_run(tmp_path / ("x" * 300))
 
 
-@root
-def test_a_run_in_a_folder_without_write_permission_is_refused(tmp_path: Path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(RunError, match="Permission denied"):
-        create_run(tmp_path / "run")
+def test_a_run_in_a_folder_without_write_permission_is_refused():
+    with unwritable() as folder, pytest.raises(RunError, match="Permission denied"):
+        create_run(folder / "run")
 
 
 def test_two_runs_of_one_second_get_two_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

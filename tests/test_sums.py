@@ -256,7 +256,7 @@ def test_the_base_that_ships_copies_every_column_and_mostly_adds_up():
     assert columns > 300
     assert copied / columns > 0.98
     assert passes / len(asked) > 1.5
-    assert 0.65 < right / len(asked) < 0.95
+    assert 0.5 < right / len(asked) < 1  # 0.77, and what is sampled elsewhere within five times √(0.77 · 0.23 / 64)
 
 
 def test_every_method_has_a_recipe_that_trains_the_base_that_ships():

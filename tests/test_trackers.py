@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from running import small
 from suffice import cli
 from suffice.config import load_recipe
 from suffice.engines.local import train
@@ -17,7 +18,6 @@ from suffice.errors import RecipeError
 from suffice.extras import install_command
 from suffice.run.files import read_json, read_jsonl
 from suffice.run.start import start_run
-from test_export import small
 
 Points = dict[str, list[tuple[int, float]]]
 

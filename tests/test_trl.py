@@ -23,6 +23,8 @@ pytest.importorskip("trl", reason="trl is not installed: pip install '.[trl]'")
 
 import trl
 
+from making import exact
+from running import PATIENCE
 from suffice.config import Recipe
 from suffice.engines import trl as engine
 from suffice.engines.local.update import Updater
@@ -144,7 +146,7 @@ def scored(run: Run) -> tuple[list[Group], GroupBatch, Any]:
 
 def local_updates(run: Run, groups: list[Group], advantage: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
     """Our weights after each of two updates, and the ratios and weights of the tokens in the second."""
-    recipe, model = run.recipe, load_model("lab/arithmetic", device="cpu", dtype="float32")
+    recipe, model = run.recipe, exact(load_model("lab/arithmetic", device="cpu"))
     updater = Updater(
         torch.optim.SGD(model.parameters(), lr=recipe.train.learning_rate),
         recipe.objective,
@@ -159,7 +161,7 @@ def local_updates(run: Run, groups: list[Group], advantage: Tensor) -> tuple[lis
         olds = [batch.logprobs(model, updater.temperature)[0] for batch in batches]
         # our correction for a sampler that differs from the trainer, which TRL makes for vLLM alone, is not at work
         for batch, old in zip(batches, olds, strict=True):
-            assert (importance(old, batch.behaviour.float(), batch.sampled) - 1).abs().max() < 1e-3
+            assert (importance(old, batch.behaviour, batch.sampled) - 1).abs().max() < 1e-9
     updater.optimizer_step(model, batches, olds)
     after = [flat(model)]
     shake(model)
@@ -201,7 +203,7 @@ def test_two_updates_on_one_batch_of_ragged_groups_are_the_local_engines(
     assert (said != 0).any()
     torch.testing.assert_close(said, scores.advantage * loss_factor(recipe.objective, run.trainer.args, batch))
     within = torch.tensor(list(run.trainer._logs["advantages"])).view_as(said)  # after TRL took the means off
-    torch.testing.assert_close(within, said, atol=1e-6, rtol=0)
+    torch.testing.assert_close(within, said, atol=1e-6 * float(said.abs().max()), rtol=0)
     logged = run.trainer.state.log_history[0]
     assert logged["suffice/reward"] == pytest.approx(float(scores.reward[batch.valid].mean()))
     assert logged["suffice/accuracy"] == pytest.approx(rollout_metrics(groups, run.chat)["accuracy"])
@@ -213,12 +215,12 @@ def test_two_updates_on_one_batch_of_ragged_groups_are_the_local_engines(
     assert ((ratio < 0.8) & (weight < 0)).any()
     for ours, theirs, before in zip(after, shaken.after, [start, after_shake(after[0])], strict=True):
         assert (ours - before).norm() > 1e-3
-        assert (ours - theirs).norm() <= 1e-4 * (ours - before).norm()
+        assert (ours - theirs).norm() <= 1e-6 * (ours - before).norm()  # TRL has advantages in float32
 
 
 def after_shake(weights: Tensor) -> Tensor:
     """Weights of the lab base, end to end, as `shake` leaves them."""
-    model = load_model("lab/arithmetic", device="cpu", dtype="float32")
+    model = exact(load_model("lab/arithmetic", device="cpu"))
     torch.nn.utils.vector_to_parameters(weights.clone(), model.parameters())
     shake(model)
     return flat(model)
@@ -230,13 +232,12 @@ def test_the_optimizer_of_the_configuration_is_ours(grader: Grader, tmp_path: Pa
     start = flat(run.trainer.model)
     run.trainer.train()
     groups, _, scores = scored(run)
-    model = load_model("lab/arithmetic", device="cpu", dtype="float32")
+    model = exact(load_model("lab/arithmetic", device="cpu"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.train.learning_rate, weight_decay=0.0)
     places = {"close_id": run.chat.close_id, "exits": recipe.group.exits}
     update = Updater(optimizer, recipe.objective, recipe.train, temperature=1.0, precision=nullcontext, **places)
     update(model, groups, scores.advantage, 1)
-    # gradients near Adam's ε of 1e-8 are rounding
-    assert (flat(model) - run.weights).norm() <= 1e-3 * (flat(model) - start).norm()
+    assert (flat(model) - run.weights).norm() <= 1e-6 * (flat(model) - start).norm()
 
 
 # -- processes and resumption
@@ -247,7 +248,7 @@ def test_two_processes_split_no_group_and_train_as_one(grader: Grader, tmp_path:
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script), str(tmp_path)]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
     done = subprocess.run(
-        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *command], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     for name in LAB:
@@ -262,7 +263,7 @@ def test_two_processes_split_no_group_and_train_as_one(grader: Grader, tmp_path:
         weights = [torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in (0, 1)]
         assert torch.equal(*weights)
         # the sums of gradients are taken in another order
-        assert (weights[0] - whole.weights).abs().max() <= 1e-4
+        assert (weights[0] - whole.weights).abs().max() <= 1e-9
         assert torch.equal(alone(whole), torch.tensor([said for _, said in whole.calls])) == (name == "s-grpo")
 
 
@@ -374,7 +375,7 @@ def test_gradient_accumulation_makes_batches_smaller_and_changes_nothing_else(gr
         run.trainer.rollout_func = Ragged(recipe, run.chat)
         run.trainer.train()
     assert parts.trainer.args.per_device_train_batch_size == 4
-    assert (whole.weights - parts.weights).norm() <= 1e-4 * (whole.weights - start).norm()
+    assert (whole.weights - parts.weights).norm() <= 1e-6 * (whole.weights - start).norm()
 
 
 @pytest.mark.parametrize(

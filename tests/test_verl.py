@@ -25,9 +25,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from making import CLOSE, random_group
+from making import CLOSE, closest_call, random_group
 from suffice.cli import app
 from suffice.config import load_recipe, make_recipe
+from suffice.engines.local.build import build_engine
 from suffice.engines.verl import launch, train
 from suffice.engines.verl.estimators import estimate, loss_factor, observe, recall, score
 from suffice.engines.verl.main import reason
@@ -37,8 +38,10 @@ from suffice.engines.verl.training import MODULES, PLUGIN, environment, find
 from suffice.engines.verl.translate import check, memory_share, translate
 from suffice.errors import RunError, SufficeError
 from suffice.extras import install_command
+from suffice.grading import Grader
 from suffice.groups import Spine
 from suffice.methods import get_method, list_methods
+from suffice.model.load import load_model
 from suffice.objective import Objective, policy_loss, to_batch
 from suffice.objective.weights import weigh
 from suffice.run.directory import Run
@@ -302,7 +305,8 @@ def test_verls_loss_has_our_gradient_on_and_beyond_both_clips(aggregate, refill)
     width = max(map(len, masks))
     mask = torch.tensor([row + [False] * (width - len(row)) for row in masks])
     advantage, _ = estimate("s-grpo", token_level_rewards=mask, response_mask=mask, scored=scored)
-    old = -torch.rand(mask.shape, dtype=torch.float64) * 3 - 1
+    draw = torch.Generator().manual_seed(0)
+    old = -torch.rand(mask.shape, dtype=torch.float64, generator=draw) * 3 - 1
 
     kept = [p for p in range(4) if scored.kept[p]]
     ours = weigh([groups[p] for p in kept], scored.scores.advantage[kept], objective)
@@ -323,7 +327,7 @@ def test_verls_loss_has_our_gradient_on_and_beyond_both_clips(aggregate, refill)
             "loss_scale_factor": mode["actor_rollout_ref.actor.loss_scale_factor"],
         },
     )
-    for ratio in (torch.ones(mask.shape), torch.rand(mask.shape) * 1.5 + 0.5):
+    for ratio in (torch.ones(mask.shape), torch.rand(mask.shape, generator=draw) * 1.5 + 0.5):
         new = (old + ratio.double().log()).requires_grad_()
         loss, _ = compute_policy_loss_vanilla(
             old,
@@ -601,6 +605,9 @@ def test_the_first_steps_of_verl_are_those_of_the_local_engine(tmp_path, updates
     """
     from safetensors.torch import load_file
 
+    with closest_call() as least, Grader() as grader:
+        build_engine(load_recipe("lab-s-grpo", QUICK), grader, None)[0].rollout(1)
+    assert least() > 1e-4  # so that rounding, of which a server has its own, decides no token of the first step
     rate = {1: "train.learning_rate=3e-4", 2: "train.learning_rate=3e-3"}[updates]
     wanted = [*QUICK, f"train.updates_per_batch={updates}", rate, "train.steps=2", "train.checkpoint_every=1"]
     for engine in ("local", "verl"):
@@ -618,8 +625,14 @@ def test_the_first_steps_of_verl_are_those_of_the_local_engine(tmp_path, updates
         assert ours[0]["clip_fraction"] > 0
         assert theirs[0]["clip_fraction"] > 0
     first = [load_file(tmp_path / e / "checkpoints/step-000001/model.safetensors") for e in ("local", "verl")]
-    for name, weight in first[0].items():
-        assert torch.allclose(weight, first[1][name], atol=1e-4), name
+    start = load_model("lab/arithmetic", device="cpu").state_dict()
+    moved, apart = (
+        sum(float((weight - other[name]).norm() ** 2) for name, weight in first[0].items()) ** 0.5
+        for other in (start, first[1])
+    )
+    # Adam's first step is as long where a gradient is mere rounding, here and there another: at a share of 1e-5 or so,
+    # whose root is the error of the whole
+    assert apart <= 1e-2 * moved
     assert read_jsonl(tmp_path / "verl" / "rollouts.jsonl")[0] == read_jsonl(tmp_path / "local" / "rollouts.jsonl")[0]
 
 

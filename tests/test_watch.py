@@ -7,15 +7,17 @@ import json
 import signal
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from running import PATIENCE
 from sides import evaluation, sample
 from suffice import watch as watching
 from suffice.config import load_recipe
@@ -147,18 +149,12 @@ def test_a_plot_has_a_mark_in_every_column_whatever_the_values(values: list[floa
 def test_following_shows_every_new_step_and_ends_with_the_run(
     run: Path, terminal: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(watching, "SECONDS_BETWEEN_LOOKS", 0.01)
     log(run, row(1) + row(2))
-
-    def go_on() -> None:
-        log(run, row(3) + row(4)[:9])
-        log(run, row(4)[9:])
-        finish(run)
-
-    timer = threading.Timer(0.1, go_on)
-    timer.start()
+    meanwhile = iter([lambda: log(run, row(3) + row(4)[:9]), lambda: log(run, row(4)[9:]), lambda: finish(run)])
+    # the run goes on while watch sleeps, a bit at a time; that is all of the clock that is not real
+    clock = SimpleNamespace(time=time.time, sleep=lambda seconds: next(meanwhile)())
+    monkeypatch.setattr(watching, "time", clock)
     said = shown(run, once=False, terminal=terminal)
-    timer.join()
     if terminal:
         assert "step 4 of 4" in said
         assert "complete" in said
@@ -188,7 +184,7 @@ def test_ctrl_c_ends_the_watching_in_good_order(run: Path):
         assert process.stdout is not None
         assert process.stdout.readline().startswith("step 1/4")
         process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=30)
+        _, complaint = process.communicate(timeout=PATIENCE)
     assert (process.returncode, complaint) == (0, "")
 
 

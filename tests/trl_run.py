@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback
 
+from making import exact
 from suffice.config import Recipe, load_recipe
 from suffice.engines import trl as engine
 from suffice.grading import Grader
@@ -41,7 +42,8 @@ class Run:
         quiet = {"save_strategy": "no", "shuffle_dataset": False, "disable_tqdm": True}
         config = engine.grpo_config(recipe, output_dir=str(folder), **quiet | overrides)
         self.trainer = GRPOTrainer(
-            model=load_model(recipe.model.path, device="cpu", dtype="float32"),
+            # members in other batches, and sums of gradients in another order, are then the same all the same
+            model=exact(load_model(recipe.model.path, device="cpu")),
             processing_class=self.chat.tokenizer,
             args=config,
             train_dataset=engine.as_dataset(load_task("arithmetic", limit=16)),

@@ -109,7 +109,7 @@ class Decoder:
         noise = torch.from_numpy(np.stack([keyed(ask.key).random(longest) for ask in asks])).to(device)
         ends, blanks = (torch.tensor(sorted(ids), device=device) for ids in (self.end_ids, self.blank_ids))
         sampled = torch.zeros(len(asks) + 1, longest, dtype=torch.long, device=device)
-        logprobs = torch.zeros(len(asks) + 1, longest, device=device)
+        logprobs = torch.zeros(len(asks) + 1, longest, dtype=sampling_dtype(logits), device=device)
         lengths = torch.zeros(len(asks), dtype=torch.long)
         cut = torch.zeros(len(asks), dtype=torch.bool)
         room, answer, thinking, opens = (
@@ -167,10 +167,15 @@ class Decoder:
 
     def choose(self, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """One token a row, and its log-prob at the temperature (at 1 where greedy), before top-p."""
-        logprobs = torch.log_softmax(logits.float() / (self.temperature or 1.0), -1)
+        logprobs = torch.log_softmax(logits.to(sampling_dtype(logits)) / (self.temperature or 1.0), -1)
         greedy = self.temperature == 0
         token = logprobs.argmax(-1) if greedy else inverse_transform(logprobs.exp(), noise, self.top_p)
         return token, logprobs.gather(-1, token[:, None])[:, 0]
+
+
+def sampling_dtype(logits: Tensor) -> torch.dtype:
+    """What is sampled in: half precision is raised to float32; float64 stays."""
+    return torch.promote_types(logits.dtype, torch.float32)
 
 
 def inverse_transform(probability: Tensor, noise: Tensor, top_p: float = 1.0) -> Tensor:

@@ -191,7 +191,8 @@ class BranchStream:
         to_spine = (q.reshape(S, G, -1, D) @ spine_key.transpose(2, 3)).view(S, G, M, H // G, T, -1)
         to_spine = to_spine.masked_fill(~sees_spine[:, None, :, None, None], -torch.inf)
         to_own = (q @ own_key.transpose(-1, -2)).masked_fill(~sees_own, -torch.inf)
-        weight = torch.cat([to_spine, to_own], -1).mul(scaling).softmax(-1, dtype=torch.float32).to(query.dtype)
+        exact = torch.promote_types(query.dtype, torch.float32)
+        weight = torch.cat([to_spine, to_own], -1).mul(scaling).softmax(-1, dtype=exact).to(query.dtype)
         spine_weight, own_weight = weight.split([to_spine.shape[-1], to_own.shape[-1]], -1)
         on_spine = (spine_weight.reshape(S, G, -1, to_spine.shape[-1]) @ spine_value).view(S, G, M, H // G, T, -1)
         found = on_spine + own_weight @ own_value

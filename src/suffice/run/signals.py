@@ -10,7 +10,11 @@ from types import FrameType
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yields `stopped()`: whether SIGINT or SIGTERM came. A second one interrupts at once."""
+    """Yields `stopped()`: whether SIGINT or SIGTERM came. A second one interrupts at once.
+
+    What was ignored when the process began stays ignored: a shell starts a command in the background so, and Ctrl-C in
+    its terminal is then meant for another. SIGTERM, which nobody ignores, ends such a one.
+    """
     asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -19,7 +23,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield lambda: asked
     finally:

@@ -99,15 +99,18 @@ def pass_rates(
         return solved
     with Journal(file) as journal:
         solved = {record["id"]: record["solved"] for record in journal.lines}
-        missing = [problem for problem in problems if problem.id not in solved]
         source = sampler()
         with progress("pass rates", len(problems) * of, done=len(solved) * of) as advance:
-            for start in range(0, len(missing), LOT):
-                groups = source.groups(missing[start : start + LOT], of, "pass-rate", advance=advance)
+            for start in range(0, len(problems), LOT):
+                lot = problems[start : start + LOT]
+                if all(problem.id in solved for problem in lot):
+                    continue
+                # a lot that was cut short is sampled whole: it comes out as it would have
+                groups = source.groups(lot, of, "pass-rate", advance=advance)
                 grade_groups(groups, source.chat, grader)
-                lot = {group.problem.id: _solved(group) for group in groups}
-                journal.append({"id": name, "solved": count, "of": of} for name, count in lot.items())
-                solved |= lot
+                found = {g.problem.id: _solved(g) for g in groups if g.problem.id not in solved}
+                journal.append({"id": name, "solved": count, "of": of} for name, count in found.items())
+                solved |= found
                 if stopped() and len(solved) < len(problems):
                     raise Interrupted(
                         f"stopped after the pass rates of {len(solved)} of {len(problems)} problems, which are kept; "
