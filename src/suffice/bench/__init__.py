@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from suffice.bench.found import Found
+    from suffice.bench.found import BenchFound
     from suffice.bench.plan import Bench
 
 
-def record(bench: Bench, out: Path, failed: Mapping[str, str]) -> Found:
+def record(bench: Bench, out: Path, failed: Mapping[str, str]) -> BenchFound:
     """Write what the finished cells in OUT say: `bench.json`, which is returned, `table.md` and the figures.
 
     Args:

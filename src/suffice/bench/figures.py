@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from suffice.bench.found import Found
+from suffice.bench.found import BenchFound
 from suffice.bench.result import place
 from suffice.evaluation.compare import on_front
 from suffice.report.plots import BEFORE, INK, MUTED, STYLE, cut, percent_label, smooth
@@ -26,7 +26,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5
 DASHES = ("-", (0, (4, 1.6)), (0, (1, 1.4)))
 
 
-def write_figures(found: Found, out: Path) -> None:
+def write_figures(found: BenchFound, out: Path) -> None:
     """`dynamics.png`, `dynamics.svg` and `pareto.png`, those that there is something to draw for."""
     if any(len(cell.curve.step) > 1 for cell in found.cells):
         figure = dynamics_figure(found)
@@ -43,7 +43,7 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(aside, format=path.suffix[1:], dpi=200, metadata=undated)
 
 
-def styles(found: Found) -> dict[str, tuple[str, Any]]:
+def styles(found: BenchFound) -> dict[str, tuple[str, Any]]:
     """Colour and dashes of each arm, in the plan's order."""
     names = list(dict.fromkeys(cell.arm for cell in found.cells))
     n = len(PALETTE)
@@ -51,7 +51,7 @@ def styles(found: Found) -> dict[str, tuple[str, Any]]:
 
 
 @rc_context(STYLE)
-def dynamics_figure(found: Found) -> Figure:
+def dynamics_figure(found: BenchFound) -> Figure:
     """In-batch accuracy and thinking tokens over the steps: an arm's mean over its seeds thick, the seeds thin, all
     smoothed; held-out evaluations as dots, the base dashed, a collapsed seed crossed out."""
     figure = Figure(figsize=(7.6, 6.4), layout="constrained")
@@ -138,7 +138,7 @@ def bottom(group: Sequence[float], gap: float) -> float:
 
 
 @rc_context(STYLE)
-def pareto_figure(found: Found, base: Figures) -> Figure:
+def pareto_figure(found: BenchFound, base: Figures) -> Figure:
     """Accuracy against thinking tokens: an arm's evaluated checkpoints small and joined from the base on, its last one
     big with intervals; the Pareto front of last checkpoints and base as steps."""
     figure = Figure(figsize=(7.2, 5), layout="constrained")

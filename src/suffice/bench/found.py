@@ -74,7 +74,7 @@ class Budget(Record):
     steps: dict[str, PositiveInt]
 
 
-class Found(Record):
+class BenchFound(Record):
     """Computed again from the records of the cells whenever it is asked for."""
 
     FILE = layout.BENCH

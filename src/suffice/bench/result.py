@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from suffice.bench.cell import finished, label, wanted
-from suffice.bench.found import ArmFound, AtStep, Budget, CellFound, ChangeToBase, Curve, Evaluated, Found
+from suffice.bench.found import ArmFound, AtStep, BenchFound, Budget, CellFound, ChangeToBase, Curve, Evaluated
 from suffice.bench.plan import Bench, Cell
 from suffice.evaluation.compare import compare, compression, on_front
 from suffice.evaluation.summary import metrics_of
@@ -34,7 +34,7 @@ WINDOW, FALL = 10, 0.1
 """A collapse: the mean accuracy of so many steps lies so far below its best."""
 
 
-def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> Found:
+def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> BenchFound:
     """Compute what the cells in OUT say, and write it to `bench.json`."""
     bases = evaluations_of(bench.base, out)
     base, base_greedily = bases.get((0, False)), bases.get((0, True))
@@ -47,7 +47,7 @@ def write_result(bench: Bench, out: Path, failed: Mapping[str, str]) -> Found:
             if evaluations:
                 done.setdefault(arm.name, []).append((cells[-1], evaluations))
     arms = arms_found(bases, cells, done) if bases else []
-    found = Found(
+    found = BenchFound(
         plan=bench.plan.model_dump(exclude_none=True),
         model=bench.base.recipe.model.path,
         protocol=bench.base.recipe.eval.model_dump(exclude_none=True),

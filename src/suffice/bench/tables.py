@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from suffice.bench.found import ArmFound, Evaluated, Found
+from suffice.bench.found import ArmFound, BenchFound, Evaluated
 from suffice.bench.result import SPENT
 from suffice.interval import Interval
 from suffice.run.records import Figures
@@ -26,7 +26,7 @@ class Block:
     rows: list[list[str]]
 
 
-def blocks(found: Found) -> list[Block]:
+def blocks(found: BenchFound) -> list[Block]:
     """The final step, greedily where the plan asks for it, then one budget of every kind. Nothing while the base or all
     arms are unfinished."""
     if not (found.arms and found.base):
@@ -82,7 +82,7 @@ def short(amount: float) -> str:
     return f"{amount:.0f}"
 
 
-def notes(found: Found) -> list[str]:
+def notes(found: BenchFound) -> list[str]:
     """What a reader must know beside the tables: cells that failed, are unfinished, or collapsed."""
     lines = [f"{cell.arm}, seed {cell.seed}, failed: {cell.failed}" for cell in found.cells if cell.failed]
     unfinished: dict[str, list[str]] = {}
@@ -95,7 +95,7 @@ def notes(found: Found) -> list[str]:
     return lines
 
 
-def markdown(found: Found) -> str:
+def markdown(found: BenchFound) -> str:
     """The tables and notes as a Markdown page."""
     protocol = found.protocol
     parts = [

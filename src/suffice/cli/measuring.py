@@ -13,7 +13,7 @@ from suffice.cli.tables import show_comparison, show_curve, show_metrics, show_s
 from suffice.errors import SufficeError
 
 if TYPE_CHECKING:
-    from suffice.evaluation.perform import Found
+    from suffice.evaluation.perform import Performed
     from suffice.evaluation.request import Request
 
 
@@ -134,7 +134,7 @@ def compare(
 
 def measure(
     verb: Literal["eval", "diagnose"], asked: Asked, problems: int | None, own: dict[str, Any]
-) -> tuple[Path, Request, Found]:
+) -> tuple[Path, Request, Performed]:
     """Do an evaluation or a diagnosis, or go on with one: its directory, what was asked, and what was found."""
     from suffice.evaluation.perform import perform
     from suffice.evaluation.prepare import prepare
@@ -193,7 +193,7 @@ def requested(verb: Literal["eval", "diagnose"], asked: Asked, problems: int | N
         raise SufficeError(explain(error, Request)) from None
 
 
-def by_label(found: Found) -> dict[str, dict[str, Any]]:
+def by_label(found: Performed) -> dict[str, dict[str, Any]]:
     return {label: measured.summary.as_dict() for label, measured in found.items()}
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from suffice.cli.screen import say, tell
 
 if TYPE_CHECKING:
-    from suffice.bench.found import Found
+    from suffice.bench.found import BenchFound
 
 
 def with_interval(
@@ -154,7 +154,7 @@ def show_demo(result: dict[str, Any]) -> None:
     tell("Next, with your own model: suffice diagnose MODEL --task gsm8k")
 
 
-def show_arms(found: Found, out: Path) -> None:
+def show_arms(found: BenchFound, out: Path) -> None:
     from suffice.bench.tables import CAPTION, blocks, notes
     from suffice.run.layout import BENCH
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 from suffice.errors import RecipeError
 from suffice.extras import install_command
-from suffice.run.layout import MANIFEST
+from suffice.run.layout import MANIFEST, TENSORBOARD, TRACKIO
 
 PROJECT = "suffice"
 Figures = Mapping[str, float]
@@ -35,7 +35,7 @@ class TensorBoard:
     def __init__(self, run: Path, recipe: Mapping[str, Any], done: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=done + 1 if done else 0)
+        self.writer = SummaryWriter(str(run / TENSORBOARD), purge_step=done + 1 if done else 0)
 
     def log(self, step: int, figures: Figures) -> None:
         for name, value in figures.items():
@@ -53,7 +53,7 @@ class Trackio:
     """
 
     def __init__(self, run: Path, recipe: Mapping[str, Any], done: int) -> None:
-        os.environ.setdefault("TRACKIO_DIR", str(run.resolve() / "trackio"))  # read when trackio is imported
+        os.environ.setdefault("TRACKIO_DIR", str(run.resolve() / TRACKIO))  # read when trackio is imported
         import trackio
 
         self.run = trackio.init(PROJECT, name=run.resolve().name, config=dict(recipe), resume="allow")

@@ -25,11 +25,11 @@ from suffice.run.journal import Journal
 from suffice.run.lock import locked
 from suffice.run.start import manifest
 
-Found = dict[str, Evaluation | Diagnosis]
+Performed = dict[str, Evaluation | Diagnosis]
 """By label: a task, or a task and the stop that ended its samples early."""
 
 
-def perform(work: Work, directory: Path) -> Found:
+def perform(work: Work, directory: Path) -> Performed:
     """Do what was asked in a run directory, from where an earlier attempt left it.
 
     Raises:
@@ -37,7 +37,7 @@ def perform(work: Work, directory: Path) -> Found:
         SufficeError: what was sampled is kept; a directory without any sample is removed.
     """
     begin(work, directory)
-    found: Found = {}
+    found: Performed = {}
     try:
         with locked(directory), Grader() as grader:
             for task in work.problems:
@@ -78,7 +78,7 @@ def begin(work: Work, directory: Path) -> None:
         )
 
 
-def _perform_task(work: Work, run: Run, task: str, grader: Grader) -> Found:
+def _perform_task(work: Work, run: Run, task: str, grader: Grader) -> Performed:
     if work.request.verb == "eval" and run.is_evaluated(task):
         beside = [label for label in run.evaluated() if label.startswith(layout.stopped(task, ""))]
         return {label: run.evaluation(label) for label in (task, *beside)}
@@ -98,7 +98,7 @@ def _perform_task(work: Work, run: Run, task: str, grader: Grader) -> Found:
     return found
 
 
-def _evaluate(work: Work, run: Run, task: str, grader: Grader, journal: Journal) -> Found:
+def _evaluate(work: Work, run: Run, task: str, grader: Grader, journal: Journal) -> Performed:
     request, problems, protocol = work.request, work.problems[task], work.protocol(task)
     budgets = sorted(set(request.budgets)) or default_budgets(protocol.max_thought_tokens)
     traces = collect(work.source, problems, protocol, stops(budgets) if request.baselines else None, journal)
@@ -112,7 +112,7 @@ def _evaluate(work: Work, run: Run, task: str, grader: Grader, journal: Journal)
     return {**found}
 
 
-def _diagnose(work: Work, run: Run, task: str, grader: Grader, journal: Journal) -> Found:
+def _diagnose(work: Work, run: Run, task: str, grader: Grader, journal: Journal) -> Performed:
     request, protocol = work.request, work.protocol(task)
     found = diagnose(
         work.source,

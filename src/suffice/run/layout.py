@@ -45,7 +45,7 @@ VERL_STOP = "stop"
 TRAINING_PROBLEMS = "problems.parquet"
 VALIDATION_PROBLEMS = "validation.parquet"
 
-# trackers
+# trackers; wandb makes its folder itself
 TENSORBOARD = "tensorboard"
 TRACKIO = "trackio"
 WANDB = "wandb"
