@@ -181,10 +181,11 @@ def test_both_budgets_hold_where_the_close_is_text():
 
 @pytest.mark.parametrize("name", ["gptoss", "qwen3", "qwen3_5_think"])
 def test_a_forced_answer_continues_the_prompt_the_opening_mark_the_thought_and_the_inducer(name, tmp_path):
-    special, eos, added = (SPECIAL, "<|im_end|>", ("<think>", "</think>"))
     if name == "gptoss":
-        special, eos, added = HARMONY, "<|return|>", ()
-    folder = checkpoint(tmp_path, tokenizer(real_template(name), special=special, eos=eos, added=added))
+        built = tokenizer(real_template(name), special=HARMONY, eos="<|return|>", added=())
+    else:
+        built = tokenizer(real_template(name), special=SPECIAL, eos="<|im_end|>", added=("<think>", "</think>"))
+    folder = checkpoint(tmp_path, built)
     chat, model = load_chat(str(folder), DEFAULT_INDUCER, use="evaluate"), load_model(str(folder), device="cpu")
     trace = Trace("p", 0, "so it is 2", "2", 9, 1, closed=True, truncated=False)
     problem = Problem("p", "t", "1 + 1 = ?", "2")
