@@ -42,9 +42,7 @@ class Asked:
             "server.",
         ),
     ] = None
-    task: Annotated[list[str] | None, _of_problems("--task", help="Task to sample problems from; may be repeated.")] = (
-        None
-    )
+    task: Annotated[list[str] | None, _of_problems("--task", help="Where problems come from; may be repeated.")] = None
     path: Annotated[str | None, _of_problems("--path", help="Local file or folder of the tasks' format.")] = None
     split: Annotated[str, _of_problems("--split")] = "test"
     prompt: Annotated[
