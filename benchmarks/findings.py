@@ -20,6 +20,7 @@ from typing import Any
 from benchmarks.readme import ROOT
 from suffice.bench.result import SPENT
 from suffice.bench.tables import short, signed
+from suffice.numbers import number
 
 RESULTS = ROOT / "benchmarks" / "results"
 PICTURES = ROOT / "docs" / "pictures"
@@ -83,7 +84,7 @@ def seeds(record: dict[str, Any], arm: str) -> str:
 
 def change(step: dict[str, Any]) -> str:
     """`+1.2 (−0.4 to 2.8), −41 %`."""
-    thought = f"{100 * step['change']['thought_tokens_change']['mean']:+.0f} %".replace("-", "−")
+    thought = number(100 * step["change"]["thought_tokens_change"]["mean"], 0, signed=True) + " %"
     return f"{signed(step['change']['accuracy'], 'difference')}, {thought}"
 
 

@@ -23,6 +23,7 @@ from rich.text import Text
 from suffice.config import Recipe, explain
 from suffice.errors import RunError
 from suffice.guard.foresight import foresee
+from suffice.numbers import interval
 from suffice.run.files import read_json, read_jsonl
 
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -207,13 +208,9 @@ def evaluations(found: Sequence[tuple[int, dict[str, Any]]]) -> Table:
     return table
 
 
-def figure(interval: Any, scale: float) -> str:
-    """`61.2 (59.0 … 63.4)`, the mean alone without an interval, a dash without a mean."""
-    mean, low, high = ((interval or {}).get(key) for key in ("mean", "low", "high"))
-    if mean is None:
-        return "–"
-    ends = "" if low is None or high is None else f" ({scale * low:.1f} … {scale * high:.1f})"
-    return f"{scale * mean:.1f}{ends}"
+def figure(found: Any, scale: float) -> str:
+    mean, low, high = ((found or {}).get(key) for key in ("mean", "low", "high"))
+    return interval(mean, low, high, scale)
 
 
 def plot(values: Sequence[float]) -> str:

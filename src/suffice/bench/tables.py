@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from suffice.bench.result import SPENT
+from suffice.numbers import UNKNOWN, interval, number, of
 
 HEADS = ("", "seeds", "step", "Acc", "Tok", "CR", "accuracy, points", "thinking tokens, %")
 SPENDING = (*HEADS, "spent")
@@ -56,24 +57,19 @@ def row(arm: Mapping[str, Any], step: Mapping[str, Any], mark: bool = False) -> 
         str(len(arm["seeds"])),
         str(step["step"]),
         *place(step["metrics"]),
-        "n/a" if ratio is None else f"{100 * ratio:.1f}",
+        UNKNOWN if ratio is None else number(100 * ratio),
         signed(step["change"]["accuracy"], "difference"),
         signed(step["change"]["thought_tokens_change"]),
     ]
 
 
 def place(metrics: Mapping[str, Any]) -> list[str]:
-    return [f"{100 * metrics['accuracy']['mean']:.1f}", f"{metrics['tokens']['mean']:,.1f}"]
+    return [number(100 * metrics["accuracy"]["mean"]), number(metrics["tokens"]["mean"])]
 
 
 def signed(figure: Mapping[str, float | None], centre: str = "mean") -> str:
-    """`+1.2 (−0.4 to 2.8)`, a fraction times 100."""
-    mean, low, high = (
-        None if figure[key] is None else 100 * float(figure[key] or 0) for key in (centre, "low", "high")
-    )
-    if mean is None or low is None or high is None:
-        return "n/a"
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})".replace("-", "−")
+    """`+1.2 (−0.4 to +2.8)`, a fraction times 100."""
+    return interval(*of(figure, centre), 100, signed=True)
 
 
 def short(amount: float) -> str:

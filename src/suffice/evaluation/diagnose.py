@@ -16,6 +16,7 @@ from suffice.evaluation.protocol import LENGTHS, Evaluation, Measure, Record, av
 from suffice.evaluation.source import Sampling, Source, Trace
 from suffice.grading import Grader
 from suffice.groups import Problem, Verdict
+from suffice.numbers import number, span
 from suffice.run.files import Journal
 from suffice.statistics import proportion_difference, ratio_change
 
@@ -168,12 +169,11 @@ def safe_fraction(records: Sequence[Record]) -> float | None:
 
 
 def sentence(saveable: dict[str, float], safe: float | None) -> str:
-    share = (
-        f"{saveable['mean']:.0%} of the thinking tokens (95 % interval {saveable['low']:.0%} to {saveable['high']:.0%})"
-    )
-    said = f"{share} come after the answer is settled"
+    share, ends = number(100 * saveable["mean"], 0), span(100 * saveable["low"], 100 * saveable["high"], 0)
+    said = f"{share} % of the thinking tokens (95 % interval {ends}) come after the answer is settled"
     if safe is not None and safe < 1:
-        said += f", and stopping every thought at {safe:.0%} would cost at most {TOLERANCE:.0%} accuracy"
+        lost = number(100 * TOLERANCE, 0)
+        said += f", and stopping every thought at {number(100 * safe, 0)} % would cost at most {lost} % accuracy"
     if saveable["low"] >= WORTH:
         return f"Worth training: {said}."
     if saveable["high"] < NOT_WORTH:

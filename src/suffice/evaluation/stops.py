@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from suffice.numbers import interval, number
 from suffice.statistics import Interval, Samples, paired_difference, proportion_difference
 
 KINDS = {"budget": "cutting at a budget", "inducer": "the inducer at a budget", "deer": "DEER"}
@@ -139,7 +140,7 @@ def beside(side: Point, points: Sequence[Point]) -> Rival:
 
 
 def sentence(rival: Rival) -> str:
-    """What to say after the side's name, such as "beats every training-free stop: +3.1 points (1.2 to 5.0) at …"."""
+    """What to say after the side's name, such as "beats every training-free stop: +3.1 points (+1.2 to +5.0) at …"."""
     name = rival.between[0] if len(rival.between) == 1 else KINDS[rival.kind]
     if rival.length is not None and rival.which == "thought_tokens":
         name += ", the nearest that was measured"
@@ -149,12 +150,11 @@ def sentence(rival: Rival) -> str:
         "loses": f"loses to {name}",
         "trades": f"neither beats nor loses to {name}",
     }[rival.outcome]
-    mean, low, high = (100 * value for value in rival.accuracy)
-    points = f"{mean:+.1f} points ({low:.1f} to {high:.1f})".replace("-", "−")
+    points = interval(*rival.accuracy, 100, signed=True, unit=" points")
     words = "thinking tokens" if rival.which == "thought_tokens" else "generated tokens"
     if rival.length is None:
         return f"{said}: {points} at the same {words}"
-    lengths = f"{abs(rival.length.mean):,.0f} {'fewer' if rival.length.mean < 0 else 'more'} {words}"
+    lengths = f"{number(abs(rival.length.mean), 0)} {'fewer' if rival.length.mean < 0 else 'more'} {words}"
     return f"{said}: {points} with {lengths}" + (f" than {name}" if rival.outcome == "beats" else "")
 
 
