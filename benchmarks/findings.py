@@ -21,6 +21,7 @@ from benchmarks.readme import ROOT
 from suffice.bench.result import SPENT
 from suffice.bench.tables import short, signed
 from suffice.interval import Interval
+from suffice.numbers import number
 from suffice.run.layout import BENCH
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -85,7 +86,7 @@ def seeds(record: dict[str, Any], arm: str) -> str:
 
 def change(step: dict[str, Any]) -> str:
     """`+1.2 (−0.4 to 2.8), −41 %`."""
-    thought = f"{100 * step['change']['thought_tokens_change']['mean']:+.0f} %".replace("-", "−")
+    thought = number(100 * step["change"]["thought_tokens_change"]["mean"], 0, signed=True) + " %"
     accuracy = step["change"]["accuracy"]
     return f"{signed(Interval(accuracy['difference'], accuracy['low'], accuracy['high']))}, {thought}"
 

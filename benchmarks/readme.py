@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from suffice.numbers import number
+
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "benchmarks" / "results" / "lab.json"
 STOPS = ROOT / "benchmarks" / "results" / "stops.json"
@@ -63,7 +65,7 @@ READMES = {
 
 def figure(words: Words, interval: dict[str, float], scale: float, key: str = "mean") -> str:
     """`−41.5 (−42.4 to −40.6)`, signed."""
-    return words.interval.format(*(f"{scale * interval[name]:+.1f}".replace("-", "−") for name in (key, "low", "high")))
+    return words.interval.format(*(number(scale * interval[name], signed=True) for name in (key, "low", "high")))
 
 
 def results_of(bench: dict[str, Any]) -> dict[str, Any]:

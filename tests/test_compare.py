@@ -17,7 +17,7 @@ from rich.console import Console
 
 from browser import measured
 from sides import BUDGETS, PROTOCOL, evaluation, sample, write, write_eval
-from suffice.cli import tables
+from suffice.cli import screen, tables
 from suffice.errors import DataError, RunError
 from suffice.evaluation.compare import compare_all, mean_of, on_front
 from suffice.evaluation.sides import Side, read_side, read_sides, short
@@ -371,7 +371,7 @@ def test_a_stop_dominates_where_it_is_as_accurate_with_no_more_tokens() -> None:
     [
         (
             rival("inducer", "thought_tokens", ("a", "b"), 0.5, Interval(0.031, 0.012, 0.05), None),
-            "beats every training-free stop: +3.1 points (1.2 to 5.0) at the same thinking tokens",
+            "beats every training-free stop: +3.1 points (+1.2 to +5.0) at the same thinking tokens",
         ),
         (
             rival("budget", "thought_tokens", ("a", "b"), 0.5, Interval(-0.031, -0.05, -0.012), None),
@@ -379,16 +379,16 @@ def test_a_stop_dominates_where_it_is_as_accurate_with_no_more_tokens() -> None:
         ),
         (
             rival("inducer", "thought_tokens", ("inducer-512",), 0.0, HELD, Interval(-1234.4, -1300, -1200)),
-            "beats every training-free stop: +0.0 points (−2.0 to 2.0) with 1,234 fewer thinking tokens than "
+            "beats every training-free stop: +0.0 points (−2.0 to +2.0) with 1,234 fewer thinking tokens than "
             "inducer-512, the nearest that was measured",
         ),
         (
             rival("deer", "tokens", ("deer-0.95",), 0.0, UP, MORE),
-            "neither beats nor loses to deer-0.95: +2.0 points (1.0 to 3.0) with 9 more generated tokens",
+            "neither beats nor loses to deer-0.95: +2.0 points (+1.0 to +3.0) with 9 more generated tokens",
         ),
         (
             rival("budget", "thought_tokens", ("the untouched model",), 0.0, OPEN, None),
-            "is matched by the untouched model: +1.0 points (−8.0 to 10.0) at the same thinking tokens",
+            "is matched by the untouched model: +1.0 points (−8.0 to +10.0) at the same thinking tokens",
         ),
     ],
 )
@@ -444,7 +444,8 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> list[Side]:
 
 
 def printed(three: list[Side], width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    monkeypatch.setattr(tables, "say", Console(soft_wrap=True, width=width, color_system=None))
+    for module in (tables, screen):
+        monkeypatch.setattr(module, "say", Console(soft_wrap=True, width=width, color_system=None))
     tables.show_comparison(compare_all(three).as_dict())
     return capsys.readouterr().out
 
@@ -457,7 +458,7 @@ def test_a_wide_terminal_shows_all_tasks_side_by_side(
     assert heading.split() == ["┃", "aime24", "┃", "┃", "┃", "math500", "┃", "┃", "┃", "overall", "┃", "┃"]
     assert "inducer-512" in said
     assert "Not compared: only grpo/step-000100 has gpqa" in said
-    assert re.search(r"math500, s-grpo/step-000100: paired, accuracy \+[\d.]+ \(", said)
+    assert re.search(r"math500, s-grpo/step-000100: paired, accuracy \+[\d.]+ points \(", said)
     assert re.search(r"math500, s-grpo/step-000100: beats every training-free stop: \+", said)
 
 

@@ -59,11 +59,11 @@ def card_of(run: Path, **options: Any) -> str:
 
 def percent(figure: dict[str, float]) -> str:
     mean, low, high = (f"{100 * figure[key]:.1f}" for key in ("mean", "low", "high"))
-    return f"{mean} % ({low}–{high})"
+    return f"{mean} % ({low} to {high})"
 
 
 def tokens(figure: dict[str, float]) -> str:
-    return "{mean:.1f} ({low:.1f}–{high:.1f})".format(**figure)
+    return "{mean:.1f} ({low:.1f} to {high:.1f})".format(**figure)
 
 
 def row(card: str, name: str) -> list[str]:

@@ -237,7 +237,7 @@ def test_the_table_shows_sampled_and_greedy_with_intervals_and_paired_changes(pa
     assert table.index("Sampled") < table.index("Greedy")
     for text in (
         "61.1\u202f%",
-        "59.1–63.1",
+        "59.1 to 63.1",
         "62.3\u202f%",
         "+1.2",
         "−1.1 to +3.4",
@@ -396,7 +396,7 @@ def test_a_metric_that_counted_nothing_is_a_dash_and_no_row_if_it_never_counts(t
     summary["levels"]["1"]["accuracy"] = {"mean": float("nan"), "low": float("nan"), "high": float("nan")}
     dump(folder / "summary.json", summary)
     page = write_report(tmp_path).read_text()
-    assert re.search(r"where correct</th>\s*<td><b>–</b></td>\s*<td><b>34.4</b>", page)
+    assert re.search(r"where correct</th>\s*<td><b>n/a</b></td>\s*<td><b>34.4</b>", page)
     assert not re.search(r"\bnan\b", page.partition("</style>")[2], flags=re.IGNORECASE)
     shutil.rmtree(tmp_path / "evaluations/after")
     assert "where correct" not in write_report(tmp_path).read_text()

@@ -111,7 +111,7 @@ def test_evaluations_stand_in_order_of_step_and_greedy_ones_are_left_out(tmp_pat
         evaluated(run, label)
     state = read_state(Run(run), Run(run).recipe())
     assert [step for step, _ in state.evaluations] == [0, 2, 4]
-    assert "50.0 (40.0 … 60.0)" in shown(run)
+    assert "50.0 (40.0 to 60.0)" in shown(run)
     assert "80.0 " in shown(run)
 
 

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from suffice.config import Recipe
 from suffice.guard.foresight import foresee
-from suffice.interval import Interval
+from suffice.numbers import interval
 from suffice.run.directory import Run
 from suffice.run.layout import AFTER, BEFORE, COMPARISON, METRICS, step_of
 from suffice.run.records import EvaluationSummary, Step
@@ -174,16 +174,8 @@ def numbers(steps: Sequence[Step]) -> Table:
 def evaluations(found: Sequence[tuple[int, EvaluationSummary]]) -> Table:
     table = Table("evaluated at step", "accuracy, %", "thinking tokens", box=None, padding=(0, 2, 0, 0))
     for step, summary in found:
-        table.add_row(str(step), figure(summary.metrics.accuracy, 100), figure(summary.metrics.thought_tokens, 1))
+        table.add_row(str(step), interval(*summary.metrics.accuracy, 100), interval(*summary.metrics.thought_tokens))
     return table
-
-
-def figure(interval: Interval, scale: float) -> str:
-    """`61.2 (59.0 … 63.4)`, the mean alone without an interval, a dash without a mean."""
-    if not interval.known:
-        return "–"
-    mean, low, high = (scale * end for end in interval)
-    return f"{mean:.1f} ({low:.1f} … {high:.1f})" if interval.bounded else f"{mean:.1f}"
 
 
 def plot(values: Sequence[float]) -> str:

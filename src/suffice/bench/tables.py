@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from suffice.bench.found import ArmFound, BenchFound, Evaluated
 from suffice.bench.result import SPENT
 from suffice.interval import Interval
+from suffice.numbers import UNKNOWN, interval, number
 from suffice.run.records import Figures
 
 HEADS = ("", "seeds", "step", "Acc", "Tok", "CR", "accuracy, points", "thinking tokens, %")
@@ -56,22 +57,19 @@ def row(arm: ArmFound, step: Evaluated, mark: bool = False) -> list[str]:
         str(len(arm.seeds)),
         str(step.step),
         *place(step.metrics),
-        f"{100 * step.compression.mean:.1f}" if step.compression.known else "n/a",
+        number(100 * step.compression.mean) if step.compression.known else UNKNOWN,
         signed(step.change.accuracy),
         signed(step.change.thought_tokens_change),
     ]
 
 
 def place(metrics: Figures) -> list[str]:
-    return [f"{100 * metrics.accuracy.mean:.1f}", f"{metrics.tokens.mean:,.1f}"]
+    return [number(100 * metrics.accuracy.mean), number(metrics.tokens.mean)]
 
 
 def signed(figure: Interval) -> str:
-    """`+1.2 (−0.4 to 2.8)`, a fraction times 100."""
-    if not figure.bounded:
-        return "n/a"
-    mean, low, high = (100 * end for end in figure)
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})".replace("-", "−")
+    """`+1.2 (−0.4 to +2.8)`, a fraction times 100."""
+    return interval(*figure, 100, signed=True)
 
 
 def short(amount: float) -> str:

@@ -9,25 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from suffice.cli.screen import say, tell
+from suffice.numbers import UNKNOWN, interval, number, of
 
 if TYPE_CHECKING:
     from suffice.bench.found import BenchFound
-
-
-def with_interval(
-    figure: dict[str, float], scale: float = 1.0, signed: bool = False, key: str = "mean", digits: int = 1
-) -> str:
-    """`61.2 (59.0 … 63.4)`, or the mean alone where no interval could be had."""
-    if figure[key] is None:
-        return "n/a"
-    plus = "+" if signed else ""
-    shape = f"{plus}.{digits}f"
-    mean = f"{scale * figure[key]:{shape}}"
-    return (
-        mean
-        if figure["low"] is None
-        else f"{mean} ({scale * figure['low']:{shape}} … {scale * figure['high']:{shape}})"
-    )
 
 
 def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
@@ -44,7 +29,7 @@ def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
         ("unclosed", "thought not closed, %", 100),
         ("unparsed", "answer not parsed, %", 100),
     ):
-        table.add_row(label, *(with_interval(s["metrics"][name], scale) for s in summaries.values()))
+        table.add_row(label, *(interval(*of(s["metrics"][name]), scale) for s in summaries.values()))
     say.print(table)
 
 
@@ -54,8 +39,8 @@ def show_stops(summaries: dict[str, dict[str, Any]]) -> None:
         metrics = summary["metrics"]
         table.add_row(
             label.replace("@", " "),
-            with_interval(metrics["accuracy"], 100),
-            *(f"{metrics[name]['mean']:.1f}" for name in ("thought_tokens", "tokens")),
+            interval(*of(metrics["accuracy"]), 100),
+            *(number(metrics[name]["mean"]) for name in ("thought_tokens", "tokens")),
         )
     say.print(table)
     if not any("@deer" in label for label in summaries):
@@ -76,9 +61,9 @@ def show_comparison(found: dict[str, Any]) -> None:
     for task, each in found["tasks"].items():
         for row in each["rows"]:
             if row["change"] and not row["variant"]:
-                accuracy = with_interval(row["change"]["accuracy"], 100, signed=True, key="difference")
-                thought = with_interval(row["change"]["thought_tokens_change"], 100, signed=True)
-                lines.append(f"{task}, {row['side']}: paired, accuracy {accuracy} points, thinking tokens {thought} %")
+                accuracy = interval(*of(row["change"]["accuracy"], "difference"), 100, signed=True, unit=" points")
+                thought = interval(*of(row["change"]["thought_tokens_change"]), 100, signed=True, unit=" %")
+                lines.append(f"{task}, {row['side']}: paired, accuracy {accuracy}, thinking tokens {thought}")
         for side, outcome in each["outcomes"].items():
             lines.append(f"{task}, {side}: {outcome['sentence']}")
         for key, values in each["protocols"].items():
@@ -108,9 +93,9 @@ def papers_cells(row: dict[str, Any] | None) -> list[str]:
     mark = "*" if row.get("pareto") else " "
     compression = row["compression"]["mean"]
     return [
-        f"{100 * row['metrics']['accuracy']['mean']:.1f}{mark}",
-        f"{row['metrics']['tokens']['mean']:,.0f}",
-        "n/a" if compression is None else f"{100 * compression:.1f}",
+        number(100 * row["metrics"]["accuracy"]["mean"]) + mark,
+        number(row["metrics"]["tokens"]["mean"], 0),
+        UNKNOWN if compression is None else number(100 * compression),
     ]
 
 
@@ -120,13 +105,13 @@ def show_curve(label: str, summary: dict[str, Any]) -> None:
     )
     for point in summary["curve"]:
         table.add_row(
-            f"{point['fraction']:.0%}",
-            f"{point['thought_tokens']:.1f}",
-            *(with_interval(point[name], 100) for name in ("accuracy", "lost", "mended")),
+            f"{number(100 * point['fraction'], 0)} %",
+            number(point["thought_tokens"]),
+            *(interval(*of(point[name]), 100) for name in ("accuracy", "lost", "mended")),
         )
     say.print(table)
     if "saveable_cost" in summary:
-        say.print(f"saveable per 1,000 answers, at your price: {with_interval(summary['saveable_cost'], digits=2)}")
+        tell(f"saveable per 1,000 answers, at your price: {interval(*of(summary['saveable_cost']), digits=2)}")
 
 
 def show_demo(result: dict[str, Any]) -> None:
@@ -137,15 +122,15 @@ def show_demo(result: dict[str, Any]) -> None:
         before, after, change = (result[kind][key] for key in ("before", "after", "change"))
         table.add_row(
             f"thinking tokens, {kind}",
-            with_interval(before["thought_tokens"]),
-            with_interval(after["thought_tokens"]),
-            with_interval(change["thought_tokens_change"], 100, signed=True) + " %",
+            interval(*of(before["thought_tokens"])),
+            interval(*of(after["thought_tokens"])),
+            interval(*of(change["thought_tokens_change"]), 100, signed=True, unit=" %"),
         )
         table.add_row(
             f"accuracy, {kind}, %",
-            with_interval(before["accuracy"], 100),
-            with_interval(after["accuracy"], 100),
-            with_interval(change["accuracy"], 100, signed=True, key="difference") + " points",
+            interval(*of(before["accuracy"]), 100),
+            interval(*of(after["accuracy"]), 100),
+            interval(*of(change["accuracy"], "difference"), 100, signed=True, unit=" points"),
         )
     say.print(f"Before: {result['diagnosis_before']}", markup=False)
     say.print(f"After:  {result['diagnosis_after']}", markup=False)

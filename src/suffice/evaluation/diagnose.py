@@ -18,6 +18,7 @@ from suffice.evaluation.summary import Measure, average, by_question, rate
 from suffice.grading import Grader
 from suffice.groups import Problem, Verdict
 from suffice.interval import Interval
+from suffice.numbers import number, span
 from suffice.run.directory import Diagnosis
 from suffice.run.journal import Journal
 from suffice.run.records import CurvePoint, CutThought, DiagnosisSummary, Exit, Full
@@ -167,12 +168,13 @@ def safe_fraction(records: Sequence[CutThought]) -> float | None:
 
 
 def sentence(saveable: Interval, safe: float | None) -> str:
-    mean, low, high = saveable
-    said = f"{mean:.0%} of the thinking tokens (95 % interval {low:.0%} to {high:.0%}) come after the answer is settled"
+    share, ends = number(100 * saveable.mean, 0), span(100 * saveable.low, 100 * saveable.high, 0)
+    said = f"{share} % of the thinking tokens (95 % interval {ends}) come after the answer is settled"
     if safe is not None and safe < 1:
-        said += f", and stopping every thought at {safe:.0%} would cost at most {TOLERANCE:.0%} accuracy"
-    if low >= WORTH:
+        lost = number(100 * TOLERANCE, 0)
+        said += f", and stopping every thought at {number(100 * safe, 0)} % would cost at most {lost} % accuracy"
+    if saveable.low >= WORTH:
         return f"Worth training: {said}."
-    if high < NOT_WORTH:
+    if saveable.high < NOT_WORTH:
         return f"Not worth training: only {said}."
     return f"Perhaps worth training: {said}; measure more problems to be sure."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from suffice.interval import Interval
+from suffice.numbers import interval, number
 from suffice.run.records import Difference, Record, StopKind
 from suffice.statistics import Samples, paired_difference, proportion_difference
 
@@ -154,7 +155,7 @@ def beside(side: Point, points: Sequence[Point]) -> Rival:
 
 
 def sentence(rival: Rival) -> str:
-    """What to say after the side's name, such as "beats every training-free stop: +3.1 points (1.2 to 5.0) at …"."""
+    """What to say after the side's name, such as "beats every training-free stop: +3.1 points (+1.2 to +5.0) at …"."""
     name = rival.between[0] if len(rival.between) == 1 else KINDS[rival.kind]
     longer = rival.length_difference
     if longer is not None and rival.length == "thought_tokens":
@@ -165,12 +166,11 @@ def sentence(rival: Rival) -> str:
         "loses": f"loses to {name}",
         "trades": f"neither beats nor loses to {name}",
     }[rival.outcome]
-    mean, low, high = (100 * value for value in rival.accuracy)
-    points = f"{mean:+.1f} points ({low:.1f} to {high:.1f})".replace("-", "−")
+    points = interval(*rival.accuracy, 100, signed=True, unit=" points")
     words = "thinking tokens" if rival.length == "thought_tokens" else "generated tokens"
     if longer is None:
         return f"{said}: {points} at the same {words}"
-    lengths = f"{abs(longer.mean):,.0f} {'fewer' if longer.mean < 0 else 'more'} {words}"
+    lengths = f"{number(abs(longer.mean), 0)} {'fewer' if longer.mean < 0 else 'more'} {words}"
     return f"{said}: {points} with {lengths}" + (f" than {name}" if rival.outcome == "beats" else "")
 
 

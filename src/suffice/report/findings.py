@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from suffice import numbers
 from suffice.evaluation.stops import HELD
 from suffice.interval import Interval
 from suffice.report.source import Contents
@@ -20,31 +21,34 @@ NARROW = "\u202f"
 
 def number(value: float, unit: Unit) -> str:
     """A value with its unit; points and relative changes carry a sign, a count is as precise as it needs to be."""
-    match unit:
-        case "tokens":
-            return _minus(f"{value:,.1f}")
-        case "count":
-            return f"{value:,.0f}" if value >= 100 else f"{value:,.1f}"
-        case "percent":
-            return f"{100 * value:.1f}{NARROW}%"
-        case "points":
-            return _minus(f"{100 * value:+.1f}")
-        case "relative":
-            return _minus(f"{100 * value:+.0f}{NARROW}%")
+    scale, digits, signed, suffix = _form(value, unit)
+    return numbers.number(scale * value, digits, signed) + suffix
 
 
 def ranged(interval: Interval, unit: Unit, signed: bool = False) -> tuple[str, str]:
-    """Mean and range as text, such as ("61.2 %", "59.0–63.4"); a dash and nothing where there is no mean."""
+    """Mean and range as text, such as ("61.2 %", "59.0 to 63.4"); no range where there is none."""
     if not interval.known:
-        return "–", ""
-    plus = "+" if signed and unit == "tokens" and interval.mean > 0 else ""
-    mean = plus + number(interval.mean, unit)
+        return numbers.UNKNOWN, ""
+    scale, digits, always, suffix = _form(interval.mean, unit)
+    mean = numbers.number(scale * interval.mean, digits, signed or always) + suffix
     if not interval.bounded:
         return mean, ""
-    low, high = (number(bound, unit).removesuffix(f"{NARROW}%") for bound in (interval.low, interval.high))
-    return mean, f"{low}–{high}" if unit in {"percent", "count"} or (
-        unit == "tokens" and not signed
-    ) else f"{low} to {high}"
+    return mean, numbers.span(scale * interval.low, scale * interval.high, digits, signed or always)
+
+
+def _form(value: float, unit: Unit) -> tuple[float, int, bool, str]:
+    """What values of a unit are multiplied by, their digits, whether they carry a sign, and what follows them."""
+    match unit:
+        case "tokens":
+            return 1, 1, False, ""
+        case "count":
+            return 1, 0 if value >= 100 else 1, False, ""
+        case "percent":
+            return 100, 1, False, f"{NARROW}%"
+        case "points":
+            return 100, 1, True, ""
+        case "relative":
+            return 100, 0, True, f"{NARROW}%"
 
 
 def headline(run: Contents) -> str:
@@ -143,8 +147,4 @@ def _accuracy_change(change: Interval) -> str:
 
 
 def _short(value: float) -> str:
-    return _minus(f"{value:.0f}" if abs(value) >= 10 else f"{value:.2f}")
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−")
+    return numbers.number(value, 0 if abs(value) >= 10 else 2)
