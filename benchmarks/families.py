@@ -93,6 +93,13 @@ MAMBA = {
     "mamba_expand": 2,
     "mamba_chunk_size": 16,
 }
+NEMOTRON = {
+    "mamba_num_heads": 4,
+    "mamba_head_dim": 8,
+    "ssm_state_size": 8,
+    "n_groups": 2,
+    "moe_shared_expert_intermediate_size": 16,
+}
 WINDOW = {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": 8}
 SIGHT = {
     "hidden_size": 16,
@@ -195,18 +202,8 @@ FAMILIES = (
             "use_mamba_kernels": False,
         },
     ),
-    Family(
-        "Nemotron-H",
-        "Nemotron Nano v2, Nemotron 3",
-        "nemotron_h",
-        {
-            "hybrid_override_pattern": "M-M*",
-            "mamba_num_heads": 4,
-            "mamba_head_dim": 8,
-            "ssm_state_size": 8,
-            "n_groups": 2,
-        },
-    ),
+    Family("Nemotron-H", "Nemotron Nano v2", "nemotron_h", NEMOTRON | {"hybrid_override_pattern": "M-M*"}),
+    Family("Nemotron-H MoE", "Nemotron 3", "nemotron_h", NEMOTRON | {"hybrid_override_pattern": "MEM*"}),
     Family(
         "Zamba 2",
         "Zamba2",
@@ -376,6 +373,8 @@ def trained(folder: Path, run: Path, layout: str) -> str:
     }
     settings = [text for key, value in changes.items() for text in ("--set", f"{key}={value}")]
     found = command("train", "lab-s-grpo", "--out", str(run), *settings)
+    if found == "yes" and command("doctor", "lab-s-grpo", *settings) != "yes":
+        return "doctor refuses what is trained"
     if found == "yes":  # as if it had been killed after its first step
         shutil.rmtree(run / "checkpoints" / "step-000002")
         found = command("train", "--resume", str(run))

@@ -16,7 +16,7 @@ from suffice.objective.rows import Row, RowBatch
 from suffice.objective.spine import check_model
 from suffice.rollout import Ask, Count, Decoder
 from suffice.rollout.check import ROWS, check_sampling, chunks, decoded_difference
-from suffice.rollout.streams import PromptStream
+from suffice.rollout.streams import PromptStream, read_together
 
 VOCABULARY, END = 64, 1
 RECURRENT = ("Qwen3-Next", "Qwen3.5", "Qwen3.5, sees", "LFM2", "Granite hybrid", "Falcon-H1", "Jamba", "Nemotron-H")
@@ -76,6 +76,12 @@ def test_recurrent_layers_never_read_padding(monkeypatch):
     Decoder(-1, -1, frozenset(), 0.0, 1.0).run(PromptStream(model, asks, 0), asks, Count())
     assert masks
     assert all(mask is None or bool(mask.all()) for mask in masks)
+
+
+def test_prefixes_are_read_with_little_padding_or_none():
+    prefixes = [(9,) * n for n in (4, 4, 5, 6, 10, 12, 13)]
+    assert [[len(p) for p in lot] for lot in read_together(prefixes, 1.25)] == [[4, 4, 5], [6], [10, 12], [13]]
+    assert [[len(p) for p in lot] for lot in read_together(prefixes, 1.0)] == [[4, 4], [5], [6], [10], [12], [13]]
 
 
 def test_the_states_of_recurrent_layers_count_towards_a_wave():

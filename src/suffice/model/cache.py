@@ -1,7 +1,7 @@
 """What a model remembers of the rows it reads: keys and values of attention, states of recurrent layers.
 
-Recurrent layers (linear attention, state spaces, short convolutions) must never read padding: it would stay in their
-state. Rows of different lengths are therefore read apart and `joined`.
+Rows of different lengths are read apart and `joined`. Recurrent layers (linear attention, state spaces, short
+convolutions) must never read padding, which would stay in their state; for others it is only work for nothing.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -19,6 +18,8 @@ from transformers import DynamicCache
 from suffice.model.attention import no_mask, use_layouts
 from suffice.model.cache import KeyValues, growing_cache, is_plain, is_recurrent, joined
 from suffice.rollout.decode import Ask, Count
+
+PADDED = 1.25  # times its own length that a prefix is padded to at most, where padding is harmless
 
 
 @dataclass
@@ -42,7 +43,7 @@ class PromptStream:
         self.plain = is_plain(empty)
         if self.plain and self.model.config._attn_implementation == "sdpa":
             use_layouts(self.model)  # which reads a cache where it lies
-        lots = [list(lot) for _, lot in groupby(distinct, key=len)] if is_recurrent(empty) else [distinct]
+        lots = read_together(distinct, 1.0 if is_recurrent(empty) else PADDED)
         caches, logits = zip(*(self._read(lot) for lot in lots), strict=True)
         self.width = len(distinct[-1])
         self.cache = joined(caches, [len(lot[-1]) for lot in lots]) if len(lots) > 1 else caches[0]
@@ -97,6 +98,16 @@ class PromptStream:
             logits_to_keep=1,
         )
         return output.logits[:, -1]
+
+
+def read_together(prefixes: Sequence[tuple[int, ...]], padded: float) -> list[list[tuple[int, ...]]]:
+    """Prefixes, the shortest first, in lots none of which is longer than `padded` times the shortest of its lot."""
+    lots: list[list[tuple[int, ...]]] = []
+    for prefix in prefixes:
+        if not lots or len(prefix) > padded * len(lots[-1][0]):
+            lots.append([])
+        lots[-1].append(prefix)
+    return lots
 
 
 @dataclass
