@@ -67,6 +67,44 @@ def test_what_a_row_samples_does_not_depend_on_its_neighbours():
         assert sample(model, [questions[i]])[0].tokens == together[i].tokens
 
 
+@pytest.mark.parametrize("slots", [1, 3, 7])
+@pytest.mark.parametrize("kind", ["qwen3", "llama"])
+def test_rows_that_take_the_places_of_finished_ones_sample_as_if_they_had_begun_at_once(kind, slots):
+    """Also prompts longer than all that the others have seen, and after columns at the left were let go."""
+    model, rng = exact(tiny_model(kind)), random.Random(slots)
+    lengths = [*range(1, 9), 2, 90, 1, 40, 3]
+    questions = [
+        Ask(random_tokens(rng, n), f"key/{i}", 6, rng.choice([1, 4, 30]), opens=True) for i, n in enumerate(lengths)
+    ]
+    together, few = (PromptStream(model, questions, PAD, keep=True, slots=slots) for slots in (None, slots))
+    decoder = Decoder(OPEN, CLOSE, frozenset([END]), 1.0, 1.0)
+    for wanted, found in zip(*(decoder.run(s, questions, Count()) for s in (together, few)), strict=True):
+        assert found.tokens == wanted.tokens
+        assert found.logprobs == pytest.approx(wanted.logprobs, abs=1e-10)
+        assert found.truncated == wanted.truncated
+    assert few.width <= 4 / 3 * (90 + 38) + 1  # not the sum of all that was said
+    for i, ask in enumerate(questions):
+        for layer, (wanted, found) in enumerate(zip(together.kept[i], few.kept[i], strict=True)):
+            assert found[0].shape[1] == wanted[0].shape[1] >= len(ask.prefix), layer
+            assert torch.allclose(found[0], wanted[0], atol=1e-10)
+            assert torch.allclose(found[1], wanted[1], atol=1e-10)
+
+
+def test_waiting_rows_do_not_wait_for_the_longest_of_a_wave():
+    """Eight rows of one long and one short in turn, two at once: 4 · 20 passes in waves, about half in places."""
+    model = stubborn(tiny_model(), token=9)
+    questions = [Ask([8], f"k{i}", 5, 20 if i % 2 else 2) for i in range(8)]
+    passes = Tally()
+    model.register_forward_hook(lambda *_: passes.update(all=1))
+    Decoder(OPEN, CLOSE, frozenset([END]), 1.0, 1.0).run(
+        PromptStream(model, questions, PAD, slots=2), questions, Count()
+    )
+    # 4·(21 + 3) tokens in two rows are at least 48 passes; every refill reads its prompts in one more; the last row
+    # may run alone
+    assert passes["all"] <= 48 + 7 + 21
+    assert passes["all"] < 4 * 21
+
+
 def test_another_key_samples_something_else():
     model = tiny_model()
     first, second = (sample(model, [Ask([9, 10], key, 6, 30, True)])[0].tokens for key in ("a", "b"))
@@ -94,6 +132,8 @@ def test_a_thought_that_never_closes_is_cut_at_exactly_its_budget():
 
 class Script(torch.nn.Module):
     """A stream that says given tokens, row by row, whatever is sampled."""
+
+    waiting = 0
 
     def __init__(self, *rows):
         super().__init__()

@@ -46,6 +46,19 @@ class GrowingLayer(DynamicLayer):
     def _show(self) -> None:
         self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.buffers)
 
+    def put(self, row_N: Tensor, key: Tensor, value: Tensor) -> None:
+        """Other keys and values [N, H, n, D] as the last n of some rows."""
+        for buffer, new in zip(self.buffers, (key, value), strict=True):
+            buffer[row_N, :, self.length - new.shape[-2] : self.length] = new
+
+    def widen(self, columns: int) -> None:
+        """Columns of zeros more at the left of all rows, or fewer columns there."""
+        self.length += columns
+        self.buffers = [
+            nn.functional.pad(x[:, :, : self.length - columns], (0, 0, columns, 0)).contiguous() for x in self.buffers
+        ]
+        self._show()
+
     def reorder_cache(self, beam_idx: Tensor) -> None:
         if self.buffers:  # a layer may stand for one that attends to nothing
             self.buffers = [self._selected(buffer, beam_idx) for buffer in self.buffers]
@@ -83,6 +96,8 @@ def is_recurrent(cache: DynamicCache) -> bool:
 def joined(caches: Sequence[DynamicCache], widths: Sequence[int]) -> DynamicCache:
     """Caches of rows that were read apart as one, the shorter padded on the left to the widest."""
     first, widest = caches[0], max(widths)
+    if len(caches) == 1:
+        return first
     for layer, *others in zip(*(cache.layers for cache in caches), strict=True):
         parts = [layer, *others]
         if isinstance(layer, LinearAttentionCacheLayerMixin):

@@ -1,4 +1,4 @@
-"""A lean batched decode loop on token ids: finished rows leave, buffers are reused, randomness is keyed per row.
+"""A lean batched decode loop on token ids: asks that wait take the places of finished rows, then rows leave.
 
 Each row draws from a stream of its own, named by a key such as (seed, problem, sample), by inverse transform. What a
 row samples therefore depends neither on its neighbours in the batch nor on any generator state, up to the rounding of
@@ -8,7 +8,7 @@ its logits.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,23 +58,38 @@ class Sampled:
 
 @dataclass(slots=True)
 class Count:
-    """Tokens pushed through the model: of prompts and inducers (prefill) and of what is sampled (decode)."""
+    """Tokens pushed through the model: of prompts and inducers (prefill) and of what is sampled (decode). `told` is
+    called whenever there are more of them."""
 
     prefill: int = 0
     decode: int = 0
+    told: Callable[[], None] = lambda: None
+
+    def add(self, *, prefill: int = 0, decode: int = 0) -> None:
+        self.prefill += prefill
+        self.decode += decode
+        self.told()
 
 
 class Stream(Protocol):
     """A batch of rows in the middle of being sampled: what the model has seen of them, and how it sees more."""
 
+    @property
+    def waiting(self) -> int:
+        """Asks that no row has been given yet."""
+
     def start(self, count: Count) -> tuple[Tensor, Tensor]:
-        """Push the prefixes. Logits [B, V] of the first tokens, and which result each row writes (−1: none)."""
+        """Push the prefixes of the first rows. Logits [B, V] of their first tokens, and which result each row writes
+        (−1: none)."""
 
     def step(self, token_B: Tensor) -> Tensor:
         """Push one token a row; logits [B, V] of the next."""
 
     def finish(self, row: int, result: int) -> None:
         """A row (its place in the batch) stopped; its result is complete."""
+
+    def refill(self, row_N: Tensor, count: Count) -> tuple[Tensor, Tensor]:
+        """Give places that are free, no more than are waiting, to the next asks; as `start`, for these rows."""
 
     def size(self, alive_B: Tensor) -> int:
         """Places that the batch would take after `select`."""
@@ -94,76 +109,70 @@ class Decoder:
     top_p: float
     blank_ids: frozenset[int] = frozenset()
 
+    def run(self, stream: Stream, asks: Sequence[Ask], count: Count) -> list[Sampled]:
+        """What follows each ask, in order; see `finished`."""
+        said = dict(self.finished(stream, asks, count))
+        return [said[i] for i in range(len(asks))]
+
     @torch.inference_mode()
-    def run(
-        self, stream: Stream, asks: Sequence[Ask], count: Count, advance: Callable[[int], None] | None = None
-    ) -> list[Sampled]:
-        """What follows each ask, in order; `stream` holds the same asks. `advance(n)` is told of n more finished.
+    def finished(self, stream: Stream, asks: Sequence[Ask], count: Count) -> Iterator[tuple[int, Sampled]]:
+        """What follows each ask, by its index, as soon as it has ended; `stream` holds the same asks.
 
         Raises:
             ModelError: a token was sampled from logits that are not finite.
         """
         logits, result = stream.start(count)
         device, longest = logits.device, max(ask.longest for ask in asks)
-        # row by row in the order of the stream; a place that only fills a shape gets a row of its own at the end
+        # by result; a place that only fills a shape gets a row of its own at the end
         noise = torch.from_numpy(np.stack([keyed(ask.key).random(longest) for ask in asks])).to(device)
-        ends, blanks = (torch.tensor(sorted(ids), device=device) for ids in (self.end_ids, self.blank_ids))
+        noise = torch.cat([noise, noise[:1]])
         sampled = torch.zeros(len(asks) + 1, longest, dtype=torch.long, device=device)
         logprobs = torch.zeros(len(asks) + 1, longest, dtype=sampling_dtype(logits), device=device)
-        lengths = torch.zeros(len(asks), dtype=torch.long)
-        cut = torch.zeros(len(asks), dtype=torch.bool)
-        room, answer, thinking, opens = (
-            torch.tensor(column, device=device)
-            for column in zip(*((a.room, a.answer, a.thought is not None, a.opens) for a in asks), strict=True)
-        )
-        room, answer, thinking, opens, noise = (x[result] for x in (room, answer, thinking, opens, noise))
+        ends, blanks = (torch.tensor(sorted(ids), device=device) for ids in (self.end_ids, self.blank_ids))
+        budgets = torch.tensor([(a.room, a.answer, a.thought is not None, a.opens) for a in asks], device=device)
+        # by row, for as long as it runs
+        room, answer, thinking, opens = _columns(budgets, result)
         spare = OPENING * opens.long()  # of the room, what only the opening of a thought may use
-        done, left = result < 0, len(asks)
-        for t in range(longest):
-            token, logprob = self.choose(logits, noise[:, t])
-            sampled[result, t], logprobs[result, t] = token, logprob
-            if t < OPENING:
-                opened, blank = opens & (token == self.open_id), opens & (spare > 1) & torch.isin(token, blanks)
-                spare = spare - (opened | blank).long()
-                opens = blank  # anything else ends the opening: it was the mark, or there is none
-                room, spare = torch.where(opens, room, room - spare), torch.where(opens, spare, 0)
+        at, done = torch.zeros_like(room), result < 0
+        while True:
+            token, logprob = self.choose(logits, noise[result, at])
+            sampled[result, at], logprobs[result, at] = token, logprob
+            opened, blank = opens & (token == self.open_id), opens & (spare > 1) & torch.isin(token, blanks)
+            spare = spare - (opened | blank).long()
+            opens = blank  # anything else ends the opening: it was the mark, or there is none
+            room, spare = torch.where(opens, room, room - spare), torch.where(opens, spare, 0)
             closes = thinking & (token == self.close_id)
             thinking = thinking & ~closes
             room = torch.where(closes, answer + 1, room - 1)
+            at = at + 1
             ended = torch.isin(token, ends)
             stops = (ended | (room == 0)) & ~done
             stopped = stops.nonzero()[:, 0].tolist()
             for row in stopped:
-                which = int(result[row])
-                lengths[which], cut[which] = t + 1, not ended[row]
+                which, length, cut = int(result[row]), int(at[row]), not ended[row]
                 stream.finish(row, which)
-            if advance and stopped:
-                advance(len(stopped))
+                yield which, _sampled(sampled[which, :length], logprobs[which, :length], cut)
             done = done | stops
-            left -= len(stopped)
-            if left == 0:
-                break
-            count.decode += left
-            if stopped and stream.size(~done) <= COMPACT * len(done):
+            alive = len(done) - int(done.sum())
+            count.add(decode=alive)
+            if not alive and not stream.waiting:
+                return
+            few = bool(stopped) and stream.size(~done) <= COMPACT * len(done)
+            if few and not stream.waiting:
                 order = stream.select(~done)
                 filler = order < 0
-                result, done, room, answer, thinking, opens, spare, noise, token = (
-                    x[order] for x in (result, done, room, answer, thinking, opens, spare, noise, token)
+                result, done, room, answer, thinking, opens, spare, at, token = (
+                    x[order] for x in (result, done, room, answer, thinking, opens, spare, at, token)
                 )
                 result, done = result.masked_fill(filler, -1), done | filler
-            logits = stream.step(token)
-        logprobs = logprobs[:-1].cpu()
-        if not logprobs[torch.arange(longest) < lengths[:, None]].isfinite().all():
-            raise ModelError(
-                "the model's probabilities are not finite, its weights may hold NaN or infinity; "
-                "go back to a sound checkpoint, or use model.dtype = float32"
-            )
-        tokens, probs = sampled.tolist(), logprobs.tolist()
-        return [
-            # a cut row was given one token too many, to see whether it would end within its budget
-            Sampled(tokens[b][: n - c], probs[b][: n - c], bool(c))
-            for b, (n, c) in enumerate(zip(lengths.tolist(), cut.int().tolist(), strict=True))
-        ]
+            at = at.clamp(max=longest - 1)  # of rows that are done
+            if alive:
+                logits = stream.step(token)
+            if stream.waiting and (few or not alive):
+                free = done.nonzero()[: stream.waiting, 0]
+                logits[free], result[free] = stream.refill(free, count)
+                room[free], answer[free], thinking[free], opens[free] = _columns(budgets, result[free])
+                spare[free], at[free], done[free] = OPENING * opens[free].long(), 0, False
 
     def choose(self, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """One token a row, and its log-prob at the temperature (at 1 where greedy), before top-p."""
@@ -171,6 +180,22 @@ class Decoder:
         greedy = self.temperature == 0
         token = logprobs.argmax(-1) if greedy else inverse_transform(logprobs.exp(), noise, self.top_p)
         return token, logprobs.gather(-1, token[:, None])[:, 0]
+
+
+def _columns(budgets: Tensor, result: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    room, answer, thinking, opens = budgets[result].unbind(1)
+    return room, answer, thinking.bool(), opens.bool()
+
+
+def _sampled(tokens: Tensor, logprobs: Tensor, cut: bool) -> Sampled:
+    """A cut row was given one token too many, to see whether it would end within its budget."""
+    if not logprobs.isfinite().all():
+        raise ModelError(
+            "the model's probabilities are not finite, its weights may hold NaN or infinity; "
+            "go back to a sound checkpoint, or use model.dtype = float32"
+        )
+    last = len(tokens) - cut
+    return Sampled(tokens[:last].tolist(), logprobs[:last].tolist(), cut)
 
 
 def sampling_dtype(logits: Tensor) -> torch.dtype:

@@ -6,27 +6,35 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 
 from suffice.grading import Grader
 from suffice.grading.verdicts import give_verdicts
 from suffice.groups import Branch, Group, Problem, Spine
-from suffice.model.cache import Footprint, footprint
+from suffice.model.cache import Footprint, footprint, growing_cache, is_plain
 from suffice.model.chat import NONE, Chat
 from suffice.model.vocabulary import check_ids
 from suffice.rollout.decode import Ask, Count, Decoder, Sampled, Stream, keyed
 from suffice.rollout.streams import BranchStream, PromptStream
 
-ROWS = 512  # rows of a wave at most, however small the model
+ROWS = 512  # rows at once at most, however small the model
 Exits = Callable[[Spine, str], Sequence[int]]
 """Positions 0…n, in order and distinct, at which a spine is answered early; the string is the spine's key."""
 
 
+class Ended(NamedTuple):
+    """A spine that is to be answered early: its place in its stream, what was asked, what was said."""
+
+    place: int
+    ask: Ask
+    spine: Spine
+
+
 @dataclass
 class Sampler:
-    """Samples groups from a local model, in waves whose keys and values fit `cache_gb`.
+    """Samples groups from a local model, with as many rows at once as have keys and values that fit `cache_gb`.
 
     Randomness is keyed on (seed, problem, spine, exit), so the same call samples the same groups whatever was
     sampled before, and one group does not depend on the others in its batch.
@@ -76,14 +84,21 @@ class Sampler:
             groups.append(Group(problem, prompt, self.chat.inducer, [], key))
         asks = [self.ask(group, k) for group in groups for k in range(spines)]
         found: list[Spine] = [None] * len(asks)  # type: ignore[list-item]
-        for wave in self.waves(asks, branching=exits is not None):
+        branching = exits is not None
+        for wave, slots in self.batches(asks, branching=branching):
             of_wave = [asks[i] for i in wave]
-            stream = PromptStream(self.model, of_wave, self.chat.pad_id, keep=self.reuse and exits is not None)
-            sampled = self.decoder(self.temperature).run(stream, of_wave, self.count, advance)
-            for i, said in zip(wave, sampled, strict=True):
-                found[i] = self.read(asks[i].prefix, said)
+            stream = PromptStream(self.model, of_wave, self.chat.pad_id, self.reuse and branching, slots)
+            ended: list[Ended] = []
+            for place, said in self.decoder(self.temperature).finished(stream, of_wave, self.count):
+                found[wave[place]] = self.read(of_wave[place].prefix, said)
+                ended.append(Ended(place, of_wave[place], found[wave[place]]))
+                if advance:
+                    advance(1)
+                if exits is not None and self.is_full(stream):
+                    self.answer(ended, stream, exits)
+                    ended = []
             if exits is not None:
-                self.answer(of_wave, [found[i] for i in wave], stream, exits)
+                self.answer(ended, stream, exits)
         for i, spine in enumerate(found):
             groups[i // spines].spines.append(spine)
         return groups
@@ -127,50 +142,64 @@ class Sampler:
                 for row in range(len(wave)):
                     stream.finish(row, row)
             prompts = [replace(thoughts[i], prefix=groups[i].prompt) for i in wave]
-            self.answer(prompts, [groups[i].spines[0] for i in wave], stream, exits)
+            ended = [Ended(row, prompts[row], groups[i].spines[0]) for row, i in enumerate(wave)]
+            self.answer(ended, stream, exits)
 
-    def answer(self, asks: Sequence[Ask], spines: Sequence[Spine], stream: PromptStream, exits: Exits) -> None:
-        """Branches of a wave's spines, all in one batch, in place."""
-        positions = [list(exits(spine, ask.key)) for ask, spine in zip(asks, spines, strict=True)]
+    def answer(self, ended: Sequence[Ended], stream: PromptStream, exits: Exits) -> None:
+        """Branches of spines of a stream, all in one batch, in place; what the stream kept of them is let go."""
+        positions = [list(exits(spine, ask.key)) for _, ask, spine in ended]
+        keys_and_values = [stream.kept.pop(place) for place, _, _ in ended if self.reuse]
         branching = [i for i, at in enumerate(positions) if at]
         if not branching:
             return
 
-        def pushed(i: int, position: int) -> list[int]:
-            kept = [] if self.reuse else asks[i].prefix + spines[i].tokens[: spines[i].thought_start + position]
+        def pushed(ask: Ask, spine: Spine, position: int) -> list[int]:
+            kept = [] if self.reuse else ask.prefix + spine.tokens[: spine.thought_start + position]
             return kept + self.chat.inducer
 
         branch_asks = [
-            Ask(
-                pushed(i, position),
-                key=f"{asks[i].key}/{position}",
-                answer=self.max_answer_tokens,
-            )
-            for i in branching
-            for position in positions[i]
+            Ask(pushed(ask, spine, position), key=f"{ask.key}/{position}", answer=self.max_answer_tokens)
+            for (_, ask, spine), at in zip(ended, positions, strict=True)
+            for position in at
         ]
         branches: Stream
         if self.reuse:
-            seen = [[len(asks[i].prefix) + spines[i].thought_start + p for p in positions[i]] for i in branching]
-            branches = BranchStream(self.model, [stream.kept[i] for i in branching], seen, self.chat.inducer)
+            seen = [
+                [len(ask.prefix) + spine.thought_start + position for position in at]
+                for (_, ask, spine), at in zip(ended, positions, strict=True)
+                if at
+            ]
+            branches = BranchStream(self.model, [keys_and_values[i] for i in branching], seen, self.chat.inducer)
         else:
             branches = PromptStream(self.model, branch_asks, self.chat.pad_id)
         temperature = self.temperature if self.answer_temperature is None else self.answer_temperature
         sampled = iter(self.decoder(temperature).run(branches, branch_asks, self.count))
-        for i in branching:
-            for position in positions[i]:
+        for (_, _, spine), at in zip(ended, positions, strict=True):
+            for position in at:
                 said = next(sampled)
-                spines[i].branches.append(Branch(position, said.tokens, said.logprobs, said.truncated))
+                spine.branches.append(Branch(position, said.tokens, said.logprobs, said.truncated))
+
+    def is_full(self, stream: PromptStream) -> bool:
+        """Whether a stream keeps a quarter of the cache in finished rows; it is held twice while branches read it."""
+        tokens = sum(layers[0][0].shape[1] for layers in stream.kept.values())
+        return tokens * self.footprint.token > self.cache_gb * 2**30 / 4
+
+    def batches(self, asks: Sequence[Ask], *, branching: bool) -> Iterator[tuple[list[int], int | None]]:
+        """Indices of asks to be sampled by one stream, and how many of them may run at once: all asks, where new rows
+        may take the places of finished ones, else waves."""
+        if not is_plain(growing_cache(self.model)):
+            yield from ((wave, None) for wave in self.waves(asks, branching=branching))
+        elif asks:
+            row, token = self.held(branching=branching)
+            peak = max(len(ask.prefix) + ask.longest for ask in asks)
+            slots = int(self.cache_gb * 2**30 // (row + peak * token))
+            yield by_length(asks), max(1, min(slots, ROWS, len(asks)))
 
     def waves(self, asks: Sequence[Ask], *, branching: bool) -> Iterator[list[int]]:
-        """Indices of asks of similar length, as many as the cache holds should all run to their budget.
-
-        With branches to follow, a spine's keys and values are held a second time while its branches read them.
-        """
-        row, token = (size * (2 if branching else 1) for size in self.footprint)
-        order = sorted(range(len(asks)), key=lambda i: (len(asks[i].prefix), asks[i].longest))
+        """Indices of asks of similar length, as many as the cache holds should all run to their budget."""
+        row, token = self.held(branching=branching)
         wave: list[int] = []
-        for i in order:
+        for i in by_length(asks):
             peak = len(asks[i].prefix) + max(asks[j].longest for j in [*wave[:1], *wave[-1:], i])
             if wave and (len(wave) == ROWS or (len(wave) + 1) * (row + peak * token) > self.cache_gb * 2**30):
                 yield wave
@@ -179,6 +208,11 @@ class Sampler:
         if wave:
             yield wave
 
+    def held(self, *, branching: bool) -> Footprint:
+        """Bytes of a row. With branches to follow, a spine's keys and values are held a second time while its branches
+        read them."""
+        return Footprint(*(size * (2 if branching else 1) for size in self.footprint))
+
     @cached_property
     def footprint(self) -> Footprint:
         return footprint(self.model)
@@ -186,6 +220,10 @@ class Sampler:
     def decoder(self, temperature: float) -> Decoder:
         chat = self.chat
         return Decoder(chat.open_id, chat.close_id, chat.end_ids, temperature, self.top_p, chat.blank_ids)
+
+
+def by_length(asks: Sequence[Ask]) -> list[int]:
+    return sorted(range(len(asks)), key=lambda i: (len(asks[i].prefix), asks[i].longest))
 
 
 def random_exits(count: int) -> Exits:

@@ -1,7 +1,8 @@
 """What the model has seen of the rows that are being sampled: keys and values, and how they are reused.
 
-`PromptStream` samples full rollouts: every distinct prompt is pushed once, however many rollouts start from it, and the
-keys and values of finished rows can be kept. `BranchStream` samples answers at exits from kept keys and values: no
+`PromptStream` samples full rollouts: every distinct prompt of those that begin together is pushed once, however many
+rollouts start from it, prompts that wait take the places of rows that finish, and the keys and values of finished rows
+can be kept. `BranchStream` samples answers at exits from kept keys and values: no
 thought is pushed twice, and branches of one spine read the same copy.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,54 +21,78 @@ from suffice.model.cache import KeyValues, growing_cache, is_plain, is_recurrent
 from suffice.rollout.decode import Ask, Count
 
 PADDED = 1.25  # times its own length that a prefix is padded to at most, where padding is harmless
+SPARE = 1 / 4  # of the columns: those at the left that nobody needs are let go when they are so many
 
 
 @dataclass
 class PromptStream:
     """Rows that start from their prefixes, padded on the left where the model may see padding. `keep` keeps finished
-    rows' keys and values in `kept`, by result: prefix and all sampled tokens but the last, without padding."""
+    rows' keys and values in `kept`, by result: prefix and all sampled tokens but the last, without padding.
+
+    At most `slots` rows run at once, all by default, and the rest wait: for models with full attention in every layer
+    alone (`is_plain`).
+    """
 
     model: Any
     asks: Sequence[Ask]
     pad_id: int
     keep: bool = False
+    slots: int | None = None
     kept: dict[int, KeyValues] = field(default_factory=dict)
 
+    @property
+    def waiting(self) -> int:
+        return len(self.asks) - self.begun
+
     def start(self, count: Count) -> tuple[Tensor, Tensor]:
-        device = self.model.device
-        distinct = sorted(dict.fromkeys(tuple(ask.prefix) for ask in self.asks), key=len)
-        place = {prefix: row for row, prefix in enumerate(distinct)}
-        rows = torch.tensor([place[tuple(ask.prefix)] for ask in self.asks], device=device)
-        count.prefill += sum(map(len, distinct))
         empty = growing_cache(self.model)
-        self.plain = is_plain(empty)
+        self.plain, self.recurrent = is_plain(empty), is_recurrent(empty)
         if self.plain and self.model.config._attn_implementation == "sdpa":
             use_layouts(self.model)  # which reads a cache where it lies
-        lots = read_together(distinct, 1.0 if is_recurrent(empty) else PADDED)
-        caches, logits = zip(*(self._read(lot) for lot in lots), strict=True)
-        self.width = len(distinct[-1])
-        self.cache = joined(caches, [len(lot[-1]) for lot in lots]) if len(lots) > 1 else caches[0]
-        self.padding = torch.tensor([self.width - len(prefix) for prefix in distinct], device=device)
-        columns = torch.arange(self.width + max(ask.longest for ask in self.asks), device=device)
-        self.mask = (columns >= self.padding[:, None]).long()
-        self._take(rows)
-        return torch.cat(logits)[rows], torch.arange(len(self.asks), device=device)
+        self.begun = self.slots or len(self.asks)
+        lots, row_N, logits = self._read(self.asks[: self.begun], count)
+        self.width = max(lot.width for lot in lots)
+        self.cache = joined([lot.cache for lot in lots], [lot.width for lot in lots])
+        self.padding = self.width - torch.cat([lot.length for lot in lots])
+        self._take(row_N)
+        return logits[row_N], torch.arange(len(row_N), device=logits.device)
 
-    def _read(self, prefixes: Sequence[Sequence[int]]) -> tuple[DynamicCache, Tensor]:
-        """A cache of its own for some prefixes, and logits of what follows them."""
-        device, width = self.model.device, max(map(len, prefixes))
-        tokens = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prefixes], device=device)
-        padding = torch.tensor([width - len(p) for p in prefixes], device=device)
-        columns = torch.arange(width, device=device)
-        mask, positions = columns >= padding[:, None], (columns - padding[:, None]).clamp(min=0)
-        cache = growing_cache(self.model)
-        return cache, self._push(cache, tokens, mask.long(), positions)
+    def refill(self, row_N: Tensor, count: Count) -> tuple[Tensor, Tensor]:
+        first, self.begun = self.begun, self.begun + len(row_N)
+        lots, place_N, logits = self._read(self.asks[first : self.begun], count)
+        fresh, start = joined([lot.cache for lot in lots], [lot.width for lot in lots]), max(lot.width for lot in lots)
+        length_N = torch.cat([lot.length for lot in lots])[place_N]
+        self.padding[row_N] = self.width  # nobody there needs a column of theirs
+        spare = int(self.padding.min())
+        if start > self.width or spare > self.width * SPARE:
+            self._widen(max(start, self.width - spare) - self.width)
+        for layer, new in zip(self.cache.layers, fresh.layers, strict=True):
+            layer.put(row_N, new.keys[place_N], new.values[place_N])
+        self.padding[row_N] = self.width - length_N
+        return logits[place_N], torch.arange(first, self.begun, device=logits.device)
+
+    def _read(self, asks: Sequence[Ask], count: Count) -> tuple[list[Lot], Tensor, Tensor]:
+        """The distinct prefixes of some asks, in lots of similar length; of each ask its place among all of them, in
+        the order of the lots, and logits of what follows them."""
+        distinct = sorted(dict.fromkeys(tuple(ask.prefix) for ask in asks), key=len)
+        place = {prefix: row for row, prefix in enumerate(distinct)}
+        device, lots, logits = self.model.device, [], []
+        for prefixes in read_together(distinct, 1.0 if self.recurrent else PADDED):
+            width = len(prefixes[-1])
+            tokens = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prefixes], device=device)
+            length = torch.tensor([len(p) for p in prefixes], device=device)
+            columns = torch.arange(width, device=device)
+            mask, positions = columns >= (width - length)[:, None], (columns - (width - length)[:, None]).clamp(min=0)
+            lots.append(Lot(growing_cache(self.model), width, length))
+            logits.append(self._push(lots[-1].cache, tokens, mask.long(), positions))
+            count.add(prefill=sum(map(len, prefixes)))
+        return lots, torch.tensor([place[tuple(ask.prefix)] for ask in asks], device=device), torch.cat(logits)
 
     def step(self, token_B: Tensor) -> Tensor:
         self.width += 1
-        mask = self.mask[:, : self.width]
-        if self.plain:
-            mask = mask[:, None, None].bool()  # ready as it is: the model need not make one at every token
+        mask = torch.arange(self.width, device=token_B.device) >= self.padding[:, None]
+        # a mask ready as it is: the model need not make one at every token
+        mask = mask[:, None, None] if self.plain else mask.long()
         return self._push(self.cache, token_B[:, None], mask, (self.width - 1 - self.padding)[:, None])
 
     def finish(self, row: int, result: int) -> None:
@@ -85,8 +110,15 @@ class PromptStream:
         return order
 
     def _take(self, order: Tensor) -> None:
-        self.mask, self.padding = self.mask[order], self.padding[order]
+        self.padding = self.padding[order]
         self.cache.reorder_cache(order)
+
+    def _widen(self, columns: int) -> None:
+        """Columns more, or fewer, at the left of all rows."""
+        self.width += columns
+        self.padding = (self.padding + columns).clamp(min=0)
+        for layer in self.cache.layers:
+            layer.widen(columns)
 
     def _push(self, cache: DynamicCache, tokens: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         output = self.model(
@@ -98,6 +130,14 @@ class PromptStream:
             logits_to_keep=1,
         )
         return output.logits[:, -1]
+
+
+class Lot(NamedTuple):
+    """Prefixes that were read together: a cache of their own, its columns, and how many of them each prefix takes."""
+
+    cache: DynamicCache
+    width: int
+    length: Tensor
 
 
 def read_together(prefixes: Sequence[tuple[int, ...]], padded: float) -> list[list[tuple[int, ...]]]:
@@ -122,6 +162,7 @@ class BranchStream:
     spines: list[KeyValues]
     exits: list[list[int]]
     inducer: list[int]
+    waiting: int = 0
 
     def start(self, count: Count) -> tuple[Tensor, Tensor]:
         use_layouts(self.model)
@@ -140,9 +181,12 @@ class BranchStream:
             first += len(exits)
         self.kept_S_M = kept.to(device)
         self.cache = growing_cache(self.model)
-        count.prefill += first * len(self.inducer)
-        rows = result.numel()
-        return self._push(torch.tensor(self.inducer, device=device).expand(rows, -1)), result.flatten().to(device)
+        logits = self._push(torch.tensor(self.inducer, device=device).expand(result.numel(), -1))
+        count.add(prefill=first * len(self.inducer))
+        return logits, result.flatten().to(device)
+
+    def refill(self, row_N: Tensor, count: Count) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError("no branch waits")
 
     def step(self, token_B: Tensor) -> Tensor:
         return self._push(token_B[:, None])
