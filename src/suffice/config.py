@@ -22,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from suffice.errors import RecipeError
 
 DEFAULT_INDUCER = "Time is limited, stop thinking and start answering.\n</think>\n\n"
+MICRO_BATCH = 16384  # tokens of a micro-batch where memory is no limit: larger ones are not faster
 RECIPES = files("suffice") / "recipes"
 
 Table = dict[str, Any]
@@ -151,7 +152,9 @@ class TrainSection(Section):
     steps: int = Field(100, ge=1)
     problems_per_step: int = Field(16, ge=1)
     updates_per_batch: int = Field(1, ge=1, description="Optimizer updates per sampled batch; above 1 is off-policy.")
-    micro_batch_tokens: int = Field(16384, ge=1, description="Padded tokens per forward-backward.")
+    micro_batch_tokens: int | None = Field(
+        None, ge=1, description=f"Padded tokens per forward-backward; default: as memory holds, at most {MICRO_BATCH}."
+    )
     refill_cap: int = Field(2, ge=0, description="Rounds that replace groups without signal; 0 keeps them.")
     learning_rate: float = Field(1e-6, gt=0)
     warmup_steps: int = Field(0, ge=0)

@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from suffice.config import Recipe
+from suffice.config import MICRO_BATCH, Recipe
 from suffice.model.shape import Shape
 
 GIB = 2**30
@@ -169,7 +169,7 @@ def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptio
     if recipe.objective.layout == "spine" and engine == "local":
         own = recipe.group.exits * (a.inducer + rollout.max_answer_tokens)
         group = a.prompt + recipe.group.spines * (longest - a.prompt + own)
-    micro_batch = max(recipe.train.micro_batch_tokens, group)
+    micro_batch = max(recipe.train.micro_batch_tokens or MICRO_BATCH, group)
     logits = 8 * micro_batch * shape.vocabulary if engine == "verl" else 16 * min(2**26, micro_batch * shape.vocabulary)
     activations = shape.activation_bytes(micro_batch, checkpointing=recipe.model.gradient_checkpointing)
     return Memory(

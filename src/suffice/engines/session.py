@@ -77,11 +77,13 @@ class Session:
     Args:
         lock: the descriptor that holds the run's lock, for a process that must hold it too.
         evaluate: evaluates a model by `[eval]` under a label.
+        tell: says what a step is at.
     """
 
     lock: int
     stopped: Stopped
     evaluate: Callable[[Policy, str], Figures]
+    tell: Callable[[str], None] = lambda note: None
 
 
 class Training(Protocol):
@@ -171,8 +173,10 @@ def train(recipe: Recipe, run: Path, *, find: Find, load: Load, resume: bool = F
 def take_steps(training: Training, session: Session, trackers: Trackers, name: str, done: int, steps: int) -> int:
     """Follow an engine's steps after `done`; the last of them."""
     last = done
-    with progress(name, steps, done=done) as advance, closing(training.steps(session)) as taken:
-        for last, figures in taken:
+    with ExitStack() as stack:
+        advance = stack.enter_context(progress(name, steps, done=done))
+        session = replace(session, tell=lambda note: advance(0, note))
+        for last, figures in stack.enter_context(closing(training.steps(session))):
             trackers.log(last, figures)
             advance(1, f"accuracy {figures['accuracy']:.2f}, thinking tokens {figures['thought_tokens']:.0f}")
     return last

@@ -40,7 +40,7 @@ class LocalSource:
         if exits is not None:
             self.check_forcing()
         problems = list({problem.id: problem for problem, _ in draws}.values())
-        groups = self.sampler(sampling).groups(
+        groups = self.sampler(sampling, advance).groups(
             problems,
             sampling.samples,
             f"eval/{sampling.seed}",
@@ -68,7 +68,9 @@ class LocalSource:
             end = len(opening) + len(thought)
             spine = Spine(opening + thought, [], len(opening), end, trace.closed, trace.truncated)
             groups.append(Group(problem, prompt, self.chat.inducer, [spine], f"force/{trace.problem}/{trace.sample}"))
-        self.sampler(sampling).answer_recorded(groups, lambda spine, key: exits(self.trace("", 0, spine, exits)))
+        self.sampler(sampling, advance).answer_recorded(
+            groups, lambda spine, key: exits(self.trace("", 0, spine, exits))
+        )
         advance(len(groups))
         for (_, trace), group in zip(recorded, groups, strict=True):
             found = self.trace(trace.problem, trace.sample, group.spines[0], exits)
@@ -81,9 +83,12 @@ class LocalSource:
                 "without that, or take a reasoning model"
             )
 
-    def sampler(self, sampling: Sampling) -> Sampler:
+    def sampler(self, sampling: Sampling, advance: Advance) -> Sampler:
         """Forced answers are greedy: what the model would most likely say is what it knows, not one more draw."""
-        return Sampler.of(self.model, self.chat, sampling, answer_temperature=0.0, reuse=self.fits)
+        sampler = Sampler.of(self.model, self.chat, sampling, answer_temperature=0.0, reuse=self.fits)
+        count = sampler.count
+        count.told = lambda: advance(0, f"{count.prefill:,} tokens read, {count.decode:,} sampled")
+        return sampler
 
     @cached_property
     def fits(self) -> bool:

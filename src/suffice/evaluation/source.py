@@ -80,8 +80,8 @@ ExitRule = Callable[[Trace], Sequence[int]]
 """Tells the exits of a trace, 0…thought_tokens, at which an answer is forced, in order and distinct; may be none."""
 Draw = tuple[Problem, int]
 """A sample to be drawn: a problem and the sample's number, from 0."""
-Advance = Callable[[int], None]
-"""Told of so many more finished traces."""
+Advance = Callable[..., None]
+"""Told of so many more finished traces, none where work only goes on, and of what may be said beside them."""
 
 
 class Source(Protocol):

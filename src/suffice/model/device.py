@@ -1,10 +1,11 @@
-"""Where a model runs: the device, and torch's threads."""
+"""Where a model runs: the device, what memory it has left, and torch's threads."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
+import psutil
 import torch
 
 from suffice.errors import ModelError
@@ -20,6 +21,13 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError("model.device is cuda but torch sees no GPU; set model.device = auto, or install a CUDA torch")
     return device
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on a device. A container's own limit is not known to it."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def set_threads(model: Any, threads: int = 0) -> None:

@@ -16,7 +16,8 @@ Advance = Callable[..., None]
 
 @contextmanager
 def progress(description: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Yields `advance(n=1, note="")`, to be told of n more units done and of what may be said beside the bar."""
+    """Yields `advance(n=1, note="")`, to be told of n more units done (0: work only goes on), and of what may be said
+    beside the bar."""
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(
@@ -31,7 +32,7 @@ def progress(description: str, total: int, done: int = 0) -> Iterator[Advance]:
         nonlocal done, said
         done += n
         now = time.monotonic()
-        if done >= total or now - said >= SECONDS_BETWEEN_LINES:
+        if (n and done >= total) or now - said >= SECONDS_BETWEEN_LINES:
             said = now
             print(f"{description}: {done}/{total}, {now - started:.0f} s{'  ' + note if note else ''}", file=sys.stderr)
 

@@ -24,6 +24,7 @@ from suffice.model.load import chat_of, load_model
 from suffice.model.lora import add_lora
 from suffice.model.positions import check_positions
 from suffice.objective.check import check_trainable
+from suffice.objective.memory import micro_batch_tokens
 from suffice.rollout import Chat, Sampler
 from suffice.rollout.check import check_sampling, check_thinks
 from suffice.tasks.provenance import training_problems
@@ -45,6 +46,10 @@ def build_engine(
         model = add_lora(model, section.lora)
     if section.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if train.micro_batch_tokens is None:
+        with precision(section):
+            train = train.model_copy(update={"micro_batch_tokens": micro_batch_tokens(model.train())})
+        model.eval()
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad],
         lr=train.learning_rate,

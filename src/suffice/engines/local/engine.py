@@ -6,7 +6,7 @@ problems → rollout → verdicts → method.score over the whole batch → toke
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,12 @@ class Engine:
     @property
     def policy(self) -> Policy:
         return Policy(self.model, self.chat, self.update.precision)
+
+    def follow(self, tell: Callable[[str], None]) -> None:
+        """Have told what a step is at: tokens sampled, micro-batches trained on."""
+        count = self.sampler.count
+        count.told = lambda: tell(f"{count.decode:,} tokens sampled")
+        self.update.told = lambda done, of: tell(f"{done} of {of} micro-batches trained on")
 
     def step(self, step: int) -> tuple[dict[str, float], list[Group]]:
         """Step number `step` (from 1): its metrics, and the groups it trained on."""

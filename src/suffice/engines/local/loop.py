@@ -85,6 +85,7 @@ class LocalTraining:
             return
         if self.done == 0:
             keeper.begin()
+        engine.follow(session.tell)
         for step in range(self.done + 1, keeper.steps + 1):
             metrics, groups = take_step(engine, run, step)
             if self.evaluate_every and step % self.evaluate_every == 0 and step < keeper.steps:

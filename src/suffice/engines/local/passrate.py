@@ -101,6 +101,7 @@ def pass_rates(
         solved = {record["id"]: record["solved"] for record in journal.lines}
         source = sampler()
         with progress("pass rates", len(problems) * of, done=len(solved) * of) as advance:
+            source.count.told = lambda: advance(0, f"{source.count.decode:,} tokens sampled")
             for start in range(0, len(problems), LOT):
                 lot = problems[start : start + LOT]
                 if all(problem.id in solved for problem in lot):

@@ -46,6 +46,7 @@ class Updater:
         self.clip = (objective.clip_low or 0.0, objective.clip_high or 0.0)
         self.layout = LAYOUTS[objective.layout]
         self.temperature = temperature
+        self.told: Callable[[int, int], None] = lambda done, of: None
         self.objective = Objective(
             objective.aggregate or "sequence", objective.train_on, close_id, exits, objective.constant_length or 1
         )
@@ -82,8 +83,9 @@ class Updater:
         """
         total: Counter[str] = Counter()
         self.optimizer.zero_grad()
-        for batch, frozen in zip(batches, olds, strict=True):
+        for i, (batch, frozen) in enumerate(zip(batches, olds, strict=True), 1):
             total.update(self.backward(model, batch, frozen))
+            self.told(i, len(batches))
         norm = torch.nn.utils.clip_grad_norm_(self.learned, self.train.max_grad_norm)
         if not torch.isfinite(norm):
             raise NonFiniteError(

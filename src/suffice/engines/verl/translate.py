@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from suffice.config import Recipe
+from suffice.config import MICRO_BATCH, Recipe
 from suffice.engines.policy import MARKS, training_dtype
 from suffice.errors import RecipeError
 from suffice.run.layout import TRAINING_PROBLEMS, VALIDATION_PROBLEMS, VERL
@@ -48,7 +48,7 @@ def translate(recipe: Recipe, run: Path, *, model: str, prompt_tokens: int, indu
     response = rollout.max_thought_tokens + inducer_tokens + rollout.max_answer_tokens + MARKS
     actor, sampler, data, trainer = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "data", "trainer"
     half = training_dtype(recipe.model) == "bfloat16"
-    budget = max(train.micro_batch_tokens, prompt_tokens + response)
+    budget = max(train.micro_batch_tokens or MICRO_BATCH, prompt_tokens + response)
     return {
         "suffice.recipe": recipe.dump(),
         "suffice.run": str(run.resolve()),
