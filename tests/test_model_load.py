@@ -349,3 +349,14 @@ def test_resolve_path_takes_runs_bases_hub_ids_and_adapters(folder, tmp_path):
     assert "is a run without checkpoints" in refusal(tmp_path / "run", resolve_path)
     assert "too long for a path" in refusal("a" * 5000, resolve_path)
     assert SPECIAL
+
+
+def test_a_model_larger_than_the_memory_that_is_left_is_refused_before_it_is_loaded(folder, monkeypatch):
+    needed = 4 * load_model(str(folder), device="cpu", dtype="float32").num_parameters()
+    monkeypatch.setattr("suffice.model.load.free_memory", lambda device: needed - 1)
+    said = refusal(folder)
+    assert said.startswith(f'{folder} needs 0.0 GiB for its weights (half of that with model.dtype = "bfloat16")')
+    assert "--base-url" in said
+    load_model(str(folder), device="cpu", dtype="bfloat16")  # which fits
+    monkeypatch.setattr("suffice.model.load.free_memory", lambda device: needed)
+    load_model(str(folder), device="cpu")

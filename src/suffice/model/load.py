@@ -14,7 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from suffice.errors import ModelError
 from suffice.model.advice import faults, unloadable
 from suffice.model.chat import Chat, Use
-from suffice.model.device import resolve_device
+from suffice.model.device import free_memory, resolve_device
 from suffice.model.generation import end_ids, read_generation, savable
 from suffice.model.lora import adapter_base, merged_adapter
 from suffice.model.resolve import is_adapter, resolve_path
@@ -27,7 +27,7 @@ def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision
     `dtype` auto is bfloat16 on a GPU and float32 on a CPU.
 
     Raises:
-        ModelError: it cannot be loaded whole, or the device is not there.
+        ModelError: it cannot be loaded whole, it does not fit the memory that is left, or the device is not there.
     """
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # weights that do not fit are refused below, in one line
@@ -40,6 +40,7 @@ def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision
     generation = read_generation(path, revision)
     try:
         config = AutoConfig.from_pretrained(resolved, revision=revision, trust_remote_code=False)
+        check_room(path, config, getattr(torch, dtype), torch.device(place))
         model, found = _kind(config).from_pretrained(
             resolved,
             config=config,
@@ -51,6 +52,8 @@ def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
+    except ModelError:
+        raise
     except Exception as error:
         raise unloadable(path, resolved, error) from error
     absent = sorted(found["missing_keys"]) + sorted(name for name, *_ in found["mismatched_keys"])
@@ -63,6 +66,24 @@ def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision
         model.generation_config = savable(model.generation_config.to_dict())
     placed = model if getattr(model, "hf_quantizer", None) else model.to(place)  # a quantiser places its model itself
     return without_noise(placed).eval()
+
+
+def check_room(path: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse a model whose weights alone are more than the memory that is left: the system would kill the process.
+
+    Raises:
+        ModelError: it is so.
+    """
+    if getattr(config, "quantization_config", None):
+        return  # of a size of its own
+    with torch.device("meta"):
+        needed = _kind(config).from_config(config).num_parameters() * dtype.itemsize
+    if needed > (left := free_memory(device)):
+        half = "" if dtype.itemsize == 2 else ' (half of that with model.dtype = "bfloat16")'
+        raise ModelError(
+            f"{path} needs {needed / 2**30:.1f} GiB for its weights{half} and {left / 2**30:.1f} are left on {device}; "
+            "take a smaller model, free memory, or evaluate it behind a server with --base-url"
+        )
 
 
 def without_noise(model: Any) -> Any:
