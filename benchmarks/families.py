@@ -12,9 +12,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import random
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -280,23 +282,27 @@ def greedy(model: Any) -> str:
 def rendered(page: str) -> str:
     """The page with the table of what was recorded."""
     found = json.loads((RESULTS / "families.json").read_text(encoding="utf-8"))
-    uses = ("evaluate", "diagnose", "spine", "rows")
+    uses = ("evaluate", "diagnose", "spine", "rows", "verl")
     lines = [
-        "| family | for example | evaluate | diagnose | train, spine | train, rows |",
-        "|---|---|:---:|:---:|:---:|:---:|",
+        "| family | for example | evaluate | diagnose | train, spine | train, rows | verl |",
+        "|---|---|:---:|:---:|:---:|:---:|:---:|",
     ]
     reasons: dict[str, list[str]] = {}
     for row in sorted(found["rows"], key=lambda row: [family.case for family in FAMILIES].index(row["case"])):
-        cells = ["yes" if row[use] == "yes" else "–" for use in uses]
+        answers = {use: row.get(use, "untried") for use in uses}
+        cells = [{"yes": "yes", "untried": ""}.get(answers[use], "–") for use in uses]
         lines.append(f"| {row['case']} | {row['models']} | {' | '.join(cells)} |")
-        for use in uses:
-            if row[use] != "yes" and "spine layout" not in row[use]:
-                reasons.setdefault(row[use].partition(";")[0], []).append(row["case"])
+        for said in answers.values():
+            if said not in ("yes", "untried") and "spine layout" not in said:
+                reasons.setdefault(said.partition(";")[0], []).append(row["case"])
     said = [f"- {', '.join(dict.fromkeys(cases))}: {reason}." for reason, cases in reasons.items()]
     place = f"`{found['command']}`, {found['date']}: torch {found['machine']['torch']}, transformers "
     text = "\n".join([*lines, "", *said, "", f"{place}{found['machine']['transformers']}", ""])
     return TABLE.sub(lambda match: f"{match[1]}{text}", page)
 
+
+ON_VERL = ("Qwen3", "Qwen3 MoE", "Qwen2", "Llama", "Mistral", "Gemma 3", "GLM-4 MoE", "Qwen3.5", "Nemotron-H", "LFM2")
+"""A verl run takes a minute: one of each kind of attention, cache and experts."""
 
 PROMPTS, ANSWERS = (3, 9, 1, 14, 6, 9), (4, 20, 9, 14, 2, 20)
 
@@ -351,15 +357,17 @@ def tried(family: Family) -> dict[str, Any]:
             row["evaluate"], row["diagnose"] = greedy(model), early(folder, load_model(str(folder), device="cpu"))
         for layout in ("spine", "rows"):
             row[layout] = trained(folder, run / layout, layout)
+        if family.case in ON_VERL:
+            row["verl"] = trained_on_verl(folder, run / "verl")
         return {key: value.replace(str(folder), "it") for key, value in row.items()}
 
 
-def trained(folder: Path, run: Path, layout: str) -> str:
-    """One step, another after resuming, and the model exported and loaded: "yes", or why not."""
+def settings(folder: Path, layout: str) -> list[str]:
+    """Two tiny steps of a method which learns from wrong answers too."""
     changes = {
         "model.path": folder,
         "model.device": "cpu",
-        "method.name": "kimi-length",  # which learns from wrong answers too
+        "method.name": "kimi-length",
         "group.spines": 4,
         "group.exits": 0,
         "rollout.max_thought_tokens": 24,
@@ -371,9 +379,25 @@ def trained(folder: Path, run: Path, layout: str) -> str:
         "train.checkpoint_every": 1,
         "train.steps": 2,
     }
-    settings = [text for key, value in changes.items() for text in ("--set", f"{key}={value}")]
-    found = command("train", "lab-s-grpo", "--out", str(run), *settings)
-    if found == "yes" and command("doctor", "lab-s-grpo", *settings) != "yes":
+    return [text for key, value in changes.items() for text in ("--set", f"{key}={value}")]
+
+
+def trained_on_verl(folder: Path, run: Path) -> str:
+    """Two steps of verl, on the processors: "yes", or the line with which it ended."""
+    asked = [sys.executable, "-m", "verl_cpu", "lab-s-grpo", "--out", str(run), *settings(folder, "rows")]
+    path = os.pathsep.join(filter(None, (str(Path("tests").resolve()), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(asked, check=False, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
+    if done.returncode:
+        return (done.stderr.strip() or "?").splitlines()[-1].removeprefix("error: ")
+    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return "yes" if any(step.get("grad_norm") for step in steps) else "no gradient"
+
+
+def trained(folder: Path, run: Path, layout: str) -> str:
+    """One step, another after resuming, and the model exported and loaded: "yes", or why not."""
+    asked = settings(folder, layout)
+    found = command("train", "lab-s-grpo", "--out", str(run), *asked)
+    if found == "yes" and command("doctor", "lab-s-grpo", *asked) != "yes":
         return "doctor refuses what is trained"
     if found == "yes":  # as if it had been killed after its first step
         shutil.rmtree(run / "checkpoints" / "step-000002")
