@@ -12,6 +12,7 @@ from suffice.statistics import (
     proportion_difference,
     proportion_interval,
     ratio_change,
+    share_interval,
 )
 
 T_1, T_2, T_4, T_199 = 12.706205, 4.302653, 2.776445, 1.971957  # tabulated 97.5 % points of Student's t
@@ -70,6 +71,15 @@ def test_all_right_is_not_certainty():
 def test_all_wrong_mirrors_all_right():
     low, high = proportion_interval([1] * 800, repeated(200, 4))[1:]
     assert proportion_interval([0] * 800, repeated(200, 4)) == pytest.approx((0, 1 - high, 1 - low))
+
+
+def test_shares_of_questions_get_wilsons_interval_at_what_they_are_worth():
+    # shares 0, ½, 1: mean ½, variance ¼, SE² = 1/12, effective size ¼ / (1/12) = 3; with 2 outcomes at most it is 2
+    for outcomes, size in ((6, 3), (2, 2)):
+        half = T_2 / (1 + T_2**2 / size) * (0.25 / size + (T_2 / (2 * size)) ** 2) ** 0.5
+        assert share_interval([0, 0.5, 1], outcomes) == pytest.approx((0.5, 0.5 - half, 0.5 + half), abs=1e-5)
+    with pytest.raises(ValueError, match="0…1"):
+        share_interval([0.5, 1.1], 2)
 
 
 def test_questions_that_agree_at_one_half_count_once_each():

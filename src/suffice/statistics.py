@@ -56,11 +56,30 @@ def proportion_interval(
     """
     samples = _by_cluster(outcomes, clusters)
     _check_outcomes(samples)
-    means = _per_question(samples)
+    return _wilson(_per_question(samples), len(outcomes), level)
+
+
+def share_interval(shares: Sequence[float], outcomes: int, level: float = 0.95) -> Interval:
+    """The mean of one share a question, each in 0…1, such as its pass@k, with Wilson's interval.
+
+    Args:
+        outcomes: what all shares together are worth at most, as independent outcomes: with n samples a question that
+            are looked at k together, ⌊n/k⌋ a question.
+
+    Raises:
+        ValueError: as of `mean_interval`, or a share outside 0…1.
+    """
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError("a share must lie in 0…1")
+    return _wilson(_per_question([[share] for share in shares]), outcomes, level)
+
+
+def _wilson(means: Array, outcomes: int, level: float) -> Interval:
+    """Wilson's interval of the mean of shares of single questions, which rest on so many outcomes at most."""
     quantile = _quantile(len(means), level)
     mean = float(means.mean())
     variance = float(means.var(ddof=1)) / len(means)
-    size = float(len(means)) if _constant(means) else min(mean * (1 - mean) / variance, float(len(outcomes)))
+    size = float(len(means)) if _constant(means) else min(mean * (1 - mean) / variance, float(outcomes))
     shrink = 1 + quantile**2 / size
     centre = (mean + quantile**2 / (2 * size)) / shrink
     half = quantile / shrink * float(np.sqrt(mean * (1 - mean) / size + (quantile / (2 * size)) ** 2))

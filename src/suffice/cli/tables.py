@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from suffice.bench.found import BenchFound
 
 
+NOTHING = {"mean": None, "low": None, "high": None}
+"""A figure that an older version did not measure."""
+
+
 def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
     counted = {summary.get("token_counts", "tokenizer") for summary in summaries.values()} - {"tokenizer"}
     source = {"server": "; tokens as the server counts them", "characters": "; tokens split by characters"}
@@ -24,12 +28,20 @@ def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
         ("accuracy", "accuracy, %", 100),
         ("thought_tokens", "thinking tokens", 1),
         ("thought_tokens_correct", "… where correct", 1),
+        ("thought_tokens_wrong", "… where not", 1),
         ("answer_tokens", "answer tokens", 1),
         ("truncated", "cut by a limit, %", 100),
         ("unclosed", "thought not closed, %", 100),
         ("unparsed", "answer not parsed, %", 100),
     ):
-        table.add_row(label, *(interval(*of(s["metrics"][name]), scale) for s in summaries.values()))
+        table.add_row(label, *(interval(*of(s["metrics"].get(name, NOTHING)), scale) for s in summaries.values()))
+    together = [{each["k"]: each for each in s["metrics"].get("together", ())} for s in summaries.values()]
+    for k in sorted({max(each) for each in together if each}):
+        for name, label in (
+            ("any_correct", f"any of {k} correct (pass@{k}), %"),
+            ("all_correct", f"all {k} correct, %"),
+        ):
+            table.add_row(label, *(interval(*of(each[k][name]), 100) if k in each else UNKNOWN for each in together))
     say.print(table)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PlainSerializer, PositiveInt
 
 from suffice.groups import Kind, Verdict
-from suffice.interval import Interval
+from suffice.interval import UNKNOWN, Interval
 from suffice.run import layout
 
 
@@ -252,10 +252,20 @@ class Figures(Record):
     tokens: Estimate = Field(description="All that were generated: thought, answer and trials.")
 
 
+class Together(Record):
+    """What `k` samples of a question come to together, by the unbiased estimators over all subsets of k."""
+
+    k: int = Field(ge=2)
+    any_correct: Estimate = Field(description="That any of them is right: pass@k.")
+    all_correct: Estimate = Field(description="That all of them are right.")
+
+
 class Metrics(Figures):
     """The figures of an evaluation."""
 
     thought_tokens_correct: Estimate = Field(description="Over right samples alone.")
+    thought_tokens_wrong: Estimate = Field(UNKNOWN, description="Over samples that are not right.")
+    together: list[Together] = Field([], description="For k = 2, 4, 8, … and all samples of a question.")
 
 
 class Level(Record):
