@@ -16,7 +16,15 @@ from suffice.run.directory import Evaluation
 from suffice.run.records import Change, StopKind
 from suffice.statistics import Samples, paired_difference, proportion_difference, ratio_change
 
-_SAMPLED_BY = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens")
+_SAMPLED_BY = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "max_thought_tokens",
+    "max_answer_tokens",
+)
 
 
 def compare(before: Evaluation, after: Evaluation) -> Change:

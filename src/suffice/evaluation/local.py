@@ -83,7 +83,8 @@ class LocalSource:
 
     def sampler(self, sampling: Sampling) -> Sampler:
         """Forced answers are greedy: what the model would most likely say is what it knows, not one more draw."""
-        return Sampler.of(self.model, self.chat, sampling, answer_temperature=0.0, reuse=self.fits)
+        more = {name: getattr(sampling, name) for name in ("top_k", "min_p", "presence_penalty")}
+        return Sampler.of(self.model, self.chat, sampling, answer_temperature=0.0, reuse=self.fits, **more)
 
     @cached_property
     def fits(self) -> bool:

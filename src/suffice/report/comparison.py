@@ -171,6 +171,6 @@ def _protocols(sides: Sequence[Side], tasks: Sequence[str]) -> list[tuple[str, l
             summary = side.plain(task).summary
             shared.setdefault((side.name, summary.model, summary.protocol), []).append(task)
     return [
-        (f"{name}: {', '.join(labels)}", [("model", model), *protocol.as_dict().items()])
+        (f"{name}: {', '.join(labels)}", [("model", model), *protocol.facts()])
         for (name, model, protocol), labels in shared.items()
     ]

@@ -251,10 +251,7 @@ def _protocols(run: Contents) -> list[tuple[str, list[tuple[str, Any]]]]:
     for kind, found in (("evaluation", run.evaluations), ("diagnosis", run.diagnoses)):
         for label, each in found.items():
             shared.setdefault((kind, each.protocol), []).append(label)
-    return [
-        (f"{kind}: {', '.join(labels)}", list(protocol.as_dict().items()))
-        for (kind, protocol), labels in shared.items()
-    ]
+    return [(f"{kind}: {', '.join(labels)}", protocol.facts()) for (kind, protocol), labels in shared.items()]
 
 
 def _provenance(run: Contents) -> list[tuple[str, str]]:

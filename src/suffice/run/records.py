@@ -219,6 +219,14 @@ class Protocol(Record):
     max_answer_tokens: PositiveInt
     seed: int
     cache_gb: float = Field(description="Bound on keys and values; decides nothing that is found.")
+    top_k: NonNegativeInt = Field(0, description="Most likely tokens that are sampled from; 0: all.")
+    min_p: float = Field(0.0, ge=0, le=1, description="Least probability sampled, as a part of the largest.")
+    presence_penalty: float = Field(0.0, ge=-2, le=2, description="Off the logits of tokens sampled before.")
+    name: str | None = Field(None, description="Of the published protocol that all this follows, if one was asked for.")
+
+    def facts(self) -> list[tuple[str, Any]]:
+        """What there is to say of it, by field."""
+        return [(name, value) for name, value in self.as_dict().items() if value is not None]
 
 
 class Sample(Record):
