@@ -230,17 +230,12 @@ def test_a_large_vocabulary_is_cut_as_if_it_were_sorted(spread, top_p, top_k, mi
     generator = torch.Generator().manual_seed(0)
     probability = (torch.randn(64, 5000, dtype=torch.float64, generator=generator) * spread).softmax(-1)
     noise = torch.rand(64, dtype=torch.float64, generator=generator)
-    kept = probability.clone()
-    for row in kept:
-        order = row.argsort(descending=True).tolist()
-        first = row[order[0]]
-        order = [i for n, i in enumerate(order) if (not top_k or n < top_k) and row[i] >= min_p * first]
-        whole, sum_before, left = float(row[order].sum()), 0.0, []
-        for i in order:
-            if sum_before < top_p * whole:
-                left.append(i)
-            sum_before += float(row[i])
-        row[[i for i in range(5000) if i not in set(left)]] = 0.0
+    kept = torch.zeros_like(probability)
+    for row, out in zip(probability.numpy(), kept.numpy(), strict=True):
+        order = [i for i in np.argsort(-row)[: top_k or None] if row[i] >= min_p * row.max()]
+        before = np.cumsum(row[order]) - row[order]
+        left = np.array(order)[before < top_p * row[order].sum()]
+        out[left] = row[left]
     cumulative = kept.cumsum(-1)
     expected = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True)[:, 0]
     assert inverse_transform(probability, noise, top_p, top_k, min_p).tolist() == expected.tolist()
