@@ -35,6 +35,9 @@ def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
         ("unparsed", "answer not parsed, %", 100),
     ):
         table.add_row(label, *(interval(*of(s["metrics"].get(name, NOTHING)), scale) for s in summaries.values()))
+    if any(s.get("at_budgets") for s in summaries.values()):
+        areas = ((s.get("at_budgets") or {}).get("area", NOTHING) for s in summaries.values())
+        table.add_row("… mean over thinking budgets, %", *(interval(*of(each), 100) for each in areas))
     together = [{each["k"]: each for each in s["metrics"].get("together", ())} for s in summaries.values()]
     for k in sorted({max(each) for each in together if each}):
         for name, label in (
@@ -43,6 +46,10 @@ def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
         ):
             table.add_row(label, *(interval(*of(each[k][name]), 100) if k in each else UNKNOWN for each in together))
     say.print(table)
+    for label, summary in summaries.items():
+        if found := summary.get("at_budgets"):
+            points = (f"{point['budget']:,}: {number(100 * point['accuracy']['mean'])} %" for point in found["curve"])
+            tell(f"{label}, accuracy if cut at so many thinking tokens: {', '.join(points)}")
 
 
 def show_stops(summaries: dict[str, dict[str, Any]]) -> None:
@@ -76,6 +83,7 @@ def show_comparison(found: dict[str, Any]) -> None:
                 accuracy = interval(*of(row["change"]["accuracy"], "difference"), 100, signed=True, unit=" points")
                 thought = interval(*of(row["change"]["thought_tokens_change"]), 100, signed=True, unit=" %")
                 lines.append(f"{task}, {row['side']}: paired, accuracy {accuracy}, thinking tokens {thought}")
+        lines += [f"{task}, {note}" for note in each["notes"]]
         for side, outcome in each["outcomes"].items():
             lines.append(f"{task}, {side}: {outcome['sentence']}")
         for key, values in each["protocols"].items():

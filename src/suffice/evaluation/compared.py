@@ -7,7 +7,17 @@ from typing import Any
 from pydantic import Field, PositiveInt
 
 from suffice.evaluation.stops import Contest
-from suffice.run.records import Change, Difference, Estimate, Level, Metrics, Record, StopKind
+from suffice.run.records import (
+    AtBudgets,
+    Change,
+    Difference,
+    Estimate,
+    Level,
+    Metrics,
+    Record,
+    Scores,
+    StopKind,
+)
 
 
 class Row(Record):
@@ -19,6 +29,9 @@ class Row(Record):
     metrics: Metrics
     levels: dict[str, Level]
     change: Change | None = Field(description="Less the first row; null for that.")
+    scores: Scores | None = Field(description="Against the first row; null for that, and where a stop ended thoughts.")
+    at_budgets: AtBudgets | None = Field(description="Up to the lowest limit of all sides; null as of `scores`' stops.")
+    gap: Estimate | None = Field(description="From the best side at every budget, in accuracy (REG); null for stops.")
     compression: Estimate = Field(description="Generated tokens as a part of the first row's, the papers' CR.")
     pareto: bool = Field(description="Whether no row is as accurate with as few thinking tokens and better in one.")
 
@@ -32,6 +45,7 @@ class OnTask(Record):
     outcomes: dict[str, Contest] = Field(
         description="By side, where the first side's training-free stops were measured."
     )
+    notes: list[str] = Field(description="What else a reader should know, one sentence each.")
 
 
 class MeanMetrics(Record):

@@ -132,12 +132,28 @@ def _task(key: str, name: str, each: OnTask, first: str, last: str) -> dict[str,
             plots.frontier_figure(spots, KINDS),
         ),
         "table": Table("", ["accuracy", "points", "thinking", "tokens", "CR"], cells),
+        "budgets": _budgets(rows),
         "difficulty": difficulty(levels, (first, last), f"{key}-"),
-        "notes": [
+        "notes": [f"{note[0].upper()}{note[1:]}." for note in each.notes]
+        + [
             f"Sampled differently: {setting.replace('_', ' ')} {', '.join(f'{by[side]} for {side}' for side in by)}."
             for setting, by in each.protocols.items()
         ],
     }
+
+
+def _budgets(rows: Sequence[Row]) -> Table:
+    """Accuracy at thinking budgets, of what no stop has ended."""
+    curves = {row.side: row.at_budgets for row in rows if row.at_budgets}
+    budgets = [f"{point.budget:,}" for point in next(iter(curves.values())).curve]
+    cells: list[tuple[str, list[Cell]]] = [
+        (
+            side,
+            [[(*ranged(each, "percent"), False)] for each in (*(point.accuracy for point in found.curve), found.area)],
+        )
+        for side, found in curves.items()
+    ]
+    return Table("Accuracy if cut at so many thinking tokens", [*budgets, "mean"], cells)
 
 
 def _name(row: Row | MeanRow) -> str:

@@ -276,6 +276,22 @@ class Metrics(Figures):
     together: list[Together] = Field([], description="For k = 2, 4, 8, … and all samples of a question.")
 
 
+class AtBudget(Record):
+    """What a limit on thinking tokens would leave: longer thoughts are cut and wrong."""
+
+    budget: PositiveInt
+    accuracy: Estimate
+    thought_tokens: Estimate
+
+
+class AtBudgets(Record):
+    """Accuracy by thinking budget, read off the samples of an evaluation."""
+
+    limit: PositiveInt = Field(description="Largest budget.")
+    curve: list[AtBudget]
+    area: Estimate = Field(description="Mean accuracy over all budgets from 0 to the limit.")
+
+
 class Level(Record):
     """The part of an evaluation that has one difficulty."""
 
@@ -322,6 +338,7 @@ class EvaluationSummary(Summary):
 
     metrics: Metrics
     levels: dict[str, Level] = Field(description="By difficulty.")
+    at_budgets: AtBudgets | None = Field(None, description="Null where a stop has ended the thoughts already.")
     seconds: float | None = Field(None, ge=0, description="That it took, where it was not interrupted.")
     variant: Stop | None = None
 
@@ -401,6 +418,18 @@ class Change(Record):
     tokens: Difference
     thought_tokens_change: Estimate
     tokens_change: Estimate
+
+
+class Scores(Record):
+    """Accuracy and tokens in one number, each against the first model; docs/evaluate.md says what each is worth."""
+
+    level: float = Field(ge=0, le=1, description="Accuracy of the less accurate model.")
+    equal_accuracy: Estimate = Field(
+        description="Generated tokens as a part of the first's, both cut at the smallest budget with that accuracy."
+    )
+    area: Difference = Field(description="Of the areas under accuracy by thinking budget.")
+    aes: Estimate = Field(description="Accuracy-efficiency score of O1-Pruner.")
+    e3: Estimate = Field(description="E3-Score; 1 is as good as the first.")
 
 
 class Comparison(Change):
