@@ -37,7 +37,7 @@ def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
         table.add_row(label, *(interval(*of(s["metrics"].get(name, NOTHING)), scale) for s in summaries.values()))
     if any(s.get("at_budgets") for s in summaries.values()):
         areas = ((s.get("at_budgets") or {}).get("area", NOTHING) for s in summaries.values())
-        table.add_row("… mean over thinking budgets, %", *(interval(*of(each), 100) for each in areas))
+        table.add_row("accuracy, mean over thinking budgets, %", *(interval(*of(each), 100) for each in areas))
     together = [{each["k"]: each for each in s["metrics"].get("together", ())} for s in summaries.values()]
     for k in sorted({max(each) for each in together if each}):
         for name, label in (
