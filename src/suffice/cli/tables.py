@@ -89,6 +89,12 @@ def show_comparison(found: dict[str, Any]) -> None:
         for key, values in each["protocols"].items():
             said = ", ".join(f"{value} for {side}" for side, value in values.items())
             lines.append(f"{task}: sampled differently, {key} {said}")
+    if len(found["trained"]) > 1:
+        spent = (
+            f"{side} {each['rollouts']:,} rollouts and {each['tokens']:,} generated tokens"
+            for side, each in found["trained"].items()
+        )
+        lines.append(f"Trained on: {'; '.join(spent)}")
     for line in lines:
         tell(line)
 

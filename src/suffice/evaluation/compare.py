@@ -9,6 +9,7 @@ from typing import Any
 from suffice.errors import DataError
 from suffice.evaluation.at_budgets import at_budgets
 from suffice.evaluation.compared import Compared, MeanChange, MeanMetrics, MeanRow, OnTask, Row
+from suffice.evaluation.equal_cost import trained, with_controls
 from suffice.evaluation.scores import asked_alike, at_equal_accuracy, gaps, moved, scores
 from suffice.evaluation.sides import PLAIN, Side
 from suffice.evaluation.stops import Contest, Point, contest
@@ -61,7 +62,8 @@ def compression(change: Change) -> Interval:
 
 
 def compare_all(sides: Sequence[Side]) -> Compared:
-    """Every side and each of its training-free stops against the first side, on each task that all sides have.
+    """Every side and each of its variants against the first side, on each task that all sides have: its training-free
+    stops, and for arms that were trained here their models at equal cost.
 
     Raises:
         DataError: there is nothing to compare, or sides did not answer the same questions.
@@ -75,12 +77,15 @@ def compare_all(sides: Sequence[Side]) -> Compared:
     if not shared:
         has = "; ".join(f"{side.name} has {', '.join(side.evaluations)}" for side in sides)
         raise DataError(f"there is no task that all have: {has}; evaluate all on the same task")
+    spent = trained(sides)
+    sides = with_controls(sides, spent)
     tasks = {task: _on_task(task, sides) for task in shared}
     return Compared(
         sides=[side.name for side in sides],
         tasks=tasks,
         overall=_overall([each.rows for each in tasks.values()]),
         left_out={task: names for task, names in having.items() if task not in shared},
+        trained={name: steps[-1] for name, steps in spent.items()},
     )
 
 

@@ -72,6 +72,9 @@ def _headline(found: Compared, first: str, last: str) -> str:
 
 def _subject(found: Compared) -> str:
     said = ", ".join(f"{name} ({each.questions:,} questions)" for name, each in found.tasks.items())
+    if len(found.trained) > 1:
+        spent = [f"{side} {each.tokens:,} generated tokens" for side, each in found.trained.items()]
+        said += f". Trained on: {', '.join(spent)}"
     left = [f"{task} (only {', '.join(names)})" for task, names in found.left_out.items()]
     return f"{said}. Not compared: {', '.join(left)}" if left else said
 
@@ -114,6 +117,7 @@ def _task(key: str, name: str, each: OnTask, first: str, last: str) -> dict[str,
             row.metrics.thought_tokens, row.metrics.accuracy, row.pareto,
         )
         for row in rows
+        if row.kind or not row.variant
     ]  # fmt: skip
     cells = [
         (
