@@ -138,7 +138,7 @@ def _task(key: str, name: str, each: OnTask, first: str, last: str) -> dict[str,
         "table": Table("", ["accuracy", "points", "thinking", "tokens", "CR"], cells),
         "budgets": _budgets(rows),
         "difficulty": difficulty(levels, (first, last), f"{key}-"),
-        "notes": [f"{note[0].upper()}{note[1:]}." for note in each.notes]
+        "notes": [f"{note}." for note in each.notes]
         + [
             f"Sampled differently: {setting.replace('_', ' ')} {', '.join(f'{by[side]} for {side}' for side in by)}."
             for setting, by in each.protocols.items()
@@ -147,17 +147,16 @@ def _task(key: str, name: str, each: OnTask, first: str, last: str) -> dict[str,
 
 
 def _budgets(rows: Sequence[Row]) -> Table:
-    """Accuracy at thinking budgets, of what no stop has ended."""
+    """Accuracy at the largest thinking budgets and over all of them, of sides that no stop has ended."""
     curves = {row.side: row.at_budgets for row in rows if row.at_budgets}
-    budgets = [f"{point.budget:,}" for point in next(iter(curves.values())).curve]
+    shown = {side: [(f"{at.budget:,}", at.accuracy) for at in each.curve[-4:]] for side, each in curves.items()}
     cells: list[tuple[str, list[Cell]]] = [
-        (
-            side,
-            [[(*ranged(each, "percent"), False)] for each in (*(point.accuracy for point in found.curve), found.area)],
-        )
-        for side, found in curves.items()
+        (side, [[(*ranged(each, "percent"), False)] for each in (*dict(shown[side]).values(), curve.area)])
+        for side, curve in curves.items()
     ]
-    return Table("Accuracy if cut at so many thinking tokens", [*budgets, "mean"], cells)
+    return Table(
+        "Accuracy if cut at so many thinking tokens", [*dict(next(iter(shown.values()))), "mean of all"], cells
+    )
 
 
 def _name(row: Row | MeanRow) -> str:
