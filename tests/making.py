@@ -150,12 +150,13 @@ def closest_call() -> Iterator[Callable[[], float]]:
     """
     choose, found = Decoder.choose, [float("inf")]
 
-    def watched(self: Decoder, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def watched(self: Decoder, logits: Tensor, noise: Tensor, said: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        assert said is None, "the distances are those of choices without a penalty"
         logprobs = torch.log_softmax(logits.double() / (self.temperature or 1.0), -1)
         first, second = logprobs.topk(2).values.T
         edges = logprobs.exp().cumsum(-1)[:, :-1]
         found.append(float(((first - second) if self.temperature == 0 else (edges - noise[:, None]).abs()).min()))
-        return choose(self, logits, noise)
+        return choose(self, logits, noise, said)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Decoder, "choose", watched)

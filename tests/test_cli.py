@@ -216,6 +216,30 @@ def test_evaluations_are_compared_and_reported(suffice: Callable[..., Said], tmp
     assert (tmp_path / "first" / "report.html").stat().st_size > 1000
 
 
+def test_a_published_protocol_and_every_sampler_belong_to_the_records(
+    suffice: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
+):
+    asked = [*EVAL[:6], *SHORT]
+    assert suffice(*asked, "--protocol", "paper", "--out", "paper").code == 0
+    summary = json.loads((tmp_path / "paper/evaluations/arithmetic/summary.json").read_text())
+    found = summary["protocol"]
+    assert (found["name"], found["samples"], found["temperature"], found["top_k"]) == ("paper", 4, 0.6, 0)
+    assert [each["k"] for each in summary["metrics"]["together"]] == [2, 4]
+    own = ["--samples", "1", "--top-k", "5", "--min-p", "0.1", "--presence-penalty", "0.5"]
+    said = suffice(*asked, *own, "--out", "own", "--json")
+    assert {
+        name: json.loads(said.out)["protocol"][name] for name in ("top_k", "min_p", "presence_penalty", "name")
+    } == {
+        "top_k": 5,
+        "min_p": 0.1,
+        "presence_penalty": 0.5,
+        "name": None,
+    }
+    said = suffice("compare", "paper", "own")
+    assert "sampled differently, top_k 0 for " in said.out + said.err
+    assert "there are: paper, qwen3" in refused(*asked, "--protocol", "qwen2")
+
+
 def test_an_evaluation_of_a_single_problem_has_no_interval(
     suffice: Callable[..., Said], refused: Callable[..., str], tmp_path: Path
 ):
@@ -542,6 +566,9 @@ def test_a_resumed_run_keeps_its_engine(refused: Callable[..., str], tmp_path: P
     ("words", "named"),
     [
         (["eval", "m", "--task", "gsm8k", "--protocol", "paper", "--samples", "2"], "--samples"),
+        (["eval", "m", "--task", "gsm8k", "--protocol", "paper", "--temperature", "1"], "--temperature"),
+        (["eval", "m", "--task", "gsm8k", "--protocol", "qwen3", "--top-k", "20"], "--top-k"),
+        (["eval", "m", "--task", "gsm8k", "--protocol", "qwen3", "--max-answer-tokens", "9"], "--max-answer-tokens"),
         (["eval", "m", "--task", "gsm8k", "--concurrency", "8"], "--concurrency"),
         (["diagnose", "m", "--task", "gsm8k", "--tokenizer", "t", "--api-key-env", "K"], "--tokenizer and --api-key"),
         (["eval", "m", "--task", "gsm8k", "--base-url", "http://localhost:1/v1", "--device", "cpu"], "--device"),

@@ -18,6 +18,7 @@ from rich.console import Console
 from browser import measured
 from sides import BUDGETS, PROTOCOL, evaluation, sample, write, write_eval
 from suffice.cli import screen, tables
+from suffice.config import load_recipe
 from suffice.errors import DataError, RunError
 from suffice.evaluation.compare import compare_all, mean_of, on_front
 from suffice.evaluation.sides import Side, read_side, read_sides, short
@@ -25,7 +26,8 @@ from suffice.evaluation.stops import Point, Rival, along, beside, contest, rival
 from suffice.interval import UNKNOWN, Interval
 from suffice.report import write_comparison
 from suffice.report.examples import CLASSES, compared_examples, shortened
-from suffice.run.records import Sample, Stop
+from suffice.run.directory import Run
+from suffice.run.records import Sample, Step, Stop
 
 RIGHT, WRONG = "CORRECT", "WRONG"
 T_1 = 12.706205  # Student's quantile for 95 % and one degree of freedom
@@ -67,6 +69,56 @@ def test_a_training_run_is_its_model_after_and_alone_is_before_and_after(tmp_pat
     assert {task: list(each) for task, each in found.evaluations.items()} == {"arithmetic": [""]}
     assert found.plain("arithmetic").summary.model == "after"
     assert [each.name for each in read_sides([run])] == ["before", "after"]
+
+
+def train_run(run: Path, spines: int, groups: int, tokens: int, steps: dict[int, list[Sample]]) -> Path:
+    """A training run of 40 steps, each of so many groups and generated tokens, evaluated after some."""
+    run.mkdir()
+    (run / "recipe.toml").write_text(load_recipe("lab-grpo", [f"group.spines={spines}"]).dump())
+    Run(run).append(
+        [Step(step=i, groups=groups - 1, dropped=1, tokens_decode=tokens, tokens_guard=1) for i in range(1, 41)]
+    )
+    write(run / "evaluations/before", two(RIGHT, WRONG), task="arithmetic")
+    for step, records in steps.items():
+        write(run / f"evaluations/step-{step:06d}", records, task="arithmetic", model=f"step {step}")
+    write(run / "evaluations/after", two(RIGHT, RIGHT), task="arithmetic")
+    return run
+
+
+def test_arms_that_were_trained_here_are_compared_at_equal_rollouts_and_tokens(tmp_path: Path) -> None:
+    cheap = train_run(tmp_path / "cheap", 4, 8, 999, {20: two(WRONG, WRONG)})
+    dear = train_run(
+        tmp_path / "dear", 8, 8, 1999, {10: two(WRONG, WRONG), 20: two(RIGHT, WRONG), 30: two(RIGHT, RIGHT)}
+    )
+    more = train_run(tmp_path / "more", 4, 8, 2999, {10: two(RIGHT, WRONG), 15: two(WRONG, WRONG)})
+    found = compare_all(read_sides([cheap, dear, more]))
+    # 32 rollouts and 1,000 tokens a step for 40 steps; 64 and 2,000 reach that after 20; 3,000 tokens after 13
+    assert {name: (each.rollouts, each.tokens) for name, each in found.trained.items()} == {
+        "cheap": (1280, 40_000),
+        "dear": (2560, 80_000),
+        "more": (1280, 120_000),
+    }
+    rows = found.tasks["arithmetic"].rows
+    assert [(row.side, row.variant, row.metrics.accuracy.mean) for row in rows] == [
+        ("cheap", None, 1.0),
+        ("dear", None, 1.0),
+        ("dear", "step 20, equal rollouts and tokens", 0.5),
+        ("more", None, 1.0),
+        ("more", "step 10, equal tokens", 0.5),
+    ]
+    assert [row.kind for row in rows] == [None] * 5
+    assert rows[2].change is not None
+    assert rows[2].change.accuracy.mean == -0.5
+    assert rows[2].scores is None
+    page = write_comparison(read_sides([cheap, dear]), compare_all(read_sides([cheap, dear])), tmp_path).read_text()
+    assert "step 20, equal rollouts and tokens" in page
+    assert "Trained on: cheap 40,000 generated tokens, dear 80,000 generated tokens" in page
+
+
+def test_an_arm_that_was_never_evaluated_within_the_cost_has_no_control(tmp_path: Path) -> None:
+    cheap = train_run(tmp_path / "cheap", 4, 8, 999, {})
+    dear = train_run(tmp_path / "dear", 8, 8, 1999, {30: two(RIGHT, RIGHT)})
+    assert [row.variant for row in compare_all(read_sides([cheap, dear])).tasks["arithmetic"].rows] == [None, None]
 
 
 def test_a_folder_of_one_evaluation_is_that(tmp_path: Path) -> None:

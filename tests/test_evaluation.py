@@ -26,12 +26,14 @@ def test_metrics_by_hand():
         sample("q", RIGHT, 20, level="2"),
         sample("q", "UNPARSED", 40, 0, level="2"),
     ]
-    assert {name: figure.mean for name, figure in metrics_of(records)} == {
+    figures = {name: figure for name, figure in metrics_of(records) if name != "together"}
+    assert {name: figure.mean for name, figure in figures.items()} == {
         "accuracy": 0.5,
         "thought_tokens": 25.0,
         "answer_tokens": 1.5,
         "tokens": 26.5,
         "thought_tokens_correct": 15.0,
+        "thought_tokens_wrong": 35.0,
         "truncated": 0.25,
         "unclosed": 0.25,
         "unparsed": 0.25,
@@ -49,6 +51,37 @@ def test_one_question_has_a_mean_and_no_interval():
 def test_no_right_answer_leaves_the_length_of_right_answers_open():
     figure = metrics_of([sample("p", WRONG), sample("q", WRONG)]).thought_tokens_correct
     assert figure.as_dict() == {"mean": None, "low": None, "high": None}
+
+
+def answered(**right: tuple[int, int]):
+    """Records of questions, each with so many right of so many samples."""
+    return [sample(name, RIGHT if i < c else WRONG, number=i) for name, (c, n) in right.items() for i in range(n)]
+
+
+def test_what_samples_come_to_together_is_the_mean_over_all_subsets():
+    # p: 1 of 4 right, q: 3 of 4. Two of four are 6 pairs: p has any right in 3, all in none; q in 6 and 3.
+    two, four = metrics_of(answered(p=(1, 4), q=(3, 4))).together
+    assert (two.k, two.any_correct.mean, two.all_correct.mean) == (2, (3 / 6 + 1) / 2, (0 + 3 / 6) / 2)
+    assert (four.k, four.any_correct.mean, four.all_correct.mean) == (4, 1.0, 0.0)
+
+
+def test_samples_are_taken_together_by_twos_up_to_as_many_as_every_question_has():
+    assert [each.k for each in metrics_of(answered(p=(1, 12), q=(3, 12))).together] == [2, 4, 8, 12]
+    assert [each.k for each in metrics_of(answered(p=(1, 5), q=(3, 3))).together] == [2, 3]
+    assert metrics_of(answered(p=(1, 1), q=(0, 1))).together == []
+    assert [each.k for each in metrics_of(answered(p=(1, 2), q=(3, 4))).together] == [2]
+
+
+def test_of_one_question_it_is_known_without_an_interval():
+    (found,) = metrics_of(answered(p=(1, 2))).together
+    assert found.any_correct.as_dict() == {"mean": 1.0, "low": None, "high": None}
+
+
+def test_that_any_is_right_everywhere_is_not_certain():
+    (found,) = metrics_of(answered(**{f"p{i}": (1, 2) for i in range(30)})).together
+    assert (found.any_correct.mean, found.any_correct.high, found.all_correct.low) == (1.0, 1.0, 0.0)
+    # 30 questions that agree, one outcome each: Wilson with t = 2.04523 at 29 degrees of freedom, 30 / (30 + t²)
+    assert found.any_correct.low == pytest.approx(30 / (30 + 2.045230**2), abs=1e-6)
 
 
 def test_an_all_right_model_is_not_said_to_be_certain():

@@ -240,6 +240,76 @@ def test_a_large_vocabulary_is_drawn_from_as_if_it_were_sorted(spread):
     assert inverse_transform(probability, noise, 0.9).tolist() == expected.tolist()
 
 
+def all_drawn(probability, **kept):
+    noise = torch.linspace(0, 0.999, 400, dtype=torch.float64)
+    return set(inverse_transform(probability.expand(400, -1), noise, **kept).tolist())
+
+
+def test_the_likeliest_tokens_are_kept_by_their_number_and_by_their_part_of_the_largest():
+    probability = torch.tensor([[0.1, 0.5, 0.15, 0.25]])
+    assert all_drawn(probability, top_k=2) == {1, 3}
+    assert all_drawn(probability, top_k=4) == all_drawn(probability, top_k=9) == {0, 1, 2, 3}
+    assert all_drawn(probability, min_p=0.28) == {1, 2, 3}  # 0.14 and more
+    assert all_drawn(probability, top_k=2, min_p=0.6) == all_drawn(probability, min_p=1.0) == {1}
+    # equals of the last that is kept are kept, whatever order a sort gives them
+    assert all_drawn(torch.tensor([[0.2, 0.3, 0.2, 0.3]]), top_k=1) == {1, 3}
+
+
+def test_the_nucleus_is_of_the_tokens_that_top_k_and_min_p_leave():
+    probability = torch.tensor([[0.1, 0.5, 0.15, 0.25]])
+    assert all_drawn(probability, top_p=0.55) == {1, 3}  # 0.5 does not reach 0.55
+    assert all_drawn(probability, top_p=0.55, top_k=3) == {1}  # 0.5 of 0.9 does
+    assert all_drawn(probability, top_p=0.6, min_p=0.4) == {1}  # 0.5 of 0.75 does
+
+
+@pytest.mark.parametrize("spread", [0.1, 3.0, 12.0])
+@pytest.mark.parametrize(
+    ("top_p", "top_k", "min_p"), [(1.0, 300, 0.0), (0.9, 20, 0.0), (0.9, 400, 1e-3), (1.0, 0, 0.5)]
+)
+def test_a_large_vocabulary_is_cut_as_if_it_were_sorted(spread, top_p, top_k, min_p):
+    generator = torch.Generator().manual_seed(0)
+    probability = (torch.randn(64, 5000, dtype=torch.float64, generator=generator) * spread).softmax(-1)
+    noise = torch.rand(64, dtype=torch.float64, generator=generator)
+    kept = torch.zeros_like(probability)
+    for row, out in zip(probability.numpy(), kept.numpy(), strict=True):
+        order = [i for i in np.argsort(-row)[: top_k or None] if row[i] >= min_p * row.max()]
+        before = np.cumsum(row[order]) - row[order]
+        left = np.array(order)[before < top_p * row[order].sum()]
+        out[left] = row[left]
+    cumulative = kept.cumsum(-1)
+    expected = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True)[:, 0]
+    assert inverse_transform(probability, noise, top_p, top_k, min_p).tolist() == expected.tolist()
+
+
+def test_a_presence_penalty_is_taken_once_off_the_logits_of_what_was_said():
+    decoder = Decoder(OPEN, CLOSE, frozenset([END]), 0.0, 1.0, presence_penalty=float(np.log(2)))
+    logits = torch.tensor([[0.5, 0.3, 0.2]] * 3, dtype=torch.float64).log()
+    said = torch.tensor([[0, 0, 1], [2, -1, -1], [-1, -1, -1]])
+    token, logprob = decoder.choose(logits, torch.zeros(3, dtype=torch.float64), said)
+    # row 0: 0.25, 0.15, 0.2 of 0.6; row 1: 0.5, 0.3, 0.1 of 0.9; row 2 said nothing
+    assert token.tolist() == [0, 0, 0]
+    assert logprob.exp().tolist() == pytest.approx([0.25 / 0.6, 0.5 / 0.9, 0.5])
+    none = torch.zeros(3, 0, dtype=torch.long)
+    assert decoder.choose(logits, torch.zeros(3, dtype=torch.float64), none)[1].exp().tolist() == pytest.approx(
+        [0.5] * 3
+    )
+
+
+def test_rows_are_penalised_for_their_own_tokens_alone_whatever_leaves_the_batch():
+    model, questions = exact(tiny_model()), asks(24)
+    decoder = Decoder(OPEN, CLOSE, frozenset([END]), 0.8, 0.9, top_k=20, presence_penalty=1.5)
+    found = decoder.run(PromptStream(model, questions, PAD), questions, Count())
+    assert len({len(said.tokens) for said in found}) > 5
+    for ask, said in zip(questions, found, strict=True):
+        ids = torch.tensor([ask.prefix + said.tokens])
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(ask.prefix) - 1 : -1].detach()
+        for t, token in enumerate(said.tokens):
+            logits[t, list(set(said.tokens[:t]))] -= 1.5
+            assert said.logprobs[t] == pytest.approx(float((logits[t] / 0.8).log_softmax(-1)[token]), abs=1e-10)
+    alone = [decoder.run(PromptStream(model, [ask], PAD), [ask], Count())[0].tokens for ask in questions]
+    assert alone == [said.tokens for said in found]
+
+
 def test_inverse_transform_never_draws_the_impossible():
     probability = torch.tensor([[0.0, 1.0, 0.0]])
     for u in (0.0, 0.5, 1 - 2**-53):
@@ -378,6 +448,16 @@ def lab_problems(count):
     from suffice.tasks import load_task
 
     return load_task("arithmetic", split="test", limit=count)
+
+
+def test_answers_at_exits_are_not_penalised_where_they_have_a_temperature_of_their_own(chat):
+    def answers(**changes):
+        sampler = lab_sampler(chat, answer_temperature=0.0, **changes)
+        groups = lab_sampler(chat).groups(lab_problems(4), 1, "s")
+        sampler.answer_recorded(groups, lambda spine, key: [0, spine.thought_length])
+        return [branch.answer for group in groups for branch in group.spines[0].branches]
+
+    assert answers(presence_penalty=2.0) == answers()
 
 
 @pytest.mark.parametrize("reuse", [True, False])

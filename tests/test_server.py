@@ -336,6 +336,18 @@ def test_a_request_says_all_that_is_sampled_by():
     }
 
 
+def test_what_not_every_server_knows_is_sent_where_it_is_asked_for():
+    sampling = Sampling(1, 0.6, 0.95, 100, 20, top_k=20, min_p=0.05, presence_penalty=1.5)
+    with proxied(serving(said({"content": "4"}, usage={"completion_tokens": 1}))) as proxy:
+        list(source(proxy.url).sample([(PROBLEMS[0], 3)], sampling, None, ignore))
+        (exchange,) = proxy.of(CHAT)
+    assert {name: exchange.body[name] for name in ("top_k", "min_p", "presence_penalty")} == {
+        "top_k": 20,
+        "min_p": 0.05,
+        "presence_penalty": 1.5,
+    }
+
+
 def test_seeds_are_distinct_and_of_31_bits():
     seeds = {seed_of(f"{seed}/{problem.id}/{k}") for seed in range(9) for problem in PROBLEMS for k in range(9)}
     assert len(seeds) == 9 * 9 * len(PROBLEMS)

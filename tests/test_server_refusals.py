@@ -49,9 +49,11 @@ def sampled(served, sampling, asks=None, exits=None):
     return [trace for lot in lots for trace in lot]
 
 
-GREEDY = Sampling(1, 0.0, 1.0, 100, 20)
+GREEDY = Sampling(1, 0.0, 1.0, 100, 20, top_k=20, min_p=0.1)
 DRAWN = Sampling(1, 0.6, 0.95, 100, 20)
 PLAIN = Sampling(1, 1.0, 1.0, 100, 20)
+CUT = Sampling(1, 0.6, 0.95, 100, 20, top_k=20, min_p=0.1, presence_penalty=1.0)
+COLD = Sampling(1, 0.0, 1.0, 100, 20, presence_penalty=1.0)
 
 
 def one_line(error):
@@ -122,7 +124,7 @@ def test_a_seed_that_is_refused_is_left_out_and_said(reply, capsys):
 
 @pytest.mark.parametrize(
     ("name", "sampling"),
-    [("top_p", PLAIN), ("top_p", GREEDY), ("temperature", PLAIN)],
+    [("top_p", PLAIN), ("top_p", GREEDY), ("temperature", PLAIN), ("top_k", GREEDY), ("min_p", GREEDY)],
 )
 def test_what_changes_no_sampling_is_left_out_and_said(name, sampling, capsys):
     with proxied(answering(openai(name, f"`{name}` must be > 0.0 and < 1.0"))) as proxy:
@@ -136,6 +138,10 @@ def test_what_changes_no_sampling_is_left_out_and_said(name, sampling, capsys):
         ("temperature", "Unsupported value: 'temperature' does not support 0.6 here.", DRAWN, "--temperature"),
         ("temperature", "`temperature` must be strictly positive", GREEDY, "--temperature"),
         ("top_p", "Unsupported parameter: 'top_p'", DRAWN, "--top-p"),
+        ("top_k", "Unrecognized request argument supplied: top_k", CUT, "without --top-k"),
+        ("min_p", "Unrecognized request argument supplied: min_p", CUT, "without --min-p"),
+        ("presence_penalty", "presence_penalty is not supported", CUT, "without --presence-penalty"),
+        ("presence_penalty", "presence_penalty is not supported", COLD, "without --presence-penalty"),
         ("chat_template_kwargs", "Unrecognized request argument supplied: chat_template_kwargs", DRAWN, "started"),
     ],
 )

@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 
 from suffice.statistics import (
     Interval,
+    bootstrap_interval,
     mean_interval,
     paired_difference,
     proportion_difference,
     proportion_interval,
     ratio_change,
+    share_interval,
 )
 
 T_1, T_2, T_4, T_199 = 12.706205, 4.302653, 2.776445, 1.971957  # tabulated 97.5 % points of Student's t
@@ -70,6 +72,15 @@ def test_all_right_is_not_certainty():
 def test_all_wrong_mirrors_all_right():
     low, high = proportion_interval([1] * 800, repeated(200, 4))[1:]
     assert proportion_interval([0] * 800, repeated(200, 4)) == pytest.approx((0, 1 - high, 1 - low))
+
+
+def test_shares_of_questions_get_wilsons_interval_at_what_they_are_worth():
+    # shares 0, ½, 1: mean ½, variance ¼, SE² = 1/12, effective size ¼ / (1/12) = 3; with 2 outcomes at most it is 2
+    for outcomes, size in ((6, 3), (2, 2)):
+        half = T_2 / (1 + T_2**2 / size) * (0.25 / size + (T_2 / (2 * size)) ** 2) ** 0.5
+        assert share_interval([0, 0.5, 1], outcomes) == pytest.approx((0.5, 0.5 - half, 0.5 + half), abs=1e-5)
+    with pytest.raises(ValueError, match="0…1"):
+        share_interval([0.5, 1.1], 2)
 
 
 def test_questions_that_agree_at_one_half_count_once_each():
@@ -250,3 +261,24 @@ def test_95_percent_intervals_of_a_difference_in_accuracy_cover_95_percent():
         _, low, high = proportion_difference(after, before)
         covered += low <= 0.07 <= high
     assert 0.93 <= covered / REPEATS <= 0.97
+
+
+def test_a_resampled_mean_has_the_interval_of_a_mean():
+    values = np.random.default_rng(1).lognormal(0, 1, 80)
+    interval, exact = bootstrap_interval(lambda weight: float(weight @ values), 80), mean_interval(values, range(80))
+    assert interval.mean == pytest.approx(exact.mean)
+    # of 1,000 draws the 2.5 % point is off by some 6 % of the half width, and a skewed mean lies higher
+    half = exact.high - exact.mean
+    assert interval == pytest.approx(exact, abs=0.25 * half)
+    assert bootstrap_interval(lambda weight: float(weight @ values), 80) == interval
+
+
+def test_a_statistic_that_is_often_undefined_has_no_interval():
+    def rare(weight):
+        return 1.0 if weight[0] else float("nan")
+
+    assert bootstrap_interval(rare, 5).mean == 1.0
+    assert np.isnan(bootstrap_interval(rare, 5).low)
+    assert all(map(np.isnan, bootstrap_interval(lambda weight: float("nan"), 5)))
+    with pytest.raises(ValueError, match="at least 2"):
+        bootstrap_interval(rare, 1)

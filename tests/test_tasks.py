@@ -40,7 +40,8 @@ def refusal_of(path, line, **options):
 
 
 def test_the_known_tasks_are_listed():
-    benchmarks = ["gsm8k", "math500", "amc23", "aime24", "aime25", "gpqa", "deepmath"]
+    contests = ["amc23", "aime24", "aime25", "aime26", "hmmt25", "olympiadbench", "minerva"]
+    benchmarks = ["gsm8k", "math500", *contests, "gpqa", "mmlu-pro", "deepmath"]
     assert list_tasks() == ["arithmetic", "ballots", "ballots-4", "ballots-easy", "sums", *benchmarks, "jsonl"]
 
 
@@ -224,6 +225,75 @@ def test_the_order_of_gpqas_answers_hangs_on_the_question_alone(tmp_path):
     assert load_task("gpqa", path=write(tmp_path / "c.jsonl", [swapped])) == problems[:1]
     golds = [problem.gold for problem in problems]
     assert all(30 <= golds.count(letter) <= 75 for letter in "ABCD")  # 50 each, within four standard deviations
+
+
+# contests of 2025 and 2026, OlympiadBench, Minerva, MMLU-Pro: the columns of the hub, records of ours
+
+
+def test_aime26_has_whole_numbers_and_hmmt25_formulas_under_their_places_in_the_contest(tmp_path):
+    rows = [
+        {"problem_idx": 7, "answer": 25, "problem": "Find $n$."},
+        {"problem_idx": 8, "answer": 9, "problem": "And?"},
+    ]
+    problems = load_task("aime26", path=write(tmp_path / "a.jsonl", rows), prompt="plain")
+    assert [(p.id, p.gold, p.prompt) for p in problems] == [("7", "25", "Find $n$."), ("8", "9", "And?")]
+    row = {"problem_idx": 3, "problem": "What?", "answer": r"1-\frac{2}{\pi}", "problem_type": ["Geometry"]}
+    (problem,) = load_task("hmmt25", path=write(tmp_path / "b.jsonl", [row]))
+    assert (problem.id, problem.gold, problem.kind) == ("3", r"1-\frac{2}{\pi}", "math")
+    assert problem.prompt == f"What?\n{BOXED}"
+
+
+def test_a_final_answer_of_olympiadbench_is_the_one_in_its_list_and_may_be_several_values(tmp_path, capsys):
+    rows = [
+        {"id": 1, "question": "Find $x$.", "final_answer": ["$\\frac{1}{2}$"], "is_multiple_answer": False},
+        {"id": 2, "question": "All pairs?", "final_answer": ["$(7,3),(7,-3)$"], "is_multiple_answer": True},
+        {"id": 3, "question": "Prove it.", "final_answer": None, "is_multiple_answer": False},
+        {"id": 4, "question": "Both?", "final_answer": ["1", "2"], "is_multiple_answer": True},
+    ]
+    problems = load_task("olympiadbench", path=write(tmp_path / "a.jsonl", rows))
+    assert [(p.id, p.gold) for p in problems] == [("1", "$\\frac{1}{2}$"), ("2", "$(7,3),(7,-3)$")]
+    assert "olympiadbench: 2 of 4 records left out; the first: " in capsys.readouterr().err
+
+
+def test_minerva_has_questions_and_answers(tmp_path):
+    rows = [{"question": " How far is it, in cm? ", "answer": "4.5e33"}, {"question": "Which?", "answer": "x^2"}]
+    problems = load_task("minerva", path=write(tmp_path / "a.jsonl", rows), prompt="plain")
+    assert [(p.id, p.prompt, p.gold) for p in problems] == [
+        ("minerva-test-1", "How far is it, in cm?", "4.5e33"),
+        ("minerva-test-2", "Which?", "x^2"),
+    ]
+
+
+METAL = {
+    "question_id": 70,
+    "question": "Which is heaviest?",
+    "options": ["iron", "tin", "lead", "gold", "zinc"],
+    "answer": "D",
+    "answer_index": 3,
+    "category": "chemistry",
+}
+
+
+def test_mmlu_pro_shows_its_options_in_their_order_and_asks_for_a_letter(tmp_path):
+    path = tmp_path / "test-00000-of-00001.parquet"
+    parquet.write_table(pa.Table.from_pylist([METAL]), path)
+    (problem,) = load_task("mmlu-pro", path=str(tmp_path))
+    listed = "Which is heaviest?\nA) iron\nB) tin\nC) lead\nD) gold\nE) zinc"
+    assert (problem.id, problem.gold, problem.kind) == ("70", "D", "choice")
+    assert problem.prompt == f"{listed}\n{CHOICE_PROMPTS['boxed']}"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"answer": "F"}, "the gold answer 'F' is no letter of its 5 options; correct it"),
+        ({"options": None}, "choices must be a list, not None; write it as one"),
+        ({"options": ["one"]}, "choices are 1, and a choice is among 2 to 10"),
+    ],
+)
+def test_mmlu_pro_refuses_a_gold_answer_that_is_no_option(tmp_path, change, words):
+    path = write(tmp_path / "a.jsonl", [METAL | change])
+    assert refusal("mmlu-pro", path=path).startswith(f"{path}:1: {words}")
 
 
 def test_gpqa_needs_four_answers(tmp_path):

@@ -10,7 +10,7 @@ the spread between questions: every function then raises ValueError, and its cal
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,11 +56,30 @@ def proportion_interval(
     """
     samples = _by_cluster(outcomes, clusters)
     _check_outcomes(samples)
-    means = _per_question(samples)
+    return _wilson(_per_question(samples), len(outcomes), level)
+
+
+def share_interval(shares: Sequence[float], outcomes: int, level: float = 0.95) -> Interval:
+    """The mean of one share a question, each in 0…1, such as its pass@k, with Wilson's interval.
+
+    Args:
+        outcomes: what all shares together are worth at most, as independent outcomes: with n samples a question that
+            are looked at k together, ⌊n/k⌋ a question.
+
+    Raises:
+        ValueError: as of `mean_interval`, or a share outside 0…1.
+    """
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError("a share must lie in 0…1")
+    return _wilson(_per_question([[share] for share in shares]), outcomes, level)
+
+
+def _wilson(means: Array, outcomes: int, level: float) -> Interval:
+    """Wilson's interval of the mean of shares of single questions, which rest on so many outcomes at most."""
     quantile = _quantile(len(means), level)
     mean = float(means.mean())
     variance = float(means.var(ddof=1)) / len(means)
-    size = float(len(means)) if _constant(means) else min(mean * (1 - mean) / variance, float(len(outcomes)))
+    size = float(len(means)) if _constant(means) else min(mean * (1 - mean) / variance, float(outcomes))
     shrink = 1 + quantile**2 / size
     centre = (mean + quantile**2 / (2 * size)) / shrink
     half = quantile / shrink * float(np.sqrt(mean * (1 - mean) / size + (quantile / (2 * size)) ** 2))
@@ -114,6 +133,33 @@ def ratio_change(after: Samples, before: Samples, level: float = 0.95) -> Interv
     ratio = float(first.mean()) / base
     half = _t_half((first - ratio * second) / base, level)
     return Interval(ratio - 1, ratio - 1 - half, ratio - 1 + half)
+
+
+def bootstrap_interval(
+    statistic: Callable[[Array], float], questions: int, level: float = 0.95, draws: int = 1000
+) -> Interval:
+    """A statistic of questions without a simple standard error, with its percentile interval over resampled questions.
+
+    The percentiles are as much further out as Student's distribution and a variance over n − 1 ask for (Hesterberg,
+    The American Statistician 69, 2015). The draws are always the same.
+
+    Args:
+        statistic: of weights of the questions [questions], together 1; NaN where it is not defined.
+
+    Raises:
+        ValueError: fewer than two questions, or an impossible level.
+    """
+    if questions < 2:
+        raise ValueError(f"an interval needs at least 2 questions, not {questions}")
+    outside = float(stats.norm.cdf(-math.sqrt(questions / (questions - 1)) * _quantile(questions, level)))
+    rng, even = np.random.default_rng(0), np.full(questions, 1 / questions)
+    found = np.array([statistic(rng.multinomial(questions, even) / questions) for _ in range(draws)])
+    value = statistic(even)
+    defined = found[np.isfinite(found)]
+    if not math.isfinite(value) or len(defined) < (1 - outside) * draws:
+        return Interval(value, math.nan, math.nan)
+    low, high = map(float, np.quantile(defined, [outside, 1 - outside]))
+    return Interval(value, min(low, value), max(high, value))
 
 
 def over_seeds(questions: Interval, means: Sequence[float], level: float = 0.95) -> Interval:

@@ -23,7 +23,12 @@ def evaluate(
     problems: Count = None,
     samples: Samples = 4,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", help="paper: 16, 8 or 4 samples by benchmark, as S-GRPO's evaluation.")
+        str | None,
+        typer.Option(
+            "--protocol",
+            help="paper: S-GRPO's evaluation, 16, 8 or 4 samples by benchmark; qwen3: T 0.6, top-p 0.95, top-k 20, 32k "
+            "tokens.",
+        ),
     ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also what stopping early reaches without training.")
@@ -34,14 +39,18 @@ def evaluate(
 ) -> None:
     """Evaluate a model: accuracy and tokens, each with a question-clustered 95 % interval."""
     from suffice.cli.advice import after_evaluation
+    from suffice.evaluation.protocols import PROTOCOLS
     from suffice.run.layout import EVALUATIONS, stop_in
 
-    if protocol not in (None, "paper"):
-        raise SufficeError(f"unknown --protocol {protocol!r}; there is: paper")
-    if protocol:
-        refuse(asked.context, f"--protocol {protocol} says how often to sample", {"samples"})
+    if protocol is not None and protocol not in PROTOCOLS:
+        raise SufficeError(f"unknown --protocol {protocol!r}; there are: {', '.join(PROTOCOLS)}")
+    fixed = PROTOCOLS[protocol] if protocol else {}
+    if fixed:
+        refuse(asked.context, f"--protocol {protocol} says how to sample", fixed)
     own = {
-        "samples": protocol or samples,
+        "samples": samples,
+        **fixed,
+        "protocol": protocol,
         "baselines": baselines or budgets is not None,
         "budgets": [] if budgets is None else numbers("--budgets", budgets, least=1),
     }
@@ -86,6 +95,9 @@ def diagnose(
             "samples",
             "temperature",
             "top_p",
+            "top_k",
+            "min_p",
+            "presence_penalty",
             "seed",
         }
         refuse(asked.context, "--from brings its own problems and thoughts", brought)
@@ -177,7 +189,8 @@ def requested(verb: Literal["eval", "diagnose"], asked: Asked, problems: int | N
         }
     data = {name: getattr(asked, name) for name in ("path", "split", "revision", "prompt")}
     data |= {"fields": asked.fields or {}, "problems": problems}
-    sampling = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens", "seed", "device")
+    sampling = ("temperature", "top_p", "top_k", "min_p", "presence_penalty", "max_thought_tokens", "max_answer_tokens")
+    given = {name: getattr(asked, name) for name in (*sampling, "seed", "device")}
     try:
         return Request(
             verb=verb,
@@ -186,8 +199,7 @@ def requested(verb: Literal["eval", "diagnose"], asked: Asked, problems: int | N
             chat_template_kwargs=json_object("--chat-template-kwargs", asked.chat_template_kwargs or "{}"),
             server=server,
             tasks=[{"name": name, **data} for name in asked.task or []],
-            **{name: getattr(asked, name) for name in sampling},
-            **own,
+            **given | own,
         )
     except ValidationError as error:
         raise SufficeError(explain(error, Request)) from None

@@ -55,6 +55,14 @@ class Asked:
     revision: Annotated[str | None, _of_problems("--revision", help="Hub revision of the task's data.")] = None
     temperature: Annotated[float, _of_sampling("--temperature", min=0, max=2, help="0 is greedy.")] = 0.6
     top_p: Annotated[float, _of_sampling("--top-p", min=0.01, max=1)] = 0.95
+    top_k: Annotated[int, _of_sampling("--top-k", min=0, help="Most likely tokens to sample from; 0: all.")] = 0
+    min_p: Annotated[
+        float, _of_sampling("--min-p", min=0, max=1, help="Least probability, as a part of the most likely token's.")
+    ] = 0.0
+    presence_penalty: Annotated[
+        float,
+        _of_sampling("--presence-penalty", min=-2, max=2, help="Off the logits of tokens that were sampled before."),
+    ] = 0.0
     max_thought_tokens: Annotated[
         int | None,
         _of_sampling("--max-thought-tokens", min=1, help="Default 8192, or what the model's positions hold."),

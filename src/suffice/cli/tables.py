@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from suffice.bench.found import BenchFound
 
 
+NOTHING = {"mean": None, "low": None, "high": None}
+"""A figure that an older version did not measure."""
+
+
 def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
     counted = {summary.get("token_counts", "tokenizer") for summary in summaries.values()} - {"tokenizer"}
     source = {"server": "; tokens as the server counts them", "characters": "; tokens split by characters"}
@@ -24,13 +28,28 @@ def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
         ("accuracy", "accuracy, %", 100),
         ("thought_tokens", "thinking tokens", 1),
         ("thought_tokens_correct", "… where correct", 1),
+        ("thought_tokens_wrong", "… where not", 1),
         ("answer_tokens", "answer tokens", 1),
         ("truncated", "cut by a limit, %", 100),
         ("unclosed", "thought not closed, %", 100),
         ("unparsed", "answer not parsed, %", 100),
     ):
-        table.add_row(label, *(interval(*of(s["metrics"][name]), scale) for s in summaries.values()))
+        table.add_row(label, *(interval(*of(s["metrics"].get(name, NOTHING)), scale) for s in summaries.values()))
+    if any(s.get("at_budgets") for s in summaries.values()):
+        areas = ((s.get("at_budgets") or {}).get("area", NOTHING) for s in summaries.values())
+        table.add_row("accuracy, mean over thinking budgets, %", *(interval(*of(each), 100) for each in areas))
+    together = [{each["k"]: each for each in s["metrics"].get("together", ())} for s in summaries.values()]
+    for k in sorted({max(each) for each in together if each}):
+        for name, label in (
+            ("any_correct", f"any of {k} correct (pass@{k}), %"),
+            ("all_correct", f"all {k} correct, %"),
+        ):
+            table.add_row(label, *(interval(*of(each[k][name]), 100) if k in each else UNKNOWN for each in together))
     say.print(table)
+    for label, summary in summaries.items():
+        if found := summary.get("at_budgets"):
+            points = (f"{point['budget']:,}: {number(100 * point['accuracy']['mean'])} %" for point in found["curve"])
+            tell(f"{label}, accuracy if cut at so many thinking tokens: {', '.join(points)}")
 
 
 def show_stops(summaries: dict[str, dict[str, Any]]) -> None:
@@ -64,11 +83,18 @@ def show_comparison(found: dict[str, Any]) -> None:
                 accuracy = interval(*of(row["change"]["accuracy"], "difference"), 100, signed=True, unit=" points")
                 thought = interval(*of(row["change"]["thought_tokens_change"]), 100, signed=True, unit=" %")
                 lines.append(f"{task}, {row['side']}: paired, accuracy {accuracy}, thinking tokens {thought}")
+        lines += [f"{task}, {note}" for note in each["notes"]]
         for side, outcome in each["outcomes"].items():
             lines.append(f"{task}, {side}: {outcome['sentence']}")
         for key, values in each["protocols"].items():
             said = ", ".join(f"{value} for {side}" for side, value in values.items())
             lines.append(f"{task}: sampled differently, {key} {said}")
+    if len(found["trained"]) > 1:
+        spent = (
+            f"{side} {each['rollouts']:,} rollouts and {each['tokens']:,} generated tokens"
+            for side, each in found["trained"].items()
+        )
+        lines.append(f"Trained on: {'; '.join(spent)}")
     for line in lines:
         tell(line)
 

@@ -54,7 +54,7 @@ def _stopped(plain: Evaluation, owned: Sequence[tuple[Problem, Trace]], stop: St
     for problem, trace in owned:
         stopped, trial_tokens = stopped_by(stop, trace)
         records.append(sample_of(problem, stopped, trial_tokens=trial_tokens))
-    figures = {"variant": stop, "metrics": metrics_of(records), "levels": levels_of(records)}
+    figures = {"variant": stop, "metrics": metrics_of(records), "levels": levels_of(records), "at_budgets": None}
     return Evaluation(records, plain.summary.model_copy(update=figures))
 
 

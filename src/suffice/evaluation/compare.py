@@ -7,7 +7,10 @@ from math import sqrt
 from typing import Any
 
 from suffice.errors import DataError
+from suffice.evaluation.at_budgets import at_budgets
 from suffice.evaluation.compared import Compared, MeanChange, MeanMetrics, MeanRow, OnTask, Row
+from suffice.evaluation.equal_cost import trained, with_controls
+from suffice.evaluation.scores import asked_alike, at_equal_accuracy, gaps, moved, scores
 from suffice.evaluation.sides import PLAIN, Side
 from suffice.evaluation.stops import Contest, Point, contest
 from suffice.evaluation.summary import LENGTHS, OUTCOMES, by_question, check_questions, levels_of, metrics_of
@@ -16,7 +19,15 @@ from suffice.run.directory import Evaluation
 from suffice.run.records import Change, StopKind
 from suffice.statistics import Samples, paired_difference, proportion_difference, ratio_change
 
-_SAMPLED_BY = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens")
+_SAMPLED_BY = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "max_thought_tokens",
+    "max_answer_tokens",
+)
 
 
 def compare(before: Evaluation, after: Evaluation) -> Change:
@@ -51,7 +62,8 @@ def compression(change: Change) -> Interval:
 
 
 def compare_all(sides: Sequence[Side]) -> Compared:
-    """Every side and each of its training-free stops against the first side, on each task that all sides have.
+    """Every side and each of its variants against the first side, on each task that all sides have: its training-free
+    stops, and for arms that were trained here their models at equal cost.
 
     Raises:
         DataError: there is nothing to compare, or sides did not answer the same questions.
@@ -65,12 +77,15 @@ def compare_all(sides: Sequence[Side]) -> Compared:
     if not shared:
         has = "; ".join(f"{side.name} has {', '.join(side.evaluations)}" for side in sides)
         raise DataError(f"there is no task that all have: {has}; evaluate all on the same task")
+    spent = trained(sides)
+    sides = with_controls(sides, spent)
     tasks = {task: _on_task(task, sides) for task in shared}
     return Compared(
         sides=[side.name for side in sides],
         tasks=tasks,
         overall=_overall([each.rows for each in tasks.values()]),
         left_out={task: names for task, names in having.items() if task not in shared},
+        trained={name: steps[-1] for name, steps in spent.items()},
     )
 
 
@@ -107,10 +122,18 @@ def _on_task(task: str, sides: Sequence[Side]) -> OnTask:
     ]
     metrics = [metrics_of(evaluation.records) for *_, evaluation in named]
     front = on_front([(each.thought_tokens.mean, each.accuracy.mean) for each in metrics])
+    plain = {side.name: side.plain(task) for side in sides}
+    changes = [None if evaluation is first else compare(first, evaluation) for *_, evaluation in named]
+    samples = {name: evaluation.records for name, evaluation in plain.items()}
+    notes = asked_alike(task, samples)
+    limit = min(evaluation.summary.protocol.max_thought_tokens for evaluation in plain.values())
+    gap = gaps(samples, limit)
     rows = []
-    for (side, variant, evaluation), figures, pareto in zip(named, metrics, front, strict=True):
+    for (side, variant, evaluation), figures, pareto, change in zip(named, metrics, front, changes, strict=True):
         stop = evaluation.summary.variant
-        change = None if evaluation is first else compare(first, evaluation)
+        scored = scores(first.records, evaluation.records, limit) if change and not variant else None
+        if change and scored:
+            notes += [f"{side}: {said}" for said in (at_equal_accuracy(scored), moved(change)) if said]
         rows.append(
             Row(
                 side=side,
@@ -119,16 +142,19 @@ def _on_task(task: str, sides: Sequence[Side]) -> OnTask:
                 metrics=figures,
                 levels=levels_of(evaluation.records),
                 change=change,
+                scores=scored,
+                at_budgets=None if variant else at_budgets(evaluation.records, limit),
+                gap=None if variant else gap[side],
                 compression=compression(change) if change else Interval(1.0, 1.0, 1.0),
                 pareto=pareto,
             )
         )
-    plain = {side.name: side.plain(task) for side in sides}
     return OnTask(
         questions=len({record.problem for record in first.records}),
         rows=rows,
         protocols=_differing(plain),
         outcomes=_outcomes(plain, sides[0].evaluations[task]),
+        notes=notes,
     )
 
 

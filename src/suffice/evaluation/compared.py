@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from suffice.evaluation.stops import Contest
-from suffice.run.records import Change, Difference, Estimate, Level, Metrics, Record, StopKind
+from suffice.run.records import (
+    AtBudgets,
+    Change,
+    Difference,
+    Estimate,
+    Level,
+    Metrics,
+    Record,
+    Scores,
+    StopKind,
+)
 
 
 class Row(Record):
-    """A side, or one of its training-free stops (`variant`, of a `kind`), on one task."""
+    """A side, or a `variant` of it: one of its training-free stops, of a `kind`, or its model earlier in training."""
 
     side: str
     variant: str | None
@@ -19,8 +29,21 @@ class Row(Record):
     metrics: Metrics
     levels: dict[str, Level]
     change: Change | None = Field(description="Less the first row; null for that.")
+    scores: Scores | None = Field(description="Against the first row; null for that, and for variants.")
+    at_budgets: AtBudgets | None = Field(description="Up to the lowest limit of all sides; null for variants.")
+    gap: Estimate | None = Field(
+        description="From the best side at every budget, in accuracy (REG); null for variants."
+    )
     compression: Estimate = Field(description="Generated tokens as a part of the first row's, the papers' CR.")
     pareto: bool = Field(description="Whether no row is as accurate with as few thinking tokens and better in one.")
+
+
+class Trained(Record):
+    """What the training of an arm had spent after a step."""
+
+    step: PositiveInt
+    rollouts: NonNegativeInt = Field(description="Full rollouts sampled, those of dropped groups too.")
+    tokens: NonNegativeInt = Field(description="Generated, by the guard's probes too.")
 
 
 class OnTask(Record):
@@ -32,6 +55,7 @@ class OnTask(Record):
     outcomes: dict[str, Contest] = Field(
         description="By side, where the first side's training-free stops were measured."
     )
+    notes: list[str] = Field(description="What else a reader should know, one sentence each.")
 
 
 class MeanMetrics(Record):
@@ -66,3 +90,4 @@ class Compared(Record):
     tasks: dict[str, OnTask] = Field(description="Those that all sides have.")
     overall: list[MeanRow] = Field(description="As the papers' last column; empty for a single task.")
     left_out: dict[str, list[str]] = Field(description="Other tasks, and the sides that have them.")
+    trained: dict[str, Trained] = Field(description="By side, what its training spent in all, where its run was given.")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from suffice.evaluation.at_budgets import at_budgets
 from suffice.evaluation.collect import collect, grade
 from suffice.evaluation.source import Sampling, Source, Trace
 from suffice.evaluation.summary import levels_of, metrics_of
@@ -32,7 +33,11 @@ def evaluation_of(
     """Graded traces as records and their summary."""
     records = [sample_of(problem, trace) for problem, trace in owned(problems, traces)]
     summary = EvaluationSummary(
-        **origin(source, problems, protocol), doubts=[*doubts], metrics=metrics_of(records), levels=levels_of(records)
+        **origin(source, problems, protocol),
+        doubts=[*doubts],
+        metrics=metrics_of(records),
+        levels=levels_of(records),
+        at_budgets=at_budgets(records, protocol.max_thought_tokens),
     )
     return Evaluation(records, summary)
 

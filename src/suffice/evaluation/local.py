@@ -85,7 +85,8 @@ class LocalSource:
 
     def sampler(self, sampling: Sampling, advance: Advance) -> Sampler:
         """Forced answers are greedy: what the model would most likely say is what it knows, not one more draw."""
-        sampler = Sampler.of(self.model, self.chat, sampling, answer_temperature=0.0, reuse=self.fits)
+        more = {name: getattr(sampling, name) for name in ("top_k", "min_p", "presence_penalty")}
+        sampler = Sampler.of(self.model, self.chat, sampling, answer_temperature=0.0, reuse=self.fits, **more)
         count = sampler.count
         count.told = lambda: advance(0, f"{count.prefill:,} tokens read, {count.decode:,} sampled")
         return sampler

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from suffice.config import DEFAULT_INDUCER
 from suffice.errors import DataError, SufficeError
+from suffice.evaluation.protocols import PAPER_SAMPLES
 from suffice.evaluation.request import Request
 from suffice.evaluation.source import Sampling, Source, Trace
 from suffice.evaluation.summary import check_questions
@@ -19,9 +20,6 @@ from suffice.run.files import read_json
 from suffice.run.layout import SUMMARY
 from suffice.run.records import Origin
 from suffice.tasks import load_task, locate
-
-PAPER_SAMPLES = {"aime24": 16, "aime25": 16, "amc23": 16, "math500": 8, "gpqa": 8, "gsm8k": 4}
-"""Samples a problem in S-GRPO's evaluation (arXiv 2505.07686, §4.1); GRPO-λ's is not stated."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,18 @@ def prepare(request: Request) -> Work:
 
     def protocol(task: str) -> Sampling:
         samples = PAPER_SAMPLES.get(task, 4) if request.samples == "paper" else request.samples
-        return Sampling(samples, request.temperature, request.top_p, thought, answer, request.seed)
+        return Sampling(
+            samples,
+            request.temperature,
+            request.top_p,
+            thought,
+            answer,
+            request.seed,
+            top_k=request.top_k,
+            min_p=request.min_p,
+            presence_penalty=request.presence_penalty,
+            name=request.protocol,
+        )
 
     return Work(request, source, problems, recorded, protocol, origins)
 

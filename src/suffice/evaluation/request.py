@@ -43,6 +43,10 @@ class Request(Section):
     samples: int | Literal["paper"] = 4
     temperature: float = Field(0.6, ge=0, le=2)
     top_p: float = Field(0.95, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0, le=1)
+    presence_penalty: float = Field(0.0, ge=-2, le=2)
+    protocol: str | None = Field(None, description="The published one that the sampling follows.")
     max_thought_tokens: int | None = Field(None, ge=1)
     max_answer_tokens: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)

@@ -18,10 +18,14 @@ PLAIN = ""
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A model's evaluations by task, then by variant: `PLAIN` first, then its training-free stops by their labels."""
+    """A model's evaluations by task, then by variant: `PLAIN` first, then its training-free stops by their labels.
+
+    `run` is the training run that the model comes from, where that was given.
+    """
 
     name: str
     evaluations: dict[str, dict[str, Evaluation]]
+    run: Run | None = None
 
     def plain(self, task: str) -> Evaluation:
         return self.evaluations[task][PLAIN]
@@ -53,7 +57,7 @@ def read_side(path: Path) -> Side:
     run = Run(path)
     labels = run.evaluated()
     if layout.AFTER in labels:
-        return _lone(run.evaluation_folder(layout.AFTER), path.resolve().name)
+        return replace(_lone(run.evaluation_folder(layout.AFTER), path.resolve().name), run=run)
     if layout.BEFORE in labels:
         raise RunError(f"the evaluation after training is missing in {path}; finish it: suffice train --resume {path}")
     evaluations: dict[str, dict[str, Evaluation]] = {}

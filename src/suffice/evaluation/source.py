@@ -17,7 +17,10 @@ TRIALS = 16  # answers tried in one thought at most
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How a model is sampled: `samples` per problem at a temperature (0 = greedy) under stated token budgets."""
+    """How a model is sampled: `samples` per problem at a temperature (0 = greedy) under stated token budgets.
+
+    `top_k` 0, `min_p` 0, and a penalty of 0 change nothing. `name` is that of a published protocol (`protocols.py`).
+    """
 
     samples: int
     temperature: float
@@ -26,6 +29,10 @@ class Sampling:
     max_answer_tokens: int
     seed: int = 0
     cache_gb: float = 4.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    name: str | None = None
 
     @classmethod
     def of(cls, section: Any, **changes: Any) -> Sampling:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from math import nan
+from math import comb, nan
 from typing import Any, Protocol, TypeVar
 
 from suffice.errors import DataError
 from suffice.groups import Verdict
 from suffice.interval import Interval
-from suffice.run.records import Level, Metrics, Sample
-from suffice.statistics import mean_interval, proportion_interval
+from suffice.run.records import Level, Metrics, Sample, Together
+from suffice.statistics import Samples, mean_interval, proportion_interval, share_interval
 
 
 class OfProblem(Protocol):
@@ -38,12 +38,38 @@ OUTCOMES: dict[str, Measure[Sample]] = {
 
 
 def metrics_of(records: Sequence[Sample]) -> Metrics:
-    right = [r for r in records if r.verdict is Verdict.CORRECT]
+    right, wrong = ([r for r in records if (r.verdict is Verdict.CORRECT) is verdict] for verdict in (True, False))
     return Metrics(
         **{name: rate(records, outcome) for name, outcome in OUTCOMES.items()},
         **{name: average(records, length) for name, length in LENGTHS.items()},
         thought_tokens_correct=average(right, LENGTHS["thought_tokens"]),
+        thought_tokens_wrong=average(wrong, LENGTHS["thought_tokens"]),
+        together=together(by_question(records, OUTCOMES["accuracy"])),
     )
+
+
+def together(right: Samples) -> list[Together]:
+    """What k samples of a question come to, for k = 2, 4, 8, … up to all that every question has.
+
+    A question with n samples of which c are right has any right among k with probability 1 − C(n − c, k) / C(n, k)
+    (Chen et al., arXiv 2107.03374), and all right with C(c, k) / C(n, k): the means over all subsets of k.
+    """
+    counts = [(len(own), int(sum(own))) for own in right.values()]
+    most = min((n for n, _ in counts), default=0)
+    return [
+        Together(
+            k=k,
+            any_correct=_shares([1 - comb(n - c, k) / comb(n, k) for n, c in counts], k, counts),
+            all_correct=_shares([comb(c, k) / comb(n, k) for n, c in counts], k, counts),
+        )
+        for k in sorted({2**i for i in range(1, most.bit_length())} | ({most} if most > 1 else set()))
+    ]
+
+
+def _shares(shares: Sequence[float], k: int, counts: Sequence[tuple[int, int]]) -> Interval:
+    if len(shares) < 2:
+        return Interval(sum(shares) / len(shares), nan, nan)
+    return share_interval(shares, sum(n // k for n, _ in counts))
 
 
 def levels_of(records: Sequence[Sample]) -> dict[str, Level]:

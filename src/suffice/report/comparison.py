@@ -72,6 +72,9 @@ def _headline(found: Compared, first: str, last: str) -> str:
 
 def _subject(found: Compared) -> str:
     said = ", ".join(f"{name} ({each.questions:,} questions)" for name, each in found.tasks.items())
+    if len(found.trained) > 1:
+        spent = [f"{side} {each.tokens:,} generated tokens" for side, each in found.trained.items()]
+        said += f". Trained on: {', '.join(spent)}"
     left = [f"{task} (only {', '.join(names)})" for task, names in found.left_out.items()]
     return f"{said}. Not compared: {', '.join(left)}" if left else said
 
@@ -114,6 +117,7 @@ def _task(key: str, name: str, each: OnTask, first: str, last: str) -> dict[str,
             row.metrics.thought_tokens, row.metrics.accuracy, row.pareto,
         )
         for row in rows
+        if row.kind or not row.variant
     ]  # fmt: skip
     cells = [
         (
@@ -132,12 +136,27 @@ def _task(key: str, name: str, each: OnTask, first: str, last: str) -> dict[str,
             plots.frontier_figure(spots, KINDS),
         ),
         "table": Table("", ["accuracy", "points", "thinking", "tokens", "CR"], cells),
+        "budgets": _budgets(rows),
         "difficulty": difficulty(levels, (first, last), f"{key}-"),
-        "notes": [
+        "notes": [f"{note}." for note in each.notes]
+        + [
             f"Sampled differently: {setting.replace('_', ' ')} {', '.join(f'{by[side]} for {side}' for side in by)}."
             for setting, by in each.protocols.items()
         ],
     }
+
+
+def _budgets(rows: Sequence[Row]) -> Table:
+    """Accuracy at the largest thinking budgets and over all of them, of sides that no stop has ended."""
+    curves = {row.side: row.at_budgets for row in rows if row.at_budgets}
+    shown = {side: [(f"{at.budget:,}", at.accuracy) for at in each.curve[-4:]] for side, each in curves.items()}
+    cells: list[tuple[str, list[Cell]]] = [
+        (side, [[(*ranged(each, "percent"), False)] for each in (*dict(shown[side]).values(), curve.area)])
+        for side, curve in curves.items()
+    ]
+    return Table(
+        "Accuracy if cut at so many thinking tokens", [*dict(next(iter(shown.values()))), "mean of all"], cells
+    )
 
 
 def _name(row: Row | MeanRow) -> str:
@@ -171,6 +190,6 @@ def _protocols(sides: Sequence[Side], tasks: Sequence[str]) -> list[tuple[str, l
             summary = side.plain(task).summary
             shared.setdefault((side.name, summary.model, summary.protocol), []).append(task)
     return [
-        (f"{name}: {', '.join(labels)}", [("model", model), *protocol.as_dict().items()])
+        (f"{name}: {', '.join(labels)}", [("model", model), *protocol.facts()])
         for (name, model, protocol), labels in shared.items()
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from math import isfinite, nan
 from pathlib import Path
@@ -19,7 +19,7 @@ from suffice.report.parts import Cell, Shape, Table, difficulty, fill, shape
 from suffice.report.source import Contents, read_contents
 from suffice.run.files import write_text
 from suffice.run.layout import AFTER, BEFORE, REPORT, greedy, step_of
-from suffice.run.records import Change, DiagnosisSummary, EvaluationSummary, Protocol
+from suffice.run.records import Change, DiagnosisSummary, EvaluationSummary, Protocol, Together
 
 SAMPLES, CUTS = 12, 4
 
@@ -27,6 +27,7 @@ _METRICS: dict[str, tuple[str, Unit]] = {
     "accuracy": ("Accuracy", "percent"),
     "thought_tokens": ("Thinking tokens", "tokens"),
     "thought_tokens_correct": ("… where correct", "tokens"),
+    "thought_tokens_wrong": ("… where not", "tokens"),
     "answer_tokens": ("Answer tokens", "tokens"),
     "unclosed": ("Thought never closed", "percent"),
     "truncated": ("Cut at a token limit", "percent"),
@@ -137,7 +138,21 @@ def _table(columns: dict[str, EvaluationSummary], compared: Change | None) -> Ta
         if any(interval.known for interval in intervals):
             cells: list[Cell] = [[(*ranged(interval, unit), False)] for interval in intervals]
             rows.append((words, [*cells, _changes(name, compared)] if compared else cells))
+    rows += _together([evaluation.metrics.together for evaluation in columns.values()], bool(compared))
     return Table("Greedy" if at_zero else "Sampled", [*columns, *(["change"] if compared else [])], rows)
+
+
+def _together(columns: Sequence[Sequence[Together]], compared: bool) -> list[tuple[str, list[Cell]]]:
+    """What all samples of a question come to together, where every evaluation has as many."""
+    last = [each[-1] for each in columns if each]
+    if len(last) < len(columns) or len({each.k for each in last}) != 1:
+        return []
+    more: list[Cell] = [[]] if compared else []
+    k = last[0].k
+    return [
+        (f"Any of {k} correct (pass@{k})", [[(*ranged(each.any_correct, "percent"), False)] for each in last] + more),
+        (f"All {k} correct", [[(*ranged(each.all_correct, "percent"), False)] for each in last] + more),
+    ]
 
 
 def _changes(metric: str, compared: Change) -> Cell:
@@ -150,6 +165,8 @@ def _changes(metric: str, compared: Change) -> Cell:
                 (*ranged(part, "relative"), part.sign != 0),
                 (*ranged(tokens, "tokens", True), tokens.sign != 0),
             ]
+        case "answer_tokens":
+            return [(*ranged(compared.answer_tokens, "tokens", True), compared.answer_tokens.sign != 0)]
         case _:
             return []
 
@@ -234,10 +251,7 @@ def _protocols(run: Contents) -> list[tuple[str, list[tuple[str, Any]]]]:
     for kind, found in (("evaluation", run.evaluations), ("diagnosis", run.diagnoses)):
         for label, each in found.items():
             shared.setdefault((kind, each.protocol), []).append(label)
-    return [
-        (f"{kind}: {', '.join(labels)}", list(protocol.as_dict().items()))
-        for (kind, protocol), labels in shared.items()
-    ]
+    return [(f"{kind}: {', '.join(labels)}", protocol.facts()) for (kind, protocol), labels in shared.items()]
 
 
 def _provenance(run: Contents) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -100,7 +101,12 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """How tokens are chosen and where a response ends. `temperature` 0 is greedy."""
+    """How tokens are chosen and where a response ends. `temperature` 0 is greedy.
+
+    As in vLLM: the presence penalty is taken off the logits of tokens that the row has sampled already; of the
+    probabilities at the temperature those below `min_p` times the largest go, then all but the `top_k` largest and what
+    equals them (0: none goes), then what lies beyond the nucleus `top_p` of the rest.
+    """
 
     open_id: int
     close_id: int
@@ -108,6 +114,9 @@ class Decoder:
     temperature: float
     top_p: float
     blank_ids: frozenset[int] = frozenset()
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
 
     def run(self, stream: Stream, asks: Sequence[Ask], count: Count) -> list[Sampled]:
         """What follows each ask, in order; see `finished`."""
@@ -133,9 +142,10 @@ class Decoder:
         # by row, for as long as it runs
         room, answer, thinking, opens = _columns(budgets, result)
         spare = OPENING * opens.long()  # of the room, what only the opening of a thought may use
+        penalised = self.presence_penalty != 0
         at, done = torch.zeros_like(room), result < 0
         while True:
-            token, logprob = self.choose(logits, noise[result, at])
+            token, logprob = self.choose(logits, noise[result, at], _said(sampled[result], at) if penalised else None)
             sampled[result, at], logprobs[result, at] = token, logprob
             opened, blank = opens & (token == self.open_id), opens & (spare > 1) & torch.isin(token, blanks)
             spare = spare - (opened | blank).long()
@@ -174,17 +184,33 @@ class Decoder:
                 room[free], answer[free], thinking[free], opens[free] = _columns(budgets, result[free])
                 spare[free], at[free], done[free] = OPENING * opens[free].long(), 0, False
 
-    def choose(self, logits: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """One token a row, and its log-prob at the temperature (at 1 where greedy), before top-p."""
-        logprobs = torch.log_softmax(logits.to(sampling_dtype(logits)) / (self.temperature or 1.0), -1)
-        greedy = self.temperature == 0
-        token = logprobs.argmax(-1) if greedy else inverse_transform(logprobs.exp(), noise, self.top_p)
+    def choose(self, logits: Tensor, noise: Tensor, said: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One token a row, and its log-prob at the temperature (at 1 where greedy), penalised, before anything goes.
+
+        Args:
+            said: tokens that each row has sampled so far [B, N], −1 where it has fewer; needed for a presence penalty.
+        """
+        logits = logits.to(sampling_dtype(logits))
+        if said is not None:
+            seen = torch.zeros_like(logits).scatter_reduce_(1, said.clamp(min=0), (said >= 0).to(logits.dtype), "amax")
+            logits = logits - self.presence_penalty * seen
+        logprobs = torch.log_softmax(logits / (self.temperature or 1.0), -1)
+        if self.temperature == 0:
+            token = logprobs.argmax(-1)
+        else:
+            token = inverse_transform(logprobs.exp(), noise, self.top_p, self.top_k, self.min_p)
         return token, logprobs.gather(-1, token[:, None])[:, 0]
 
 
 def _columns(budgets: Tensor, result: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     room, answer, thinking, opens = budgets[result].unbind(1)
     return room, answer, thinking.bool(), opens.bool()
+
+
+def _said(sampled_B_L: Tensor, at_B: Tensor) -> Tensor:
+    """What each row has sampled so far, −1 beyond."""
+    columns = torch.arange(int(at_B.max()), device=at_B.device)
+    return sampled_B_L[:, : len(columns)].masked_fill(columns >= at_B[:, None], -1)
 
 
 def _sampled(tokens: Tensor, logprobs: Tensor, cut: bool) -> Sampled:
@@ -203,27 +229,43 @@ def sampling_dtype(logits: Tensor) -> torch.dtype:
     return torch.promote_types(logits.dtype, torch.float32)
 
 
-def inverse_transform(probability: Tensor, noise: Tensor, top_p: float = 1.0) -> Tensor:
-    """Indices drawn from `probability` [B, V] by uniform `noise` [B] in [0, 1), from the nucleus `top_p` alone.
+def inverse_transform(
+    probability: Tensor, noise: Tensor, top_p: float = 1.0, top_k: int = 0, min_p: float = 0.0
+) -> Tensor:
+    """Indices drawn from `probability` [B, V] by uniform `noise` [B] in [0, 1), from what `Decoder` leaves of it.
 
-    The vocabulary is sorted only for rows whose nucleus is larger than `NUCLEUS` entries.
+    The vocabulary is sorted only for rows of which more than `NUCLEUS` entries may be left.
     """
-    if top_p == 1:
+    if top_p == 1 and not top_k and not min_p:
         return _drawn(probability, noise)
+    left = partial(_left, top_p=top_p, top_k=top_k, min_p=min_p)
     ranked, index = probability.topk(min(NUCLEUS, probability.shape[-1]), -1)
     index, order = index.sort(-1)  # in the order of the vocabulary, which decides what a number draws
-    place = _drawn(_nucleus(ranked, top_p).gather(-1, order), noise)
+    place = _drawn(left(ranked).gather(-1, order), noise)
     token = index.gather(-1, place[:, None])[:, 0]
-    large = ranked.sum(-1) < top_p + 1e-5  # float32 sums of so few entries are not wrong by more
+    # more may be left than were ranked where the last of these may be; float32 sums of so few are not wrong by 1e-5
+    large = _likely(ranked, top_k, min_p)[:, -1] > 0 if top_k or min_p else ranked.sum(-1) < top_p + 1e-5
     if ranked.shape != probability.shape and large.any():
         ranked, index = probability[large].sort(-1, descending=True)
-        token[large] = _drawn(torch.zeros_like(ranked).scatter(-1, index, _nucleus(ranked, top_p)), noise[large])
+        token[large] = _drawn(torch.zeros_like(ranked).scatter(-1, index, left(ranked)), noise[large])
     return token
 
 
-def _nucleus(ranked: Tensor, top_p: float) -> Tensor:
-    """Falling probabilities, 0 beyond the fewest that have `top_p` together."""
-    return ranked.masked_fill(ranked.cumsum(-1) - ranked >= top_p, 0.0)
+def _likely(ranked: Tensor, top_k: int, min_p: float) -> Tensor:
+    """Falling probabilities, 0 below the smallest of the `top_k` and below `min_p` times the largest."""
+    least = min_p * ranked[:, :1]
+    if 0 < top_k < ranked.shape[-1]:
+        least = torch.maximum(least, ranked[:, top_k - 1, None])
+    return ranked.masked_fill(ranked < least, 0.0)
+
+
+def _left(ranked: Tensor, top_p: float, top_k: int, min_p: float) -> Tensor:
+    """Falling probabilities, 0 beyond the fewest of the likely ones that have `top_p` of these together."""
+    whole: Tensor | float = 1.0
+    if top_k or min_p:
+        ranked = _likely(ranked, top_k, min_p)
+        whole = ranked.sum(-1, keepdim=True)
+    return ranked if top_p == 1 else ranked.masked_fill(ranked.cumsum(-1) - ranked >= top_p * whole, 0.0)
 
 
 def _drawn(probability: Tensor, noise: Tensor) -> Tensor:

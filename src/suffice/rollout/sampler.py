@@ -40,8 +40,8 @@ class Sampler:
     sampled before, and one group does not depend on the others in its batch.
 
     Args:
-        temperature, top_p: of full rollouts; temperature 0 is greedy.
-        answer_temperature: of the answers at exits; default: as the rollouts.
+        temperature, top_p, top_k, min_p, presence_penalty: of full rollouts; temperature 0 is greedy. See `Decoder`.
+        answer_temperature: of the answers at exits, which are then not penalised; default: all as the rollouts.
         reuse: decode branches from the keys and values of their spine. Right for models with full attention in every
             layer (`suffice.objective.spine.check_model`); else every branch's prefix is pushed again.
     """
@@ -55,12 +55,15 @@ class Sampler:
     cache_gb: float
     answer_temperature: float | None = None
     reuse: bool = True
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
     count: Count = field(default_factory=Count)
 
     @classmethod
     def of(cls, model: Any, chat: Chat, asked: Any, **more: Any) -> Self:
         """A sampler as `asked`: a recipe's `[rollout]`, or the sampling of an evaluation. `more` says what neither
-        does: `answer_temperature` and `reuse`."""
+        does, such as `reuse`."""
         names = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens", "cache_gb")
         return cls(model, chat, **{name: getattr(asked, name) for name in names}, **more)
 
@@ -172,8 +175,10 @@ class Sampler:
             branches = BranchStream(self.model, [keys_and_values[i] for i in branching], seen, self.chat.inducer)
         else:
             branches = PromptStream(self.model, branch_asks, self.chat.pad_id)
-        temperature = self.temperature if self.answer_temperature is None else self.answer_temperature
-        sampled = iter(self.decoder(temperature).run(branches, branch_asks, self.count))
+        decoder = self.decoder(self.temperature)
+        if self.answer_temperature is not None:
+            decoder = replace(decoder, temperature=self.answer_temperature, presence_penalty=0.0)
+        sampled = iter(decoder.run(branches, branch_asks, self.count))
         for (_, _, spine), at in zip(ended, positions, strict=True):
             for position in at:
                 said = next(sampled)
@@ -219,7 +224,17 @@ class Sampler:
 
     def decoder(self, temperature: float) -> Decoder:
         chat = self.chat
-        return Decoder(chat.open_id, chat.close_id, chat.end_ids, temperature, self.top_p, chat.blank_ids)
+        return Decoder(
+            chat.open_id,
+            chat.close_id,
+            chat.end_ids,
+            temperature,
+            self.top_p,
+            chat.blank_ids,
+            self.top_k,
+            self.min_p,
+            self.presence_penalty,
+        )
 
 
 def by_length(asks: Sequence[Ask]) -> list[int]:

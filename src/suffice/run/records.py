@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PlainSerializer, PositiveInt
 
 from suffice.groups import Kind, Verdict
-from suffice.interval import Interval
+from suffice.interval import UNKNOWN, Interval
 from suffice.run import layout
 
 
@@ -219,6 +219,14 @@ class Protocol(Record):
     max_answer_tokens: PositiveInt
     seed: int
     cache_gb: float = Field(description="Bound on keys and values; decides nothing that is found.")
+    top_k: NonNegativeInt = Field(0, description="Most likely tokens that are sampled from; 0: all.")
+    min_p: float = Field(0.0, ge=0, le=1, description="Least probability sampled, as a part of the largest.")
+    presence_penalty: float = Field(0.0, ge=-2, le=2, description="Off the logits of tokens sampled before.")
+    name: str | None = Field(None, description="Of the published protocol that all this follows, if one was asked for.")
+
+    def facts(self) -> list[tuple[str, Any]]:
+        """What there is to say of it, by field."""
+        return [(name, value) for name, value in self.as_dict().items() if value is not None]
 
 
 class Sample(Record):
@@ -252,10 +260,36 @@ class Figures(Record):
     tokens: Estimate = Field(description="All that were generated: thought, answer and trials.")
 
 
+class Together(Record):
+    """What `k` samples of a question come to together, by the unbiased estimators over all subsets of k."""
+
+    k: int = Field(ge=2)
+    any_correct: Estimate = Field(description="That any of them is right: pass@k.")
+    all_correct: Estimate = Field(description="That all of them are right.")
+
+
 class Metrics(Figures):
     """The figures of an evaluation."""
 
     thought_tokens_correct: Estimate = Field(description="Over right samples alone.")
+    thought_tokens_wrong: Estimate = Field(UNKNOWN, description="Over samples that are not right.")
+    together: list[Together] = Field([], description="For k = 2, 4, 8, … and all samples of a question.")
+
+
+class AtBudget(Record):
+    """What a limit on thinking tokens would leave: longer thoughts are cut and wrong."""
+
+    budget: PositiveInt
+    accuracy: Estimate
+    thought_tokens: Estimate
+
+
+class AtBudgets(Record):
+    """Accuracy by thinking budget, read off the samples of an evaluation."""
+
+    limit: PositiveInt = Field(description="Largest budget.")
+    curve: list[AtBudget]
+    area: Estimate = Field(description="Mean accuracy over all budgets from 0 to the limit.")
 
 
 class Level(Record):
@@ -304,6 +338,7 @@ class EvaluationSummary(Summary):
 
     metrics: Metrics
     levels: dict[str, Level] = Field(description="By difficulty.")
+    at_budgets: AtBudgets | None = Field(None, description="Null where a stop has ended the thoughts already.")
     seconds: float | None = Field(None, ge=0, description="That it took, where it was not interrupted.")
     variant: Stop | None = None
 
@@ -383,6 +418,18 @@ class Change(Record):
     tokens: Difference
     thought_tokens_change: Estimate
     tokens_change: Estimate
+
+
+class Scores(Record):
+    """Accuracy and tokens in one number, each against the first model; docs/evaluate.md says what each is worth."""
+
+    level: float = Field(ge=0, le=1, description="Accuracy of the less accurate model.")
+    equal_accuracy: Estimate = Field(
+        description="Generated tokens as a part of the first's, both cut at the smallest budget with that accuracy."
+    )
+    area: Difference = Field(description="Of the areas under accuracy by thinking budget.")
+    aes: Estimate = Field(description="Accuracy-efficiency score of O1-Pruner.")
+    e3: Estimate = Field(description="E3-Score; 1 is as good as the first.")
 
 
 class Comparison(Change):

@@ -14,7 +14,7 @@ from typing import Any
 
 from suffice.errors import DataError
 from suffice.groups import Problem
-from suffice.tasks.choices import listed_below
+from suffice.tasks.choices import LETTERS, listed_below, options_of
 from suffice.tasks.files import Record, checksum, read_records
 from suffice.tasks.hub import hub_commit, hub_records
 from suffice.tasks.prompts import with_prompts
@@ -49,12 +49,21 @@ def with_choices(values: Values) -> Values:
     return values | {"prompt": listed, "gold": "ABCD"[order.index(0)], "kind": "choice"}
 
 
+def with_options(values: Values, options: Any) -> Values:
+    """The question with its options below it, in their order; the gold is one of their letters."""
+    texts, letter = options_of(options).texts, values["gold"]
+    if letter not in LETTERS[: len(texts)]:
+        raise ValueError(f"the gold answer {letter!r:.40} is no letter of its {len(texts)} options; correct it")
+    return values | {"prompt": listed_below(values["prompt"], texts), "kind": "choice"}
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """A data set of the hub.
 
     `splits` are our names → the hub's, `fields` our names → the names a record may use. `shape` makes a problem of
-    them. `tolerant` leaves out records without a usable gold answer, for sets too large to be mended by hand.
+    them. `options` is the column of the answers to choose from, which are shown below the question; the gold is one's
+    letter. `tolerant` leaves out records without a usable gold answer, for sets too large to be mended by hand.
     """
 
     name: str
@@ -63,6 +72,7 @@ class Dataset:
     fields: Mapping[str, tuple[str, ...]]
     shape: Callable[[Values], Values]
     config: str | None = None
+    options: str | None = None
     tolerant: bool = False
 
     def load(
@@ -80,6 +90,7 @@ class Dataset:
             )
         split = self.split(split)
         columns = {name for names in self.fields.values() for name in names}
+        columns |= {self.options} if self.options else set()
         if path is None:
             records = hub_records(self.hub, self.config, self.splits[split], revision, columns)
         else:
@@ -89,7 +100,8 @@ class Dataset:
         return with_prompts((problem, prompt or "boxed") for problem in problems)
 
     def _read(self, record: Record) -> Values:
-        return self.shape(named(record, self.fields))
+        values = self.shape(named(record, self.fields))
+        return values if self.options is None else with_options(values, record.data.get(self.options))
 
     def locate(self, path: str | None, split: str | None, revision: str | None) -> dict[str, Any]:
         """The split, and the hub's data set with the commit of `revision`, or the local copy with its SHA-256."""
@@ -185,6 +197,40 @@ DATASETS = {
             fields={"prompt": ("problem",), "gold": ("answer",), "id": ("id",)},
             shape=with_number,
         ),
+        Dataset(
+            "aime26",
+            hub="MathArena/aime_2026",
+            splits={"test": "train"},
+            fields={"prompt": ("problem",), "gold": ("answer",), "id": ("problem_idx", "id")},
+            shape=with_number,
+        ),
+        # 30 problems of February 2025, answers in LaTeX
+        Dataset(
+            "hmmt25",
+            hub="MathArena/hmmt_feb_2025",
+            splits={"test": "train"},
+            fields={"prompt": ("problem",), "gold": ("answer",), "id": ("problem_idx", "id")},
+            shape=stripped,
+        ),
+        # 674 problems in English without pictures (He et al., arXiv 2402.14008); several answers are one list
+        Dataset(
+            "olympiadbench",
+            hub="Hothan/OlympiadBench",
+            config="OE_TO_maths_en_COMP",
+            splits={"test": "train"},
+            fields={"prompt": ("question",), "gold": ("final_answer",), "id": ("id",)},
+            shape=stripped,
+            tolerant=True,
+        ),
+        # 272 problems of university courses (Lewkowycz et al., arXiv 2206.14858)
+        Dataset(
+            "minerva",
+            hub="math-ai/minervamath",
+            splits={"test": "test"},
+            fields={"prompt": ("question",), "gold": ("answer",)},
+            shape=stripped,
+            tolerant=True,
+        ),
         # the 198 hardest of GPQA (Rein et al., arXiv 2311.12022); its authors ask that no question be shown in public
         Dataset(
             "gpqa",
@@ -200,6 +246,16 @@ DATASETS = {
                 "id": ("Record ID",),
             },
             shape=with_choices,
+        ),
+        # 12,000 questions of 14 subjects with up to ten options (Wang et al., arXiv 2406.01574)
+        Dataset(
+            "mmlu-pro",
+            hub="TIGER-Lab/MMLU-Pro",
+            splits={"test": "test"},
+            fields={"prompt": ("question",), "gold": ("answer",), "id": ("question_id",)},
+            shape=stripped,
+            options="options",
+            tolerant=True,
         ),
         # 103,000 training problems (He et al., arXiv 2504.11456); difficulty is a number, most from 5 to 9
         Dataset(

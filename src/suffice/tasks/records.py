@@ -22,7 +22,8 @@ def named(record: Record, aliases: Mapping[str, tuple[str, ...]]) -> Values:
     """The fields of a record whose columns are known.
 
     Args:
-        aliases: our names → the columns they may stand in; the first that is filled counts.
+        aliases: our names → the columns they may stand in; the first that is filled counts. A list of one is what it
+            holds.
 
     Raises:
         DataError: a field that it must have is absent or blank, or neither text nor a number.
@@ -33,6 +34,8 @@ def named(record: Record, aliases: Mapping[str, tuple[str, ...]]) -> Values:
         if value is None and name not in OPTIONAL:
             other = f", or read the file as task jsonl with --fields {name}=COLUMN" * (name in ("prompt", "gold"))
             raise DataError(f"{record.where}: no {name} ({' or '.join(map(repr, columns))}); add it{other}")
+        if isinstance(value, list) and len(value) == 1:
+            (value,) = value
         try:
             if name == "prompt" and not isinstance(value, str):
                 raise ValueError(f"prompt must be text, not {value!r:.40}; correct it")

@@ -60,6 +60,9 @@ class Parameters:
 ADVICE = {
     "temperature": "start again with a --temperature that it takes, such as 1",
     "top_p": "start again with a --top-p that it takes, such as 1",
+    "top_k": "start again without --top-k, or on a server that knows it, such as vLLM or SGLang",
+    "min_p": "start again without --min-p, or on a server that knows it, such as vLLM or SGLang",
+    "presence_penalty": "start again without --presence-penalty",
     "chat_template_kwargs": "start again without --chat-template-kwargs, and set them where the server is started",
 }
 """What to do about a parameter that cannot be left out."""
@@ -80,5 +83,7 @@ def named(status: int, refusal: Any, said: str, sent: Body) -> list[str]:
 
 def harmless(name: str, sent: Body) -> bool:
     """Whether a request without it is answered from the same distribution."""
-    neutral = sent.get(name) == 1 or sent.get("temperature") == 0
-    return name == "seed" or (name == "top_p" and neutral) or (name == "temperature" and sent.get(name) == 1)
+    greedy = sent.get("temperature") == 0
+    if name in ("top_p", "temperature") and sent.get(name) == 1:
+        return True
+    return name == "seed" or (greedy and name in ("top_p", "top_k", "min_p"))

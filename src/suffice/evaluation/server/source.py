@@ -218,6 +218,8 @@ class ServerSource:
             "max_tokens": budget,
             "seed": seed_of(f"{sampling.seed}/{problem.id}/{number}"),
         }
+        # only where they are asked for: not every server knows them
+        body |= {name: value for name in ("top_k", "min_p", "presence_penalty") if (value := getattr(sampling, name))}
         if self.options:
             body["chat_template_kwargs"] = self.options
         reply = await self._transport.post(client, "/chat/completions", body, ChatReply, problem)
