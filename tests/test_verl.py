@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import huggingface_hub
 import psutil
 import pytest
 import torch
@@ -27,21 +28,23 @@ from typer.testing import CliRunner
 
 from making import CLOSE, closest_call, random_group
 from suffice.cli import app
-from suffice.config import load_recipe, make_recipe
+from suffice.config import load_recipe, make_recipe, recipe_names
 from suffice.engines.local.build import build_engine
-from suffice.engines.verl import launch, train
+from suffice.engines.verl import installed, launch, train, translate
 from suffice.engines.verl.estimators import estimate, loss_factor, observe, recall, score
 from suffice.engines.verl.main import reason
 from suffice.engines.verl.members import Member, gather
+from suffice.engines.verl.metrics import update_metrics
 from suffice.engines.verl.tokens import sampled, within
 from suffice.engines.verl.training import MODULES, PLUGIN, environment, find
-from suffice.engines.verl.translate import check, memory_share, translate
+from suffice.engines.verl.translate import check, memory_share
 from suffice.errors import RunError, SufficeError
 from suffice.extras import install_command
 from suffice.grading import Grader
-from suffice.groups import Spine
+from suffice.groups import Problem, Spine
 from suffice.methods import get_method, list_methods
-from suffice.model.load import load_model
+from suffice.model.load import load_chat, load_model
+from suffice.model.resolve import resolve_path
 from suffice.objective import Objective, policy_loss, to_batch
 from suffice.objective.weights import weigh
 from suffice.run.directory import Run
@@ -60,10 +63,14 @@ runs_verl = pytest.mark.skipif(
 END = frozenset({1})
 
 
-def translated(name, *overrides, **changes):
+def translated(name, *overrides, gpus=2, model="m"):
     recipe = load_recipe(name, overrides)
-    given = {"model": "m", "prompt_tokens": 20, "inducer_tokens": 10, "gpus": 2}
-    return translate(recipe, Path("run"), **given | changes)
+    translate.check_recipe(recipe, gpus)
+    found = translate.placed(recipe, Path("run"), model=model, prompt_tokens=20, inducer_tokens=10)
+    found |= translate.free(recipe, longest=20 + found["data.max_response_length"], gpus=gpus)
+    for method in translate.fixed(recipe).values():
+        found |= method
+    return found
 
 
 def test_s_grpo_becomes_nine_sessions_and_a_constant_divisor():
@@ -132,9 +139,8 @@ def test_a_recipe_says_how_many_nodes_and_gpus():
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ("model.lora=8", r"set model\.lora = 0"),
         ('guard.action="roll back"', r"guard\.action to warn or stop"),
-        ("model.revision=0123abcd", r"would load m without model\.revision; set model\.path to a local folder"),
+        ("cluster.tensor_parallel=3", r"does not divide the 2 GPUs of a node: .* set it to a divisor"),
     ],
 )
 def test_what_is_not_carried_over_to_verl_is_refused_before_anything_starts(asked, says):
@@ -143,54 +149,172 @@ def test_what_is_not_carried_over_to_verl_is_refused_before_anything_starts(aske
     assert "\n" not in str(error.value)
 
 
-def test_a_revision_says_nothing_of_a_local_folder(tmp_path):
-    found = translated("lab-s-grpo", "model.revision=0123abcd", model=str(tmp_path))
-    assert found["actor_rollout_ref.model.path"] == str(tmp_path)
+def test_of_a_hub_model_with_a_revision_verl_loads_the_snapshot(monkeypatch, tmp_path):
+    asked = {}
+
+    def snapshot(path, **more):
+        asked.update(more, path=path)
+        return "/cache/snapshots/0123abcd"
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    section = load_recipe("qwen3-8b-s-grpo", ["model.revision=0123abcd"]).model
+    assert launch.model_folder(section, weights=True) == "/cache/snapshots/0123abcd"
+    assert asked == {"path": "Qwen/Qwen3-8B", "revision": "0123abcd", "allow_patterns": None}
+    launch.model_folder(section, weights=False)
+    assert "*.json" in asked["allow_patterns"]  # a dry run fetches no weights
+    local = section.model_copy(update={"path": str(tmp_path)})
+    (tmp_path / "config.json").write_text("{}")
+    assert launch.model_folder(local, weights=True) == str(tmp_path)  # of which a revision says nothing
+    plain = load_recipe("qwen3-8b-s-grpo").model
+    assert launch.model_folder(plain, weights=True) == "Qwen/Qwen3-8B"
 
 
-def configured(**changes):
-    """What `check` reads of verl's configuration for lab-s-grpo, nested by dotted name."""
-    found = {
-        "trainer.use_v1": True,
-        "trainer.v1.suffice": {},
-        "algorithm.filter_groups.enable": False,
-        "actor_rollout_ref.actor.policy_loss.loss_mode": "vanilla",
-        **translated("lab-s-grpo"),
-        **changes,
-    }
-    tree = SimpleNamespace()
-    for name, value in found.items():
-        node = tree
-        *parents, leaf = name.split(".")
-        for parent in parents:
-            node.__dict__.setdefault(parent, SimpleNamespace())
-            node = node.__dict__[parent]
-        setattr(node, leaf, value)
-    tree.trainer.v1.get = lambda name, default: getattr(tree.trainer.v1, name, default)
-    return tree
+def test_a_revision_that_is_not_there_is_one_line(no_hub):
+    section = load_recipe("qwen3-8b-s-grpo", ["model.revision=0123abcd"]).model
+    with pytest.raises(SufficeError) as error:
+        launch.model_folder(section, weights=True)
+    assert "\n" not in str(error.value)
 
 
-def test_what_a_recipe_becomes_passes_the_check():
-    check(configured(), load_recipe("lab-s-grpo"))
+def test_a_servers_context_is_the_longest_member_and_its_seed_the_runs():
+    found = translated("lab-s-grpo", "run.seed=7")
+    assert found["actor_rollout_ref.rollout.max_model_len"] == 20 + 256 + 10 + 8 + 3
+    assert found["actor_rollout_ref.rollout.seed"] == found["actor_rollout_ref.actor.data_loader_seed"] == 7
+    assert not any(name.startswith("transfer_queue.") for name in found)
+
+
+def test_shards_stay_inside_a_machine():
+    assert translated("lab-s-grpo", gpus=8)["actor_rollout_ref.actor.fsdp_config.fsdp_size"] == -1
+    assert translated("lab-s-grpo", "cluster.nodes=2", gpus=8)["actor_rollout_ref.actor.fsdp_config.fsdp_size"] == 8
+
+
+@pytest.mark.parametrize("offload", ["no", "rollout", "always"])
+def test_weights_leave_the_gpu_while_a_server_samples_or_always(offload):
+    between, always = offload == "rollout", offload == "always"
+    found, fsdp = translated("lab-s-grpo", f"cluster.offload={offload}"), "actor_rollout_ref.actor.fsdp_config"
+    assert [found[f"{fsdp}.{part}_offload"] for part in ("param", "optimizer")] == [between, between]
+    assert found[f"{fsdp}.offload_policy"] is always
+    assert found["actor_rollout_ref.rollout.free_cache_engine"] is True
+
+
+def test_adapters_have_verls_names_and_the_local_engines_scale():
+    found, model = translated("lab-s-grpo", "model.lora=8"), "actor_rollout_ref.model"
+    assert (found[f"{model}.lora_rank"], found[f"{model}.lora_alpha"]) == (8, 16)
+    assert found[f"{model}.target_modules"] == "all-linear"
+    assert found[f"{model}.lora.merge"] is True
+    assert translated("lab-s-grpo")[f"{model}.lora_rank"] == 0
+
+
+def configured(*overrides, own=()):
+    """verl's whole configuration of lab-s-grpo, as it would be run."""
+    pytest.importorskip("verl", reason="verl is not installed: pip install '.[verl]'")
+    recipe = load_recipe("lab-s-grpo", ["cluster.gpus=2", *overrides])
+    chat = load_chat(recipe.model.path, recipe.rollout.inducer)
+    problems = [Problem("one", "arithmetic", "1 + 1", "2", "exact")]
+    return launch.configuration(recipe, Path("run"), chat, problems, own, model="m"), recipe
+
+
+def test_every_setting_of_ours_is_one_of_verls():
+    from suffice.engines.verl.main import compose
+
+    theirs = pytest.importorskip("omegaconf", reason="verl is not installed").OmegaConf.to_container(compose({}, {}))
+    added = {"suffice.recipe", "suffice.run", "actor_rollout_ref.actor.fsdp_config.mixed_precision"}
+    added |= {f"trainer.v1.{mode}.parameter_sync_step" for mode in ("suffice", "sync")}
+    for name in translated("lab-s-grpo").keys() - added:
+        node = theirs
+        for part in name.split("."):
+            assert part in node, name
+            node = node[part]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_verl_takes_what_every_recipe_becomes(name):
+    """By verl's own check of its configuration, and as the dataclasses that its workers make of it."""
+    pytest.importorskip("verl", reason="verl is not installed: pip install '.[verl]'")
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+    from suffice.engines.verl.main import compose
+
+    recipe = load_recipe(name)
+    config = compose(translated(name, gpus=recipe.cluster.gpus or 2), {})
+    check(config, recipe)
+    assert not need_critic(config)
+    assert not need_reference_policy(config)
+    validate_config(config, use_reference_policy=False, use_critic=False)
+    rollout = omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+    assert rollout.enable_sleep_mode
+    actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
+    assert actor.fsdp_config.mixed_precision["reduce_dtype"] == "fp32"
+
+
+def test_a_recipe_may_hold_settings_of_verls_own_and_the_command_line_has_the_last_word():
+    section = {"actor_rollout_ref": {"rollout": {"max_num_seqs": 64}}, "trainer.balance_batch": False}
+    assert launch.flat(section) == {"actor_rollout_ref.rollout.max_num_seqs": 64, "trainer.balance_batch": False}
+    asked = "cluster.verl.actor_rollout_ref.rollout.max_num_seqs=64"
+    assert configured(asked)[0].actor_rollout_ref.rollout.max_num_seqs == 64
+    over = ["verl.actor_rollout_ref.rollout.max_num_seqs=32"]
+    assert configured(asked, own=over)[0].actor_rollout_ref.rollout.max_num_seqs == 32
+    with pytest.raises(SufficeError, match=r"rollout\.n is 4 but must be 9"):
+        configured("cluster.verl.actor_rollout_ref.rollout.n=4")
 
 
 @pytest.mark.parametrize(
-    "change",
+    "own",
     [
-        {"trainer.v1.suffice": {"parameter_sync_step": 4}},
-        {"trainer.v1.trainer_mode": "separate_async"},
-        {"actor_rollout_ref.actor.ppo_mini_batch_size": 16},
-        {"actor_rollout_ref.rollout.n": 8},
-        {"algorithm.adv_estimator": "grpo"},
-        {"actor_rollout_ref.actor.loss_agg_mode": "token-mean"},
-        {"actor_rollout_ref.actor.use_kl_loss": True},
+        "trainer.v1.suffice.parameter_sync_step=4",
+        "+trainer.v1.sync.parameter_sync_step=4",
+        "trainer.v1.trainer_mode=separate_async",
+        "trainer.v1.sampler.custom_sampler.path=mine.py",
+        "trainer.total_training_steps=7",
+        "trainer.resume_mode=disable",
+        "data.shuffle=true",
+        "data.train_files=mine.parquet",
+        "data.max_response_length=64",
+        "actor_rollout_ref.model.path=other/model",
+        "actor_rollout_ref.model.lora_rank=8",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=16",
+        "actor_rollout_ref.actor.ppo_epochs=2",
+        "actor_rollout_ref.actor.loss_agg_mode=token-mean",
+        "actor_rollout_ref.actor.policy_loss.loss_mode=gspo",
+        "actor_rollout_ref.actor.use_kl_loss=true",
+        "actor_rollout_ref.actor.entropy_coeff=0.01",
+        "actor_rollout_ref.actor.clip_ratio_high=0.28",
+        "actor_rollout_ref.actor.optim.lr=1e-4",
+        "actor_rollout_ref.actor.optim.lr_scheduler_type=cosine",
+        "actor_rollout_ref.rollout.n=8",
+        "actor_rollout_ref.rollout.temperature=0.6",
+        "actor_rollout_ref.rollout.top_k=20",
+        "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs",
+        "actor_rollout_ref.rollout.calculate_log_probs=false",
+        "algorithm.adv_estimator=grpo",
+        "algorithm.filter_groups.enable=true",
+        "algorithm.use_pf_ppo=true",
+        "algorithm.use_kl_in_reward=true",
+        "algorithm.rollout_correction={bypass_mode = true}",
+        "+algorithm.rollout_correction.bypass_mode=true",
     ],
 )
-def test_settings_that_would_split_the_batch_or_change_the_loss_are_refused_in_one_line(change):
-    (name,) = change
-    with pytest.raises(SufficeError, match=rf"verl\.{name}.* must be .*leave it out") as error:
-        check(configured(**change), load_recipe("lab-s-grpo"))
+def test_what_would_make_the_run_another_than_the_recipes_is_refused_in_one_line_with_the_reason(own):
+    name = own.partition("=")[0].removeprefix("+").removesuffix(".bypass_mode")
+    with pytest.raises(SufficeError, match=rf"verl\.{name} is .* but must be .*: .*; leave it out") as error:
+        configured(own=[f"verl.{own}"])
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "actor_rollout_ref.rollout.max_num_seqs=64",
+        "actor_rollout_ref.rollout.gpu_memory_utilization=0.7",
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_dtype=fp8",
+        "actor_rollout_ref.actor.fsdp_config.offload_policy=true",
+        "+actor_rollout_ref.model.override_config.attn_implementation=sdpa",
+        "trainer.balance_batch=false",
+    ],
+)
+def test_what_suits_the_machine_is_left_to_its_user(own):
+    configured(own=[f"verl.{own}"])
 
 
 def members_of(groups, exits):
@@ -298,7 +422,7 @@ def test_verls_loss_has_our_gradient_on_and_beyond_both_clips(aggregate, refill)
     exits, overrides = 3, [f"objective.aggregate={aggregate}", "group.exits=3", f"train.refill_cap={refill}"]
     groups = [random_group(rng, 1, exits, longest=6) for _ in range(4)]
     recipe = load_recipe("lab-s-grpo", [*overrides, "train.problems_per_step=4"])
-    mode = translate(recipe, Path("r"), model="m", prompt_tokens=1, inducer_tokens=1, gpus=1)
+    mode = translated("lab-s-grpo", *overrides, "train.problems_per_step=4", "train.updates_per_batch=2")
     rows = [*members_of(groups, exits), None]
     scored = score(rows, recipe.group, get_method("s-grpo"), drops=refill > 0)
     objective = Objective(aggregate, "sampled", CLOSE, exits, recipe.objective.constant_length)
@@ -356,13 +480,39 @@ class Scripted:
     async def generate(self, request_id, prompt_ids, sampling_params):
         await asyncio.sleep(0.001)
         branch = prompt_ids[-len(self.chat.inducer) :] == self.chat.inducer
-        self.asked.append((request_id, prompt_ids, sampling_params["max_tokens"]))
+        self.asked.append((request_id, prompt_ids, sampling_params))
         if self.fails == ("branch" if branch else "spine"):
             raise RuntimeError("the server is gone")
         end = next(iter(self.chat.end_ids))
         open_thought = [] if self.chat.opened(prompt_ids) else [self.chat.open_id]
-        tokens = [9, end] if branch else [*open_thought, 10, 11, 12, 13, 14, self.chat.close_id, 9, end]
+        thought = [*open_thought, 10, 11, 12, 13, 14, self.chat.close_id]
+        answers = branch or prompt_ids[-1] == self.chat.close_id
+        assert answers or sampling_params["stop_token_ids"] == [self.chat.close_id]
+        tokens = ([9, end] if answers else thought)[: sampling_params["max_tokens"]]
         return SimpleNamespace(token_ids=tokens, log_probs=[-1.0] * len(tokens), extra_fields={})
+
+
+def row_of(name, prompt):
+    """A problem as a session gets it."""
+    return {
+        "uid": "u",
+        "index": 0,
+        "global_steps": 1,
+        "data_source": "arithmetic",
+        "raw_prompt": [{"role": "user", "content": prompt}],
+        "reward_model": {"ground_truth": "2"},
+        "extra_info": {"id": name, "kind": "exact"},
+    }
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    """No network."""
+
+    def unreachable(*_, **__):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
 
 
 @pytest.fixture
@@ -371,23 +521,13 @@ def group_of_sessions():
     pytest.importorskip("verl", reason="verl is not installed: pip install '.[verl]'")
     import suffice.engines.verl.plugin  # noqa: F401
     from suffice.engines.verl.agents import PENDING, MemberLoop
-    from suffice.model.load import load_chat
-    from suffice.model.resolve import resolve_path
 
     path = resolve_path("lab/arithmetic")
 
     def run(recipe, fails="never"):
         chat = load_chat(path, recipe.rollout.inducer)
         server = Scripted(chat, fails)
-        row = {
-            "uid": "u",
-            "index": 0,
-            "global_steps": 1,
-            "data_source": "arithmetic",
-            "raw_prompt": [{"role": "user", "content": "1 + 1"}],
-            "reward_model": {"ground_truth": "2"},
-            "extra_info": {"id": "one", "kind": "exact"},
-        }
+        row = row_of("one", "1 + 1")
 
         async def session(number):
             loop = MemberLoop.__new__(MemberLoop)  # verl makes one a session, from what a worker holds
@@ -427,7 +567,7 @@ def test_branches_leave_inside_the_thought_and_ask_the_server_of_their_spine(gro
         wanted = [1] * cut + [0] * len(chat.inducer) + [1, 1]
         assert branch.response_mask == wanted
         assert [*sampled([member], torch.tensor([wanted]).bool())[0]] == [bool(m) for m in wanted]
-    assert {asked[2] for asked in server.asked} == {256 + 8 + 5, 8 + 1}
+    assert {asked[2]["max_tokens"] for asked in server.asked} == {256 + 1 + 3, 8 + 1}
 
 
 def test_a_thought_too_short_for_all_exits_leaves_members_out(group_of_sessions):
@@ -455,14 +595,14 @@ def test_a_parallel_group_is_sessions_that_do_not_wait(group_of_sessions):
 @pytest.mark.parametrize(
     ("needed", "says"),
     [
-        ({"no-such-engine": ("1", "2")}, f"not installed: {re.escape(install_command('verl'))}$"),
+        ({"no-such-engine": ("1", "2")}, f"not installed: {re.escape(install_command('gpu'))}$"),
         ({"pytest": ("999", "1000")}, r"pip install 'pytest>=999,<1000'"),
     ],
 )
 def test_a_missing_or_unfit_verl_is_one_line_with_the_way_out(monkeypatch, needed, says):
-    monkeypatch.setattr(launch, "NEEDED", needed)
+    monkeypatch.setattr(installed, "NEEDED", needed)
     with pytest.raises(SufficeError, match=says) as error:
-        launch.check_installed()
+        installed.check_installed()
     assert "\n" not in str(error.value)
 
 
@@ -543,7 +683,7 @@ def without_gpus(monkeypatch):
 
 def test_a_finished_run_of_verls_is_left_as_it_is_and_said_to_be(tmp_path, monkeypatch, capsys):
     without_gpus(monkeypatch)  # nor is anything of verl looked for
-    monkeypatch.setattr(launch, "NEEDED", {"no-such-engine": ("1", "2")})
+    monkeypatch.setattr(installed, "NEEDED", {"no-such-engine": ("1", "2")})
     run = run_of_verl(tmp_path / "run", 12)
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != LOCK}
     assert resume(run) == Run(run).checkpoint(12)
@@ -667,3 +807,249 @@ def test_a_killed_worker_ends_the_run_in_one_line_and_resume_goes_on(tmp_path):
     _, said = finished.communicate()
     assert finished.returncode == 0
     assert said == f"{run} is finished: nothing is left to do\n"
+
+
+# -- what a GPU's run imports, looked at before it starts
+
+
+def lacks(**asked):
+    return {part.name: part.lack for part in installed.parts(**asked) if part.lack}
+
+
+def package(folder: Path, name: str, code: str = "", version: str = "1.0", requires: tuple[str, ...] = ()) -> None:
+    """A package as an installer leaves it."""
+    write_text(folder / name / "__init__.py", code)
+    lines = [
+        "Metadata-Version: 2.1",
+        f"Name: {name}",
+        f"Version: {version}",
+        *(f"Requires-Dist: {r}" for r in requires),
+    ]
+    write_text(folder / f"{name}-{version}.dist-info" / "METADATA", "\n".join(lines) + "\n")
+
+
+@needs_verl
+def test_what_the_recipe_runs_on_here_is_not_asked_for_a_server_or_an_attention_of_a_gpu():
+    assert not lacks(server="suffice-cpu", attention="sdpa", cuda=False)
+
+
+@needs_verl
+def test_a_server_and_an_attention_that_are_missing_are_named_with_their_commands(monkeypatch):
+    monkeypatch.setattr(installed, "SERVERS", {"vllm": "no_such_server"})
+    monkeypatch.setattr(installed, "ATTENTION", {"flash_attention_2": "no_such_attention"})
+    found = lacks(cuda=False)
+    assert found["no-such-server"] == f"needs no-such-server, which is not installed: {install_command('gpu')}"
+    assert found["no-such-attention"].endswith("pip install flash-attn==2.8.3 --no-build-isolation")
+    config, _ = configured()
+    config.trainer.device = "cpu"
+    with pytest.raises(SufficeError, match="--engine verl needs no-such-server") as error:
+        installed.check_runnable(config)
+    assert "\n" not in str(error.value)
+
+
+@needs_verl
+def test_a_build_that_does_not_load_is_found_before_ray_is_started(monkeypatch, tmp_path):
+    package(tmp_path, "broken_attention", "raise ImportError('undefined symbol: _ZN3c10')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(installed, "ATTENTION", {"flash_attention_2": "broken_attention"})
+    monkeypatch.setattr(installed, "SERVERS", {})
+    assert not lacks(cuda=False)  # without a GPU it is not loaded
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    (said,) = lacks(cuda=False).values()
+    assert "cannot load broken-attention 1.0 (ImportError: undefined symbol: _ZN3c10)" in said
+
+
+@needs_verl
+def test_versions_that_do_not_fit_each_other_are_named_with_the_command(monkeypatch, tmp_path):
+    package(tmp_path, "some_server", requires=("torch==2.11.0", "absent>=1", "numpy>=1; extra == 'never'"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(installed, "SERVERS", {"vllm": "some_server"})
+    monkeypatch.setattr(installed, "ATTENTION", {})
+    said = lacks(cuda=False)["some-server and torch"]
+    assert said == f"cannot use some-server 1.0 with torch {torch.__version__}: pip install 'torch==2.11.0'"
+    assert len(lacks(cuda=False)) == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "driver", "says"),
+    [
+        (None, None, r"needs a torch with CUDA, not .*: pip install"),
+        (
+            "13.0",
+            "570.86.15",
+            r"driver 580\.65\.06 or newer for torch's CUDA 13\.0, not 570\.86\.15: update the driver",
+        ),
+        ("12.8", "470.57.02", r"driver 525\.60\.13 or newer"),
+        ("13.0", "580.65.06", ""),
+        ("12.8", "535.54.03", ""),  # within a major version an older driver will do
+        ("13.0", None, ""),
+        ("14.1", "600.1.1", ""),  # of which nothing is known here
+    ],
+)
+def test_a_torch_is_held_against_the_driver(build, driver, says):
+    found = installed._cuda(build, driver)
+    assert re.search(says, found.lack) if says else not found.lack
+
+
+@pytest.mark.parametrize(
+    ("said", "driver"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.54.03  Tue Jun  6 22:20:39 UTC 2023\n", "535.54.03"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build\n", "580.65.06"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  570.86  Release Build\n", "570.86"),
+        ("nothing that is known", None),
+    ],
+)
+def test_a_driver_says_its_version_in_a_file(monkeypatch, tmp_path, said, driver):
+    monkeypatch.setattr(installed, "DRIVER_FILE", tmp_path / "version")
+    assert installed.driver() is None
+    (tmp_path / "version").write_text(said + "GCC version:  gcc version 12.3.0\n")
+    assert installed.driver() == driver
+
+
+def test_a_python_beyond_verls_is_refused(monkeypatch):
+    monkeypatch.setattr(installed, "python_version", lambda: "3.13.2")
+    with pytest.raises(SufficeError, match=r"needs Python .*<3\.13.*, not 3\.13\.2: python3\.12 -m venv"):
+        installed.check_installed()
+
+
+# -- the two requests of a spine
+
+
+@needs_verl
+def test_an_answer_is_asked_for_with_its_own_budget_once_the_thought_has_closed(group_of_sessions):
+    results, server, chat = group_of_sessions(load_recipe("lab-grpo", ["group.spines=2"]))
+    first, second = server.asked[0], server.asked[-1]
+    assert first[2]["stop_token_ids"] == [chat.close_id]
+    assert first[2]["max_tokens"] == 256 + 1 + 3
+    assert second[1][: len(first[1])] == first[1]
+    assert second[1][-1] == chat.close_id
+    assert second[2]["max_tokens"] == 8 + 1
+    assert "stop_token_ids" not in second[2]
+    facts = Member.of_fields(results[0].extra_fields)
+    assert facts.prefixes == len(first[1]) + len(second[1])
+    assert facts.decoded == len(results[0].response_ids)
+    assert facts.cached is None  # this server does not say
+
+
+@needs_verl
+def test_a_thought_beyond_its_budget_gets_no_answer(group_of_sessions):
+    results, server, _ = group_of_sessions(load_recipe("lab-grpo", ["rollout.max_thought_tokens=3", "group.spines=2"]))
+    assert len(server.asked) == 2  # one request a spine
+    facts = [Member.of_fields(result.extra_fields) for result in results]
+    assert [(member.thought_tokens, member.truncated, member.closed) for member in facts] == [(3, True, False)] * 2
+
+
+@needs_verl
+def test_a_close_just_behind_the_budget_still_closes_the_thought(group_of_sessions):
+    results, *_ = group_of_sessions(load_recipe("lab-grpo", ["rollout.max_thought_tokens=5", "group.spines=2"]))
+    facts = Member.of_fields(results[0].extra_fields)
+    assert (facts.thought_tokens, facts.closed, facts.truncated) == (5, True, False)
+
+
+@needs_verl
+def test_the_second_request_and_the_branches_push_only_what_lies_past_the_last_cached_block():
+    """Against the CPU's server, whose blocks of 16 are counted as vLLM's are."""
+    import suffice.engines.verl.plugin  # noqa: F401
+    from suffice.engines.verl.agents import MemberLoop
+    from verl_cpu.server import BLOCK, Server
+
+    recipe = load_recipe("lab-s-grpo", ["group.exits=3"])
+    asked = []
+
+    async def group():
+        server = Server("lab/arithmetic", 1)
+
+        async def generate(request_id, prompt_ids, sampling_params):
+            key = f"{sampling_params.get('key', len(asked))}@0"
+            said = await server.generate(request_id, prompt_ids, sampling_params | {"key": key, "top_p": 1.0})
+            asked.append((len(prompt_ids), said.extra_fields["num_cached_tokens"]))
+            return said
+
+        def session(number):
+            loop = MemberLoop.__new__(MemberLoop)
+            loop.config = SimpleNamespace(
+                suffice=SimpleNamespace(recipe=recipe.dump()),
+                actor_rollout_ref=SimpleNamespace(model=SimpleNamespace(path=resolve_path("lab/arithmetic"))),
+            )
+            loop.server_manager = SimpleNamespace(generate=generate)
+            return loop.run({"temperature": 1.0}, session_id=number, **row_of("one", "3 + 4 - 2 + 6"))
+
+        return await asyncio.gather(*(session(number) for number in range(4)))
+
+    members = [Member.of_fields(result.extra_fields) for result in asyncio.run(group())]
+    full = members[-1]
+    (first, none), (second, held), *branches = asked
+    assert none == 0
+    assert full.thought_tokens > 2 * BLOCK  # or there is nothing to cache
+    assert second > first
+    # all but the last token of the first text were pushed, in whole blocks: at most 15 and the close are pushed again
+    assert held == (second - 1) // BLOCK * BLOCK
+    assert full.prefixes - full.cached == first + second - held
+    for (length, cached), member in zip(branches, members, strict=False):
+        kept = length - len(load_chat("lab/arithmetic", recipe.rollout.inducer).inducer)
+        assert cached == kept // BLOCK * BLOCK
+        assert member.prefixes - member.cached == length - cached
+
+
+# -- the loss of a batch's only update
+
+
+@needs_verl
+@pytest.mark.parametrize("aggregate", ["sequence", "constant", "token"])
+def test_the_loss_of_an_only_update_has_the_local_gradient_with_importance_weights(aggregate):
+    """Sampled tokens weigh min(exp(new − sampler's), 2), injected ones 1, and no log-prob was made before."""
+    from suffice.engines.verl.loss import on_policy_loss
+
+    draw = torch.Generator().manual_seed(0)
+    shape, dtype = (6, 9), torch.float64
+    new = (-torch.rand(shape, dtype=dtype, generator=draw) * 3 - 0.1).requires_grad_()
+    behaviour = new.detach() + torch.randn(shape, dtype=dtype, generator=draw)
+    advantage = torch.randn(shape[0], 1, dtype=dtype, generator=draw).expand(shape)
+    mask = torch.rand(shape, generator=draw) < 0.8
+    sampled_B_T = torch.rand(shape, generator=draw) < 0.7
+    mode = translated("lab-s-grpo", f"objective.aggregate={aggregate}", "objective.constant_length=50")
+    actor = SimpleNamespace(
+        clip_ratio=0.2,
+        clip_ratio_low=0.2,
+        clip_ratio_high=0.2,
+        get=lambda name, default: mode[f"actor_rollout_ref.actor.{name}"],
+        global_batch_info={
+            "dp_size": 1,
+            "batch_num_tokens": int(mask.sum()),
+            "global_batch_size": 6,
+            "loss_scale_factor": mode["actor_rollout_ref.actor.loss_scale_factor"],
+        },
+    )
+    loss, said = on_policy_loss(
+        behaviour, new, advantage, mask, mode["actor_rollout_ref.actor.loss_agg_mode"], actor, sampled_B_T.double()
+    )
+    (theirs,) = torch.autograd.grad(loss, new)
+    own = {"sequence": mask.sum(-1, keepdim=True) * 6, "constant": 50 * 6, "token": mask.sum()}[aggregate]
+    weight = advantage * mask / own
+    weigh_off = torch.where(sampled_B_T, (new.detach() - behaviour).exp().clamp(max=2), 1.0)
+    old = new.detach()
+    bounds = {"clip_low": 0.2, "clip_high": 0.2}
+    local = policy_loss(new, old, weight.clamp(min=0), weight.clamp(max=0), importance_T=weigh_off, **bounds)
+    (mine,) = torch.autograd.grad(local, new)
+    assert torch.allclose(theirs, mine, atol=1e-12)
+    assert loss.item() == pytest.approx(local.item(), abs=1e-12)
+    judged = mask & sampled_B_T
+    assert said["actor/sampled_tokens"] == int(judged.sum())
+    assert said["actor/drift"] == pytest.approx(float((old - behaviour).abs()[judged].sum()))
+    assert said["actor/surprise"] == pytest.approx(float(-old[judged].sum()))
+
+
+def test_mismatch_and_entropy_are_means_over_the_tokens_of_all_micro_batches():
+    # two micro-batches of 30 and 10 tokens: verl gives the means of their sums
+    said = {"actor/sampled_tokens": 20.0, "actor/drift": 0.5, "actor/surprise": 8.0}
+    found = update_metrics(said, {"gen": 1.0, "step": 2.0})
+    assert (found["mismatch"], found["entropy"]) == (0.025, 0.4)
+    assert "mismatch" not in update_metrics({}, {"gen": 1.0, "step": 2.0})  # made before, with several updates
+
+
+def test_an_only_update_pays_for_no_pass_before_it():
+    loss = "actor_rollout_ref.actor.policy_loss.loss_mode"
+    assert translated("lab-s-grpo")[loss] == "suffice"
+    assert translated("lab-s-grpo", "train.updates_per_batch=2")[loss] == "vanilla"

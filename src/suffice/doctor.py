@@ -119,13 +119,10 @@ def _versions(recipe: Recipe) -> Iterator[Finding]:
         there = find_spec("peft") is not None
         yield Finding("peft", version("peft") if there else f"not installed: {install_command('lora')}", ok=there)
     if engine_of(recipe) == "verl":
-        from suffice.engines.verl.launch import check_installed
+        from suffice.engines.verl.installed import parts
 
-        try:
-            check_installed()
-            yield Finding("verl", version("verl"))
-        except SufficeError as error:
-            yield Finding("verl", str(error), ok=False)
+        for part in parts():
+            yield Finding(part.name, f"--engine verl {part.lack}" if part.lack else part.found, ok=not part.lack)
 
 
 def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:

@@ -275,8 +275,8 @@ class Estimate:
 
 
 def engine_of(recipe: Recipe) -> str:
-    """`verl` where a recipe asks for several GPUs, else `local`."""
-    return "verl" if recipe.cluster.nodes > 1 or recipe.cluster.gpus > 1 else "local"
+    """`verl` where a recipe asks for GPUs, were it one, else `local`."""
+    return "verl" if recipe.cluster.nodes > 1 or recipe.cluster.gpus else "local"
 
 
 def estimate(

@@ -68,9 +68,15 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         watch(agent_loop_manager.agent_loop_workers + self.llm_server_manager.server_handles)
         super().fit(agent_loop_manager)
 
+    def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """Only where an update follows another: of a single one the loss has them itself."""
+        return super()._compute_old_log_prob(batch, metrics) if self.training.updates_per_batch > 1 else batch
+
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
         """Score the whole step, weigh off-policy tokens, and hand verl advantages that make its loss ours."""
-        fields = ["response_mask", "rm_scores", "rollout_log_probs", "old_log_probs", "entropy", "extra_fields"]
+        once = self.training.updates_per_batch == 1
+        fields = ["response_mask", "rm_scores", "rollout_log_probs", "extra_fields"]
+        fields += [] if once else ["old_log_probs", "entropy"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         extra = data.pop("extra_fields").tolist()
         rows = [
@@ -91,27 +97,33 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         full = train.problems_per_step * group.members
         advantage_B_T = advantage_B_T * loss_factor(scored, mask_B_T, self.aggregate, full)
         sampled_B_T = sampled(rows, mask_B_T)
-        weight_B_T = importance(data["old_log_probs"], data["rollout_log_probs"], sampled_B_T)
         reward_B_T = torch.zeros_like(data["rm_scores"])
         last_B = nested_mask.offsets().diff() - 1
         reward_B_T[torch.arange(len(rows)), last_B] = scored.members.spread(scored.scores.reward)
         found = {
             "advantages": advantage_B_T,
             "returns": advantage_B_T,
-            "rollout_is_weights": weight_B_T,
             "token_level_rewards": reward_B_T,
         }
+        behaviour_B_T = data["rollout_log_probs"]
+        self.said = member_metrics(scored, group, train.problems_per_step)
+        if once:
+            found |= {"old_log_probs": behaviour_B_T, "rollout_is_weights": sampled_B_T}
+        else:
+            old_B_T, judged_B_T = data["old_log_probs"], sampled_B_T & mask_B_T
+            found["rollout_is_weights"] = importance(old_B_T, behaviour_B_T, sampled_B_T)
+            drift = (old_B_T - behaviour_B_T).abs()[judged_B_T]
+            self.said |= {
+                "mismatch": float(drift.mean()) if len(drift) else 0.0,
+                "entropy": float(data["entropy"][mask_B_T].mean()),
+            }
         nested = {name: response_to_nested(value.float(), nested_mask) for name, value in found.items()}
         batch = tq.kv_batch_put(
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(nested, batch_size=len(batch))
         )
-        drift = (data["old_log_probs"] - data["rollout_log_probs"]).abs()[sampled_B_T & mask_B_T]
-        self.said = member_metrics(scored, group, train.problems_per_step) | {
-            "mismatch": float(drift.mean()) if len(drift) else 0.0,
-            "entropy": float(data["entropy"][mask_B_T].mean()),
-            "tokens_train": (1 + train.updates_per_batch)
-            * sum(tag["seq_len"] for tag, row in zip(batch.tags, rows, strict=True) if row),
-        }
+        passes = train.updates_per_batch + (not once)
+        pushed = sum(tag["seq_len"] for tag, row in zip(batch.tags, rows, strict=True) if row)
+        self.said["tokens_train"] = passes * pushed
         self.said |= observe(self.method, self.said)
         self.rollouts = self._rollouts(batch, scored)
         return batch
