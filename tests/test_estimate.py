@@ -13,15 +13,11 @@ from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from suffice.config import load_recipe, recipe_names
+from suffice.devices import DEVICES, GIB, SPEEDS, Device, Speed
 from suffice.errors import ModelError
 from suffice.estimate import (
-    DEVICES,
-    GIB,
-    SPEEDS,
     Assumptions,
-    Device,
-    Speed,
-    checkpoint_bytes,
+    disk_bytes,
     engine_of,
     estimate,
     memory_of,
@@ -221,7 +217,52 @@ def test_lora_keeps_weights_in_two_bytes_and_pays_only_for_adapters():
     found = memory_of(recipe, shape, "local", 1, Assumptions.of(recipe))
     assert found.weights * GIB == 2 * shape.parameters + 4 * adapters
     assert (found.gradients + found.optimizer) * GIB == 12 * adapters
-    assert checkpoint_bytes(recipe, shape, "local") == 2 * shape.parameters + 12 * adapters
+    assert disk_bytes(recipe, shape, "local") == 4 * (2 * shape.parameters + 12 * adapters)
+    # shards of verl hold one type: the frozen weights too are in float32
+    sharded = memory_of(recipe, shape, "verl", 1, Assumptions.of(recipe))
+    assert sharded.weights * GIB == 4 * shape.parameters + 4 * adapters
+    assert (sharded.gradients, sharded.optimizer) == (found.gradients, found.optimizer)
+
+
+def test_what_leaves_the_gpu_while_a_server_samples_is_not_beside_it():
+    recipe = load_recipe("qwen3-8b-s-grpo", ["cluster.gpus=1", "model.lora=32", "cluster.offload=rollout"])
+    found = memory_of(recipe, QWEN3_8B, "verl", 1, A)
+    state = found.weights + found.gradients + found.optimizer
+    assert found.needed == pytest.approx(state + found.activations + found.logits + 3)
+    assert found.sampler + found.cache + state + 3 > 80  # together they would not fit
+    assert found.needed < 79
+
+
+def test_what_is_always_in_the_hosts_memory_leaves_the_layer_at_work_and_the_head():
+    shape = KNOWN["Qwen/Qwen3-1.7B"]
+    recipe = load_recipe("qwen3-1.7b-s-grpo-lora", ["model.lora=0", "cluster.gpus=1", "cluster.offload=always"])
+    found = memory_of(recipe, shape, "verl", 1, Assumptions.of(recipe))
+    # a layer: 2·2048·128·(16 + 8) of attention, 3·2048·6144 of the feed-forward; the head is the embedding
+    at_work = 2 * 2048 * 128 * 24 + 3 * 2048 * 6144 + 151_936 * 2048
+    assert found.weights * GIB == 2 * at_work
+    assert found.gradients * GIB == 4 * at_work
+    assert found.optimizer == 0
+
+
+def test_one_gpu_with_verl_holds_what_the_documents_say():
+    """1.7B, whole and with adapters, in 24 GB; 8B with adapters in 80 GB."""
+    one = ["cluster.gpus=1"]
+    for name, overrides, device in (
+        ("qwen3-1.7b-s-grpo-lora", [], "4090"),
+        ("qwen3-1.7b-s-grpo-lora", ["model.lora=0", "cluster.offload=always"], "4090"),
+        ("qwen3-8b-s-grpo", ["model.lora=32", "cluster.offload=rollout"], "H100"),
+    ):
+        recipe = load_recipe(name, [*one, *overrides])
+        found = estimate(recipe, KNOWN[recipe.model.path], DEVICES[device])
+        assert (found.engine, found.gpus) == ("verl", 1)
+        assert found.memory.needed < DEVICES[device].memory, (name, overrides, found.memory)
+
+
+def test_machines_are_copies_and_shards_stay_inside_one():
+    two = load_recipe("qwen3-8b-s-grpo-2-nodes")
+    assert memory_of(two, QWEN3_8B, "verl", 16, A).weights == memory_of(S_GRPO, QWEN3_8B, "verl", 8, A).weights
+    halved = load_recipe("qwen3-8b-s-grpo", ["cluster.tensor_parallel=2"])
+    assert memory_of(halved, QWEN3_8B, "verl", 8, A).sampler * GIB == 8_190_427_136
 
 
 def test_a_cache_holds_no_more_than_all_rows_fill():
@@ -295,7 +336,14 @@ def test_an_update_is_four_passes_with_checkpointing():
     assert found.seconds_update == pytest.approx(work / (8 * 989e12 * SPEEDS["verl"].flops))
     assert found.hours_steps == pytest.approx(100 * (found.seconds_rollout + found.seconds_update) / 3600)
     assert found.gpu_hours == pytest.approx(8 * found.hours_steps)
-    assert found.checkpoints_gib == pytest.approx(4 * 14 * 8_190_427_136 / GIB)
+    # four published in bfloat16; three whole in float32 while the last is saved, and that once more
+    assert found.checkpoints_gib == pytest.approx((4 * 2 + 3 * 12 + 4) * 8_190_427_136 / GIB)
+
+
+def test_several_updates_pay_for_one_more_pass():
+    twice = load_recipe("qwen3-8b-s-grpo", ["train.updates_per_batch=2"])
+    once, found = (estimate(recipe, QWEN3_8B, DEVICES["H100"]) for recipe in (S_GRPO, twice))
+    assert found.seconds_update == pytest.approx(once.seconds_update * (2 * 4 + 1) / 4)
 
 
 def test_a_recipe_of_several_gpus_is_for_verl():

@@ -781,6 +781,27 @@ def test_the_first_steps_of_verl_are_those_of_the_local_engine(tmp_path, updates
 
 
 @runs_verl
+def test_adapters_are_trained_sampled_merged_and_published_with_weights_in_the_hosts_memory_meanwhile(tmp_path):
+    """The server's log-probs are the trainer's in step 2, so it has the adapters; the checkpoint has them too."""
+    own = ["model.lora=8", "cluster.offload=rollout", "train.learning_rate=1e-2", "train.steps=2"]
+    sets = [part for pair in [*QUICK, *own, "train.checkpoint_every=1"] for part in ("--set", pair)]
+    done = suffice("train", "lab-s-grpo", "--engine", "verl", "--out", str(tmp_path / "run"), *sets, *options())
+    _, said = done.communicate()
+    assert done.returncode == 0, said
+    lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert max(line["mismatch"] for line in lines) < 1e-3
+    assert all(line["tokens_cached"] > line["tokens_prefill"] for line in lines)
+    trained = load_model(str(tmp_path / "run" / "checkpoints" / "step-000002"), device="cpu").state_dict()
+    start = load_model("lab/arithmetic", device="cpu").state_dict()
+    moved = {name: float((weight - trained[name]).abs().max()) for name, weight in start.items()}
+    assert trained.keys() == start.keys()
+    assert min(change for name, change in moved.items() if "_proj" in name) > 1e-3
+    assert max(change for name, change in moved.items() if "_proj" not in name) == 0.0
+    states = list((tmp_path / "run" / "verl").glob("global_step_*/actor/huggingface/*.safetensors"))
+    assert not states  # the float32 copies are gone
+
+
+@runs_verl
 def test_a_killed_worker_ends_the_run_in_one_line_and_resume_goes_on(tmp_path):
     run = tmp_path / "run"
     sets = [part for pair in [*QUICK, "train.steps=4", "train.checkpoint_every=1"] for part in ("--set", pair)]

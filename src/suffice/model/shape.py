@@ -80,19 +80,17 @@ KNOWN = {
 }
 
 
-def shape_of(path: str) -> Shape:
-    """The shape of a checkpoint folder, or of a hub model that is known here.
+def shape_of(path: str, revision: str | None = None) -> Shape:
+    """The shape of a checkpoint folder or of a hub model, of which config.json alone is asked for.
 
     Raises:
-        ModelError: neither, or its config.json is not that of a dense decoder.
+        ModelError: the hub is out of reach, or its config.json is not that of a dense decoder.
     """
     if path in KNOWN:
         return KNOWN[path]
     file = Path(path) / "config.json"
     if not file.is_file():
-        raise ModelError(
-            f"the shape of {path} is not known here; give a local checkpoint folder or one of: {', '.join(KNOWN)}"
-        )
+        file = _from_the_hub(path, revision)
     try:
         return read_shape(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -100,6 +98,17 @@ def shape_of(path: str) -> Shape:
             f"{file} is not the config of a dense decoder ({type(error).__name__}: {error}), which is all that can be "
             "estimated; leave the estimate out or take another model"
         ) from None
+
+
+def _from_the_hub(path: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(path, "config.json", revision=revision))
+    except Exception as error:  # of the hub, of HTTP, of the network: each layer has kinds of its own
+        raise ModelError(
+            f"the shape of {path} is not known here; give a local checkpoint folder or one of: {', '.join(KNOWN)}"
+        ) from error
 
 
 def read_shape(config: Mapping[str, Any]) -> Shape:

@@ -7,7 +7,6 @@ divides by the members that are trained on. The loss is linear in the advantage,
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 import tomllib
@@ -30,17 +29,15 @@ from suffice.engines.verl.agents import chat_at, problem_of
 from suffice.engines.verl.estimators import Scored, loss_factor, observe, recall, score
 from suffice.engines.verl.members import Member
 from suffice.engines.verl.metrics import member_metrics, update_metrics
+from suffice.engines.verl.publish import publish
 from suffice.engines.verl.tokens import sampled
 from suffice.engines.verl.translate import check
 from suffice.groups import Branch, Group, Spine, Verdict
 from suffice.methods import get_method
-from suffice.model.checkpoint import seal
-from suffice.model.tokenizer import copy_tokenizer
 from suffice.objective import importance
 from suffice.rollout import Chat
 from suffice.rollout.metrics import KEPT_GROUPS, rollout_line
 from suffice.run.directory import Run
-from suffice.run.files import whole_directory
 from suffice.run.layout import VERL_STOP
 from suffice.run.records import ShownGroup, Step
 
@@ -169,14 +166,14 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
             self._publish()  # unless it was before the process died
 
     def _publish(self) -> None:
-        """verl's Hugging Face folder as the run's `checkpoints/step-NNNNNN`."""
+        """verl's Hugging Face folder as the run's `checkpoints/step-NNNNNN`, unless that is there already."""
         source = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}/actor/huggingface"
         target = self.run.checkpoint(self.global_steps)
         if not target.exists():
-            with whole_directory(target) as folder:
-                shutil.copytree(source, folder, dirs_exist_ok=True)
-                copy_tokenizer(self.chat.tokenizer, folder)
-                seal(folder)
+            asked = self.config.actor_rollout_ref
+            model, dtype = asked.model, asked.actor.fsdp_config.dtype
+            scale = model.lora_alpha / model.lora_rank if model.lora_rank else 0.0
+            publish(source, target, self.chat.tokenizer, dtype=dtype, scale=scale)
 
 
 def rebuild(members: Sequence[tuple[Member, dict[str, Any]]], chat: Chat, exits: int) -> Group:

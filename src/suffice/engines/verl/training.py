@@ -16,15 +16,18 @@ from typing import Any
 import torch
 
 from suffice.config import GuardSection, ModelSection, Recipe, RolloutSection, TrainSection
+from suffice.devices import device_for, gpus_here
 from suffice.engines.local.build import chat_and_problems
 from suffice.engines.local.engine import Problems
+from suffice.engines.local.passrate import PATIENCE
 from suffice.engines.policy import Policy, precision
 from suffice.engines.session import Saved, Session, Steps, Stopped
 from suffice.engines.verl.data import write_problems
 from suffice.engines.verl.installed import check_installed, check_runnable
 from suffice.engines.verl.launch import check_gpus, check_ray, configuration, model_folder
 from suffice.engines.verl.main import FAILED
-from suffice.errors import RunError
+from suffice.errors import ModelError, RecipeError, RunError
+from suffice.estimate import estimate
 from suffice.grading import Grader
 from suffice.groups import Problem
 from suffice.guard.log import tell
@@ -32,6 +35,8 @@ from suffice.guard.rules import Guard
 from suffice.model.device import set_threads
 from suffice.model.load import load_model, skeleton
 from suffice.model.positions import check_positions
+from suffice.model.resolve import resolve_path
+from suffice.model.shape import shape_of
 from suffice.model.vocabulary import check_ids
 from suffice.rollout import Chat
 from suffice.run.directory import Run
@@ -48,7 +53,7 @@ from suffice.run.records import Step
 
 PLUGIN = "suffice.engines.verl.plugin"  # named, besides its entry point: verl is silent where that fails to load
 MODULES = "VERL_USE_EXTERNAL_MODULES"
-PATIENCE = 30.0  # seconds that verl has to end in good order
+ENDING = 30.0  # seconds that verl has to end in good order
 
 
 def find(recipe: Recipe, run: Path) -> Saved:
@@ -170,6 +175,7 @@ def load(
     from omegaconf import OmegaConf
 
     section, rollout = recipe.model, recipe.rollout
+    check_evaluation(recipe)
     chat, problems = chat_and_problems(recipe, grader, stopped)
     check_fits(skeleton(section.path, section.revision), chat, problems, rollout)
     settings = ""
@@ -180,6 +186,26 @@ def load(
         settings = str(OmegaConf.to_yaml(config))
     order, guard = Problems(problems, recipe.run.seed), replayed(recipe.guard, run, saved.steps)
     return VerlTraining(run, section, recipe.train, chat, order, guard, saved.steps, settings)
+
+
+def check_evaluation(recipe: Recipe) -> None:
+    """
+    Raises:
+        RecipeError: `[eval]` would take hours, by the estimate: one GPU evaluates here, with the local sampler.
+    """
+    if not recipe.train.eval_every:
+        return
+    try:
+        shape = shape_of(resolve_path(recipe.model.path), recipe.model.revision)
+    except ModelError:
+        return  # of a kind of model that is not estimated
+    hours = estimate(recipe, shape, device_for(gpus_here(), shape)).hours_evaluation
+    if hours > PATIENCE:
+        raise RecipeError(
+            f"train.eval_every = {recipe.train.eval_every} would evaluate for about {hours:,.0f} hours with the local "
+            "engine's sampler; set train.eval_every = 0, and evaluate the model before and the checkpoint after on a "
+            "server: suffice eval --base-url …"
+        )
 
 
 def check_fits(model: Any, chat: Chat, problems: Sequence[Problem], rollout: RolloutSection) -> None:
@@ -203,7 +229,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
         try:
-            child.wait(PATIENCE)
+            child.wait(ENDING)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
