@@ -219,6 +219,7 @@ def test_every_setting_of_ours_is_one_of_verls():
 
     theirs = pytest.importorskip("omegaconf", reason="verl is not installed").OmegaConf.to_container(compose({}, {}))
     added = {"suffice.recipe", "suffice.run", "actor_rollout_ref.actor.fsdp_config.mixed_precision"}
+    added |= {"ray_kwargs.ray_init.runtime_env.env_vars.SUFFICE_VERL"}
     added |= {f"trainer.v1.{mode}.parameter_sync_step" for mode in ("suffice", "sync")}
     for name in translated("lab-s-grpo").keys() - added:
         node = theirs
@@ -631,6 +632,23 @@ def test_modules_that_verl_is_told_to_load_are_loaded_before_ours(monkeypatch):
     assert environment()[MODULES] == f"theirs,another,{PLUGIN}"
     monkeypatch.delenv(MODULES)
     assert environment()[MODULES] == PLUGIN
+
+
+@needs_verl
+@pytest.mark.parametrize("ours", [True, False])
+def test_verl_itself_is_changed_in_our_runs_alone_and_workers_wait_for_a_slow_disk(ours):
+    code = (
+        "import verl; from verl.workers import engine_workers; import torch.distributed as d;"
+        "d.init_process_group = lambda **more: print('waits', more['timeout']);"
+        "engine_workers.initialize_global_process_group_ray(timeout_second=None);"
+        "from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as known; print('suffice-s-grpo' in known)"
+    )
+    surroundings = environment() if ours else {k: v for k, v in environment().items() if k != translate.OURS}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=surroundings | ENVIRONMENT, check=False)
+    said = done.stdout.splitlines()[-2:]
+    # ENVIRONMENT names the CPU's platform, whose module imports ours
+    assert said == [f"waits {'2:00:00' if ours else 'None'}", "True"], done.stderr[-500:]
 
 
 def test_several_nodes_need_a_cluster(monkeypatch):

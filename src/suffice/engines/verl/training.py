@@ -26,6 +26,7 @@ from suffice.engines.verl.data import write_problems
 from suffice.engines.verl.installed import check_installed, check_runnable
 from suffice.engines.verl.launch import check_gpus, check_ray, configuration, model_folder
 from suffice.engines.verl.main import FAILED
+from suffice.engines.verl.translate import OURS
 from suffice.errors import ModelError, RecipeError, RunError
 from suffice.estimate import estimate
 from suffice.grading import Grader
@@ -221,7 +222,7 @@ def check_fits(model: Any, chat: Chat, problems: Sequence[Problem], rollout: Rol
 def environment() -> dict[str, str]:
     """Of verl's processes: this one's, with our plugin among the modules that verl loads."""
     modules = ",".join(filter(None, (os.environ.get(MODULES), PLUGIN)))
-    return {**os.environ, "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "1", MODULES: modules}
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "1", MODULES: modules, OURS: "1"}
 
 
 def end(child: subprocess.Popen[bytes]) -> None:

@@ -22,6 +22,8 @@ LOSS = {"sequence": "seq-mean-token-mean", "constant": "seq-mean-token-sum-norm"
 ON_POLICY = "suffice"
 """The loss of a batch's only update: old is the new one, so no pass comes before it (`suffice.engines.verl.loss`)."""
 NO_DUAL_CLIP = 1e9  # a ratio that verl's bound for negative advantages never meets: the papers have no such bound
+OURS = "SUFFICE_VERL"
+"""A variable of the surroundings of all processes of our runs, on every machine."""
 WORKING_GB = 2.0  # a server's activations and graphs
 
 ACTOR, ROLLOUT, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.model"
@@ -124,6 +126,7 @@ def placed(recipe: Recipe, run: Path, *, model: str, prompt_tokens: int, inducer
         "trainer.default_local_dir": str(run.resolve() / VERL),
         "trainer.project_name": "suffice",
         "trainer.experiment_name": run.name,
+        f"ray_kwargs.ray_init.runtime_env.env_vars.{OURS}": "1",
     }
 
 
