@@ -10,7 +10,14 @@ import torch
 from benchmarks.flops import Work
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    MixtralConfig,
+    Qwen2MoeConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+)
 
 from suffice.config import load_recipe, recipe_names
 from suffice.devices import DEVICES, GIB, SPEEDS, Device, Speed
@@ -69,6 +76,47 @@ def test_parameters_are_transformers_but_for_norms(name: str):
         there = Qwen3ForCausalLM(qwen3(KNOWN[name])).num_parameters()
     assert KNOWN[name].parameters == pytest.approx(there, rel=3e-4)
     assert KNOWN[name].parameters < there
+
+
+MIXTURES = {
+    # Qwen3-30B-A3B; Mixtral-8x7B; a made one with a shared expert: every layer a mixture
+    "qwen3-moe": Qwen3MoeConfig(
+        vocab_size=151_936, hidden_size=2048, num_hidden_layers=48, num_attention_heads=32, num_key_value_heads=4,
+        head_dim=128, moe_intermediate_size=768, intermediate_size=6144, num_experts=128, num_experts_per_tok=8,
+    ),
+    "mixtral": MixtralConfig(),
+    "qwen2-moe": Qwen2MoeConfig(num_hidden_layers=4, shared_expert_intermediate_size=5632),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_a_mixture_holds_all_experts_and_a_token_passes_through_a_few(name: str):
+    config = MIXTURES[name]
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    shape = read_shape(config.to_dict())
+    assert shape.parameters == pytest.approx(model.num_parameters(), rel=3e-4)
+    apart = shape.experts - shape.active
+    unused = shape.layers * 3 * shape.hidden * shape.feed_forward * apart
+    assert shape.linear == shape.parameters - unused - shape.head * (1 if shape.tied else 2)
+    assert shape.read(1) == shape.linear
+    assert shape.read(10_000) == shape.linear + unused
+
+
+def test_qwen3_30b_a3b_by_hand():
+    shape = read_shape(MIXTURES["qwen3-moe"].to_dict())
+    attention, expert, router = 2 * 2048 * 128 * (32 + 4), 3 * 2048 * 768, 2048 * 128
+    assert shape.linear == 48 * (attention + 8 * expert + router)
+    assert shape.parameters == 48 * (attention + 128 * expert + router) + 2 * 151_936 * 2048 == 30_531_911_680
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mlp_only_layers": [0]}, {"decoder_sparse_step": 2}, {"first_k_dense_replace": 1}, {"kv_lora_rank": 512}],
+)
+def test_a_mixture_in_some_layers_only_is_not_estimated(change: dict):
+    with pytest.raises(ValueError, match=r"some layers only|latent"):
+        read_shape(MIXTURES["qwen3-moe"].to_dict() | change)
 
 
 def test_operations_are_those_of_the_benchmarks():
@@ -130,7 +178,7 @@ def test_a_shape_is_read_from_a_folder_and_head_dim_may_be_left_to_be_divided(tm
 )
 def test_a_config_of_something_else_is_one_line(text: str, tmp_path: Path):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ModelError, match="not the config of a dense decoder") as refusal:
+    with pytest.raises(ModelError, match="not the config of a decoder that can be estimated") as refusal:
         shape_of(str(tmp_path))
     assert "\n" not in str(refusal.value)
 

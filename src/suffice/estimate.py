@@ -123,7 +123,7 @@ def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptio
     gradients: float = 4 * trained
     moments = 8 * trained
     if engine == "verl" and cluster.offload == "always":
-        at_work = shape.linear / shape.layers + (shape.head if shape.tied else 2 * shape.head)
+        at_work = shape.weights(shape.experts) / shape.layers + (shape.head if shape.tied else 2 * shape.head)
         weights, gradients, moments, shards = 2 * at_work, min(gradients, 4 * at_work), 0, 1
     elif rank:
         weights = (4 if engine == "verl" else 2) * shape.parameters + 4 * trained
@@ -155,7 +155,7 @@ def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptio
 def pass_seconds(shape: Shape, device: Device, speed: Speed, rows: float, context: float) -> float:
     """Of one decoding pass of `rows` rows with `context` tokens behind each: the longer of reading all weights and
     every row's keys and values, and of the operations, plus what a pass costs anyway."""
-    read = 2 * (shape.linear + shape.head) + rows * context * shape.cache_bytes
+    read = 2 * (shape.read(rows) + shape.head) + rows * context * shape.cache_bytes
     work = shape.flops(rows, rows * context, rows)
     return speed.pass_seconds + max(read / (device.bandwidth * speed.bandwidth), work / (device.flops * speed.flops))
 
