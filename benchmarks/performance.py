@@ -13,7 +13,8 @@ from typing import Any
 
 from benchmarks.record import RESULTS
 from suffice.config import load_recipe
-from suffice.estimate import DEVICES, estimate
+from suffice.devices import DEVICES
+from suffice.estimate import estimate
 from suffice.model.shape import shape_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"

@@ -13,9 +13,9 @@ from benchmarks.families import FAMILIES, make
 
 from suffice import cli, doctor
 from suffice.config import load_recipe, recipe_names
-from suffice.doctor import Finding, Gpu, device_for, examine_recipe, said_of
+from suffice.devices import DEVICES, Gpu, device_for
+from suffice.doctor import Finding, examine_recipe, said_of
 from suffice.errors import RecipeError
-from suffice.estimate import DEVICES
 from suffice.lab import base_path
 from suffice.methods import list_methods
 from suffice.model.shape import KNOWN, shape_of
@@ -135,7 +135,7 @@ def test_a_hybrid_model_is_told_the_layout_that_trains_it_and_has_no_estimate(tm
     assert report["model"].ok
     assert report["chat"].ok
     assert report["estimate"].ok
-    assert "is not the config of a dense decoder" in report["estimate"].found
+    assert "is not the config of a decoder that can be estimated" in report["estimate"].found
 
 
 def test_a_model_without_a_chat_template_or_that_is_not_there_fails(tmp_path: Path):
@@ -254,6 +254,34 @@ def test_pass_rates_of_an_unknown_number_of_problems_are_not_passed_over(no_hub:
     assert estimated is not None
     assert estimated.hours_pass_rates is None
     assert "not counted" in dict(said_of(estimated))["before it"]
+
+
+def test_one_gpu_is_told_of_verl_and_a_cpu_is_not(hub: None, monkeypatch: pytest.MonkeyPatch):
+    gpus(monkeypatch, Gpu("NVIDIA GeForce RTX 4090", 23.6))
+    said = found("qwen3-1.7b-s-grpo-lora")["engine"]
+    assert said.ok
+    assert "with --engine verl --set cluster.gpus=1, which samples with vLLM" in said.found
+    assert "engine" not in found("qwen3-1.7b-s-grpo-lora", "cluster.gpus=1")
+    gpus(monkeypatch)
+    assert "engine" not in found("lab-s-grpo")
+
+
+def test_verl_on_one_gpu_is_asked_for_all_it_imports(hub: None, monkeypatch: pytest.MonkeyPatch):
+    gpus(monkeypatch, H100)
+    report = found("qwen3-1.7b-s-grpo-lora", "cluster.gpus=1")
+    assert {"python", "verl", "TransferQueue", "CUDA", "vllm", "flash-attn"} <= report.keys()
+    for name in ("vllm", "flash-attn"):
+        if not report[name].ok:
+            assert "pip install" in report[name].found
+
+
+def test_memory_that_does_not_suffice_is_told_of_the_hosts(hub: None, monkeypatch: pytest.MonkeyPatch):
+    gpus(monkeypatch, H100)
+    asked = ["cluster.gpus=1", "model.lora=32"]
+    refused = found(GPU_RECIPE, *asked)["memory"]
+    assert not refused.ok
+    assert "set cluster.offload = rollout" in refused.found
+    assert found(GPU_RECIPE, *asked, "cluster.offload=rollout")["memory"].ok
 
 
 # -- the command

@@ -10,18 +10,21 @@ import torch
 from benchmarks.flops import Work
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    MixtralConfig,
+    Qwen2MoeConfig,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+)
 
 from suffice.config import load_recipe, recipe_names
+from suffice.devices import DEVICES, GIB, SPEEDS, Device, Speed
 from suffice.errors import ModelError
 from suffice.estimate import (
-    DEVICES,
-    GIB,
-    SPEEDS,
     Assumptions,
-    Device,
-    Speed,
-    checkpoint_bytes,
+    disk_bytes,
     engine_of,
     estimate,
     memory_of,
@@ -73,6 +76,47 @@ def test_parameters_are_transformers_but_for_norms(name: str):
         there = Qwen3ForCausalLM(qwen3(KNOWN[name])).num_parameters()
     assert KNOWN[name].parameters == pytest.approx(there, rel=3e-4)
     assert KNOWN[name].parameters < there
+
+
+MIXTURES = {
+    # Qwen3-30B-A3B; Mixtral-8x7B; a made one with a shared expert: every layer a mixture
+    "qwen3-moe": Qwen3MoeConfig(
+        vocab_size=151_936, hidden_size=2048, num_hidden_layers=48, num_attention_heads=32, num_key_value_heads=4,
+        head_dim=128, moe_intermediate_size=768, intermediate_size=6144, num_experts=128, num_experts_per_tok=8,
+    ),
+    "mixtral": MixtralConfig(),
+    "qwen2-moe": Qwen2MoeConfig(num_hidden_layers=4, shared_expert_intermediate_size=5632),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_a_mixture_holds_all_experts_and_a_token_passes_through_a_few(name: str):
+    config = MIXTURES[name]
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    shape = read_shape(config.to_dict())
+    assert shape.parameters == pytest.approx(model.num_parameters(), rel=3e-4)
+    apart = shape.experts - shape.active
+    unused = shape.layers * 3 * shape.hidden * shape.feed_forward * apart
+    assert shape.linear == shape.parameters - unused - shape.head * (1 if shape.tied else 2)
+    assert shape.read(1) == shape.linear
+    assert shape.read(10_000) == shape.linear + unused
+
+
+def test_qwen3_30b_a3b_by_hand():
+    shape = read_shape(MIXTURES["qwen3-moe"].to_dict())
+    attention, expert, router = 2 * 2048 * 128 * (32 + 4), 3 * 2048 * 768, 2048 * 128
+    assert shape.linear == 48 * (attention + 8 * expert + router)
+    assert shape.parameters == 48 * (attention + 128 * expert + router) + 2 * 151_936 * 2048 == 30_531_911_680
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mlp_only_layers": [0]}, {"decoder_sparse_step": 2}, {"first_k_dense_replace": 1}, {"kv_lora_rank": 512}],
+)
+def test_a_mixture_in_some_layers_only_is_not_estimated(change: dict):
+    with pytest.raises(ValueError, match=r"some layers only|latent"):
+        read_shape(MIXTURES["qwen3-moe"].to_dict() | change)
 
 
 def test_operations_are_those_of_the_benchmarks():
@@ -134,7 +178,7 @@ def test_a_shape_is_read_from_a_folder_and_head_dim_may_be_left_to_be_divided(tm
 )
 def test_a_config_of_something_else_is_one_line(text: str, tmp_path: Path):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ModelError, match="not the config of a dense decoder") as refusal:
+    with pytest.raises(ModelError, match="not the config of a decoder that can be estimated") as refusal:
         shape_of(str(tmp_path))
     assert "\n" not in str(refusal.value)
 
@@ -221,7 +265,52 @@ def test_lora_keeps_weights_in_two_bytes_and_pays_only_for_adapters():
     found = memory_of(recipe, shape, "local", 1, Assumptions.of(recipe))
     assert found.weights * GIB == 2 * shape.parameters + 4 * adapters
     assert (found.gradients + found.optimizer) * GIB == 12 * adapters
-    assert checkpoint_bytes(recipe, shape, "local") == 2 * shape.parameters + 12 * adapters
+    assert disk_bytes(recipe, shape, "local") == 4 * (2 * shape.parameters + 12 * adapters)
+    # shards of verl hold one type: the frozen weights too are in float32
+    sharded = memory_of(recipe, shape, "verl", 1, Assumptions.of(recipe))
+    assert sharded.weights * GIB == 4 * shape.parameters + 4 * adapters
+    assert (sharded.gradients, sharded.optimizer) == (found.gradients, found.optimizer)
+
+
+def test_what_leaves_the_gpu_while_a_server_samples_is_not_beside_it():
+    recipe = load_recipe("qwen3-8b-s-grpo", ["cluster.gpus=1", "model.lora=32", "cluster.offload=rollout"])
+    found = memory_of(recipe, QWEN3_8B, "verl", 1, A)
+    state = found.weights + found.gradients + found.optimizer
+    assert found.needed == pytest.approx(state + found.activations + found.logits + 3)
+    assert found.sampler + found.cache + state + 3 > 80  # together they would not fit
+    assert found.needed < 79
+
+
+def test_what_is_always_in_the_hosts_memory_leaves_the_layer_at_work_and_the_head():
+    shape = KNOWN["Qwen/Qwen3-1.7B"]
+    recipe = load_recipe("qwen3-1.7b-s-grpo-lora", ["model.lora=0", "cluster.gpus=1", "cluster.offload=always"])
+    found = memory_of(recipe, shape, "verl", 1, Assumptions.of(recipe))
+    # a layer: 2·2048·128·(16 + 8) of attention, 3·2048·6144 of the feed-forward; the head is the embedding
+    at_work = 2 * 2048 * 128 * 24 + 3 * 2048 * 6144 + 151_936 * 2048
+    assert found.weights * GIB == 2 * at_work
+    assert found.gradients * GIB == 4 * at_work
+    assert found.optimizer == 0
+
+
+def test_one_gpu_with_verl_holds_what_the_documents_say():
+    """1.7B, whole and with adapters, in 24 GB; 8B with adapters in 80 GB."""
+    one = ["cluster.gpus=1"]
+    for name, overrides, device in (
+        ("qwen3-1.7b-s-grpo-lora", [], "4090"),
+        ("qwen3-1.7b-s-grpo-lora", ["model.lora=0", "cluster.offload=always"], "4090"),
+        ("qwen3-8b-s-grpo", ["model.lora=32", "cluster.offload=rollout"], "H100"),
+    ):
+        recipe = load_recipe(name, [*one, *overrides])
+        found = estimate(recipe, KNOWN[recipe.model.path], DEVICES[device])
+        assert (found.engine, found.gpus) == ("verl", 1)
+        assert found.memory.needed < DEVICES[device].memory, (name, overrides, found.memory)
+
+
+def test_machines_are_copies_and_shards_stay_inside_one():
+    two = load_recipe("qwen3-8b-s-grpo-2-nodes")
+    assert memory_of(two, QWEN3_8B, "verl", 16, A).weights == memory_of(S_GRPO, QWEN3_8B, "verl", 8, A).weights
+    halved = load_recipe("qwen3-8b-s-grpo", ["cluster.tensor_parallel=2"])
+    assert memory_of(halved, QWEN3_8B, "verl", 8, A).sampler * GIB == 8_190_427_136
 
 
 def test_a_cache_holds_no_more_than_all_rows_fill():
@@ -295,7 +384,14 @@ def test_an_update_is_four_passes_with_checkpointing():
     assert found.seconds_update == pytest.approx(work / (8 * 989e12 * SPEEDS["verl"].flops))
     assert found.hours_steps == pytest.approx(100 * (found.seconds_rollout + found.seconds_update) / 3600)
     assert found.gpu_hours == pytest.approx(8 * found.hours_steps)
-    assert found.checkpoints_gib == pytest.approx(4 * 14 * 8_190_427_136 / GIB)
+    # four published in bfloat16; three whole in float32 while the last is saved, and that once more
+    assert found.checkpoints_gib == pytest.approx((4 * 2 + 3 * 12 + 4) * 8_190_427_136 / GIB)
+
+
+def test_several_updates_pay_for_one_more_pass():
+    twice = load_recipe("qwen3-8b-s-grpo", ["train.updates_per_batch=2"])
+    once, found = (estimate(recipe, QWEN3_8B, DEVICES["H100"]) for recipe in (S_GRPO, twice))
+    assert found.seconds_update == pytest.approx(once.seconds_update * (2 * 4 + 1) / 4)
 
 
 def test_a_recipe_of_several_gpus_is_for_verl():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local import passrate, train
 from suffice.engines.local.build import build_engine, chat_and_problems, solved_counts
-from suffice.engines.local.passrate import cache_file, keep_solved, model_identity
+from suffice.engines.local.passrate import cache_file, check_patience, keep_solved, model_identity
 from suffice.errors import Interrupted, RecipeError, RunError
 from suffice.grading import Grader
 from suffice.groups import Problem
@@ -203,3 +204,44 @@ def test_an_evaluations_records_count_instead_of_sampling(problems, tmp_path, ca
         with pytest.raises(RecipeError, match="does not hold 4 samples of 1 of 10 problems, such as arithmetic-train-"):
             chat_and_problems(asked, grader, lambda: False)
     assert not cache.exists()
+
+
+def refusal(recipe: Recipe, file: Path, problems: Sequence[Problem]) -> str:
+    try:
+        check_patience(recipe, file, problems)
+    except RecipeError as error:
+        return str(error)
+    return ""
+
+
+def many(count: int) -> list[Problem]:
+    return [Problem(str(i), "gsm8k", "1 + 1", "2", "math") for i in range(count)]
+
+
+def test_hours_of_sampling_before_the_first_step_are_refused(tmp_path: Path):
+    """8,192 problems of Qwen3-8B eight times: the estimate says 1,437 hours of one H100."""
+    recipe, file = load_recipe("qwen3-8b-s-grpo"), tmp_path / "rates.jsonl"
+    said = refusal(recipe, file, many(8192))
+    assert "8,192 problems 8 times here, about 1,437 hours on one H100" in said
+    assert "task.solved_from" in said
+    assert "task.limit" not in said  # an hour is too little for the 128 problems of a step
+    assert "\n" not in said
+    write_jsonl(file, [{"id": str(i), "solved": 3, "of": 8} for i in range(8190)])
+    assert not refusal(recipe, file, many(8192))  # what is known costs nothing more
+    assert not refusal(load_recipe("lab-s-grpo"), file, many(512))
+
+
+def test_the_limit_that_is_advised_passes_and_the_next_does_not(tmp_path: Path):
+    recipe, file = load_recipe("qwen3-1.7b-s-grpo-lora", ["task.solved=[2, 6]"]), tmp_path / "rates.jsonl"
+    found = re.search(r"or set task\.limit to ([\d,]+) or fewer", refusal(recipe, file, many(7473)))
+    fewer = int(found[1].replace(",", ""))
+    assert fewer >= recipe.train.problems_per_step
+    assert not refusal(recipe, file, many(fewer))
+    assert refusal(recipe, file, many(fewer + 1))
+
+
+def test_a_run_asks_before_it_loads_the_model(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(passrate, "PATIENCE", 1e-9)
+    recipe = load_recipe("lab-s-grpo", ["task.solved=[2, 6]", "task.limit=40"])
+    with Grader() as grader, pytest.raises(RecipeError, match=r"task\.solved would first sample 40 problems 8 times"):
+        build_engine(recipe, grader, None)

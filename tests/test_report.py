@@ -373,6 +373,15 @@ def test_a_run_that_was_killed_while_training_shows_its_curves(tmp_path: Path) -
     assert section(page, "Training").count("<svg") == 4
 
 
+def test_what_a_servers_cache_spared_is_shown_where_one_says(tmp_path: Path) -> None:
+    write_training(tmp_path, steps=5)
+    assert "found in the server" not in write_report(tmp_path).read_text()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    dump_lines(tmp_path / "metrics.jsonl", [line | {"tokens_cached": 2700} for line in lines])
+    page = write_report(tmp_path).read_text()  # 2,700 of 3,600 tokens of prefixes
+    assert re.search(r"75%.{0,40}of prefixes found in the server", page, re.DOTALL)
+
+
 def test_one_step_makes_no_curve(tmp_path: Path) -> None:
     write_training(tmp_path, steps=1)
     assert not section(write_report(tmp_path).read_text(), "Training")

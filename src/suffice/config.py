@@ -209,6 +209,13 @@ class RunSection(Section):
 class ClusterSection(Section):
     nodes: int = Field(1, ge=1, description="Machines of the verl engine.")
     gpus: int = Field(0, ge=0, description="GPUs of each; 0 = what is there.")
+    tensor_parallel: int = Field(1, ge=1, description="GPUs that one rollout server's weights are spread over.")
+    offload: Literal["no", "rollout", "always"] = Field(
+        "no",
+        description="Weights, gradients and moments in the host's memory: while a server samples, or always but for "
+        "the layer at work.",
+    )
+    verl: dict[str, Any] = Field({}, description='Settings of verl\'s own, such as "trainer.balance_batch" = false.')
 
 
 class Recipe(Section):

@@ -5,31 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from suffice.config import ModelSection, Recipe, RolloutSection, RunSection
+from suffice.config import Recipe, RolloutSection, RunSection
+from suffice.devices import DEVICES, GIB, NEEDS_GPU, Gpu, device_for, gpus_here
 from suffice.errors import ModelError, RecipeError, SufficeError
-from suffice.estimate import DEVICES, GIB, Device, Estimate, engine_of, estimate
+from suffice.estimate import Estimate, engine_of, estimate
 from suffice.extras import install_command
 from suffice.model.shape import KNOWN, Shape, shape_of
 
 if TYPE_CHECKING:
     from suffice.model.chat import Chat
 
-NEEDS_GPU = 500_000_000  # parameters from which training on a CPU is out of the question
-ASSUMED_GPU = "H100"  # for the estimate, where no GPU is here and none was named
-
 
 class Finding(NamedTuple):
     what: str
     found: str
     ok: bool = True
-
-
-class Gpu(NamedTuple):
-    name: str
-    gib: float
 
 
 def examine() -> list[Finding]:
@@ -89,25 +83,10 @@ def examine_recipe(
         prompt=prompt,
         tokens_per_second=tokens_per_second,
     )
-    findings += [_positions(recipe.rollout, shape, found), _gpus(recipe, shape, gpus), _fits(recipe.model, gpus, found)]
+    findings += [_positions(recipe.rollout, shape, found), _gpus(recipe, shape, gpus), _fits(recipe, gpus, found)]
+    if found.engine == "local" and found.device != "cpu":
+        findings.append(_engine(recipe, shape, found, mean_thought, prompt))
     return [*findings, _disk(recipe.run, found)], found
-
-
-def gpus_here() -> list[Gpu]:
-    import torch
-
-    if not torch.cuda.is_available():
-        return []
-    each = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return [Gpu(one.name, one.total_memory / GIB) for one in each]
-
-
-def device_for(here: list[Gpu], shape: Shape) -> Device:
-    """The kind of GPU that is here; where none is, the CPU for a model that can do with it, else what is assumed."""
-    for device in DEVICES.values():
-        if here and device.name in here[0].name:
-            return device
-    return DEVICES["cpu" if not here and shape.parameters < NEEDS_GPU else ASSUMED_GPU]
 
 
 def _versions(recipe: Recipe) -> Iterator[Finding]:
@@ -119,13 +98,10 @@ def _versions(recipe: Recipe) -> Iterator[Finding]:
         there = find_spec("peft") is not None
         yield Finding("peft", version("peft") if there else f"not installed: {install_command('lora')}", ok=there)
     if engine_of(recipe) == "verl":
-        from suffice.engines.verl.launch import check_installed
+        from suffice.engines.verl.installed import parts
 
-        try:
-            check_installed()
-            yield Finding("verl", version("verl"))
-        except SufficeError as error:
-            yield Finding("verl", str(error), ok=False)
+        for part in parts():
+            yield Finding(part.name, f"--engine verl {part.lack}" if part.lack else part.found, ok=not part.lack)
 
 
 def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
@@ -140,8 +116,10 @@ def _model(recipe: Recipe) -> tuple[Shape | None, Chat | None, list[Finding]]:
         resolved = resolve_path(section.path)
         if not Path(resolved).exists():
             commit = _hub_commit(section.path, section.revision)
-            size = _count(shape.parameters) if shape else "size unknown: no estimate without a local folder;"
-            return shape, None, [Finding("model", f"{section.path}, {size} parameters, commit {commit}")]
+            with suppress(ModelError):  # of a kind that is not estimated, or its config.json cannot be had
+                shape = shape_of(resolved, section.revision)
+            size = f"{_count(shape.parameters)} parameters" if shape else "of unknown size, so no estimate"
+            return shape, None, [Finding("model", f"{section.path}, {size}, commit {commit}")]
         model = skeleton(section.path)
         chat = chat_of(section, recipe.rollout.inducer)
         _check(recipe, model, chat)
@@ -241,7 +219,18 @@ def _gpus(recipe: Recipe, shape: Shape, here: list[Gpu]) -> Finding:
     return Finding("GPUs", f"{wanted} wanted{nodes} has {what}", ok=len(here) >= wanted)
 
 
-def _fits(model: ModelSection, here: list[Gpu], found: Estimate) -> Finding:
+def _engine(recipe: Recipe, shape: Shape, found: Estimate, mean_thought: float | None, prompt: int | None) -> Finding:
+    """The same on verl: one GPU with vLLM samples many rows at the price of few."""
+    there = recipe.model_copy(deep=True)
+    there.cluster.gpus = 1
+    served = estimate(there, shape, DEVICES[found.device], mean_thought=mean_thought, prompt=prompt)
+    said = f"local, which is for laptops and the lab: {_time(found.hours_steps)} of steps"
+    if served.hours_steps < found.hours_steps:
+        said += f"; with --engine verl --set cluster.gpus=1, which samples with vLLM, {_time(served.hours_steps)}"
+    return Finding("engine", said)
+
+
+def _fits(recipe: Recipe, here: list[Gpu], found: Estimate) -> Finding:
     """The estimate against this machine's GPU, or, where it has none, against the kind that was estimated for."""
     if found.device == "cpu":
         room, where = _memory(), "this machine"
@@ -253,10 +242,12 @@ def _fits(model: ModelSection, here: list[Gpu], found: Estimate) -> Finding:
     text = f"about {needed:.1f} GiB needed, {where} has {room:.0f}"
     if needed <= room:
         return Finding("memory", text)
-    remedy = "lower rollout.cache_gb or train.micro_batch_tokens"
+    model, remedy = recipe.model, "lower rollout.cache_gb or train.micro_batch_tokens"
+    if found.engine == "verl" and recipe.cluster.offload != "always":
+        remedy += f", set cluster.offload = {'rollout' if recipe.cluster.offload == 'no' else 'always'}"
     if not model.gradient_checkpointing:
         remedy += ", set model.gradient_checkpointing = true"
-    if not model.lora and found.engine == "local":
+    if not model.lora:
         remedy += ", train adapters with model.lora = 32"
     return Finding("memory", f"{text}; {remedy}", ok=False)
 

@@ -12,56 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from suffice.config import MICRO_BATCH, Recipe
+from suffice.devices import GIB, SPEEDS, Device, Speed
 from suffice.model.shape import Shape
-
-GIB = 2**30
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Memory in GiB, its bandwidth in bytes a second, dense bfloat16 operations a second."""
-
-    name: str
-    memory: float
-    bandwidth: float
-    flops: float
-
-
-# the makers' data sheets, memory as drivers report it; the last is one CPU core in float32, as docs/performance.md
-DEVICES = {
-    device.name: device
-    for device in (
-        Device("H200", 139, 4.8e12, 989e12),
-        Device("H100", 79, 3.35e12, 989e12),
-        Device("A100", 79, 2.04e12, 312e12),
-        Device("L40S", 44, 0.864e12, 362e12),
-        Device("4090", 23.5, 1.008e12, 165e12),
-        Device("3090", 23.5, 0.936e12, 71e12),
-        Device("A10", 22, 0.6e12, 125e12),
-        Device("L4", 22, 0.3e12, 121e12),
-        Device("cpu", 16.0, 10e9, 70e9),
-    )
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """What an engine's software reaches of a device, and the seconds of a decoding pass that no device makes shorter.
-
-    None of it was measured on a GPU with suffice; `bandwidth` and `flops` are shares of the data sheet.
-    """
-
-    pass_seconds: float
-    bandwidth: float
-    flops: float
-
-
-SPEEDS = {
-    "local": Speed(pass_seconds=0.04, bandwidth=0.5, flops=0.3),  # transformers, a kernel launch at a time
-    "verl": Speed(pass_seconds=0.005, bandwidth=0.6, flops=0.35),  # vLLM with CUDA graphs; FSDP2
-    "cpu": Speed(pass_seconds=0.002, bandwidth=1.0, flops=1.0),  # the shares are in the device's figures
-}
-
 
 VARIATION = 0.25  # of lengths: variance / mean²
 
@@ -130,7 +82,9 @@ def tokens_of(recipe: Recipe, a: Assumptions, layout: str) -> Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of one GPU, in GiB. The sampler's weights and cache and the update's activations and logits take turns."""
+    """Of one GPU, in GiB. The sampler's weights and cache and the update's activations and logits take turns; weights,
+    gradients and moments are there in both turns, or only in the update's (`offload` of the recipe's cluster).
+    """
 
     weights: float
     gradients: float
@@ -140,26 +94,39 @@ class Memory:
     sampler: float
     cache: float
     headroom: float
+    takes_turns: bool = False
+
+    @property
+    def trained(self) -> float:
+        return self.weights + self.gradients + self.optimizer
 
     @property
     def needed(self) -> float:
-        turns = max(self.activations + self.logits, self.sampler + self.cache)
-        return self.weights + self.gradients + self.optimizer + turns + self.headroom
+        update, rollout = self.trained + self.activations + self.logits, self.sampler + self.cache
+        return max(update, rollout + (0.0 if self.takes_turns else self.trained)) + self.headroom
 
 
 def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptions) -> Memory:
-    """Full training keeps float32 weights (4 bytes a parameter), gradients (4) and AdamW's moments (8), sharded over
-    the GPUs with verl; LoRA keeps the weights in bfloat16 and those three for the adapters. Locally, autocast adds a
-    bfloat16 copy of the weights. The micro-batch is as long as its budget or one group, whichever is longer.
+    """Full training keeps float32 weights (4 bytes a parameter), gradients (4) and AdamW's moments (8), with verl
+    sharded over a node's GPUs; LoRA those three for the adapters, and the weights in bfloat16, with verl in float32,
+    since its shards hold one type. Locally, autocast adds a bfloat16 copy of the weights. Where verl keeps all of it in
+    the host's memory, a GPU holds the layer at work and the head: in bfloat16, with a gradient in float32.
+    The micro-batch is as long as its budget or one group, whichever is longer.
 
     Logits: locally chunks of 2²⁶ in four float32 copies; with verl the micro-batch's in 8 bytes each. Keys and values:
     `rollout.cache_gb`; locally no more than all rows can fill, but twice that, since buffers grow by doubling.
     """
     rank, rollout = recipe.model.lora, recipe.rollout
     trained = shape.adapters(rank) if rank else shape.parameters
-    shards = gpus if engine == "verl" else 1
-    if rank:
-        weights = 2 * shape.parameters + 4 * trained
+    shards, cluster = (gpus // recipe.cluster.nodes if engine == "verl" else 1), recipe.cluster
+    weights: float
+    gradients: float = 4 * trained
+    moments = 8 * trained
+    if engine == "verl" and cluster.offload == "always":
+        at_work = shape.weights(shape.experts) / shape.layers + (shape.head if shape.tied else 2 * shape.head)
+        weights, gradients, moments, shards = 2 * at_work, min(gradients, 4 * at_work), 0, 1
+    elif rank:
+        weights = (4 if engine == "verl" else 2) * shape.parameters + 4 * trained
     elif engine == "local":
         weights = 6 * trained if recipe.model.dtype != "float32" else 4 * trained
     else:
@@ -174,20 +141,21 @@ def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptio
     activations = shape.activation_bytes(micro_batch, checkpointing=recipe.model.gradient_checkpointing)
     return Memory(
         weights=weights / shards / GIB,
-        gradients=4 * trained / shards / GIB,
-        optimizer=8 * trained / shards / GIB,
+        gradients=gradients / shards / GIB,
+        optimizer=moments / shards / GIB,
         activations=activations / GIB,
         logits=logits / GIB,
-        sampler=(2 * shape.parameters / GIB) if engine == "verl" else 0.0,
+        sampler=(2 * shape.parameters / cluster.tensor_parallel / GIB) if engine == "verl" else 0.0,
         cache=rollout.cache_gb if engine == "verl" else 2 * min(rollout.cache_gb, rows * longest * kept / GIB),
         headroom=a.headroom,
+        takes_turns=engine == "verl" and cluster.offload == "rollout",
     )
 
 
 def pass_seconds(shape: Shape, device: Device, speed: Speed, rows: float, context: float) -> float:
     """Of one decoding pass of `rows` rows with `context` tokens behind each: the longer of reading all weights and
     every row's keys and values, and of the operations, plus what a pass costs anyway."""
-    read = 2 * (shape.linear + shape.head) + rows * context * shape.cache_bytes
+    read = 2 * (shape.read(rows) + shape.head) + rows * context * shape.cache_bytes
     work = shape.flops(rows, rows * context, rows)
     return speed.pass_seconds + max(read / (device.bandwidth * speed.bandwidth), work / (device.flops * speed.flops))
 
@@ -275,8 +243,8 @@ class Estimate:
 
 
 def engine_of(recipe: Recipe) -> str:
-    """`verl` where a recipe asks for several GPUs, else `local`."""
-    return "verl" if recipe.cluster.nodes > 1 or recipe.cluster.gpus > 1 else "local"
+    """`verl` where a recipe asks for GPUs, were it one, else `local`."""
+    return "verl" if recipe.cluster.nodes > 1 or recipe.cluster.gpus else "local"
 
 
 def estimate(
@@ -329,9 +297,10 @@ def estimate(
             branched=share * exits * a.answer,
             kept=a.prompt + a.thought / 2,
         )
-    passes = 3 + recipe.model.gradient_checkpointing  # forward, backward twice that; with checkpointing forward again
+    # forward, backward twice that; with checkpointing forward again; and once for old log-probs, if updates are several
+    passes = train.updates_per_batch * (3 + recipe.model.gradient_checkpointing) + (train.updates_per_batch > 1)
     work = passes * shape.flops(tokens.pushed, tokens.pairs, tokens.scored)
-    seconds_update = train.updates_per_batch * work / (gpus * device.flops * speed.flops)
+    seconds_update = work / (gpus * device.flops * speed.flops)
 
     sampled_first = recipe.task.solved and not recipe.task.solved_from
     evaluation, pass_rates = 0.0, None if sampled_first and recipe.task.limit is None else 0.0
@@ -355,13 +324,21 @@ def estimate(
         hours_steps=train.steps * (seconds_rollout + seconds_update) / 3600,
         hours_evaluation=evaluation / 3600,
         hours_pass_rates=None if pass_rates is None else pass_rates / 3600,
-        checkpoints_gib=math.ceil(train.steps / train.checkpoint_every) * checkpoint_bytes(recipe, shape, name) / GIB,
+        checkpoints_gib=disk_bytes(recipe, shape, name) / GIB,
     )
 
 
-def checkpoint_bytes(recipe: Recipe, shape: Shape, engine: str) -> int:
-    """Weights and AdamW's moments in float32; of LoRA the merged weights in bfloat16 and the adapters; verl's own state
-    and the weights once more as a Hugging Face folder in bfloat16."""
-    if recipe.model.lora:
-        return 2 * shape.parameters + 12 * shape.adapters(recipe.model.lora)
-    return (14 if engine == "verl" else 12) * shape.parameters
+def disk_bytes(recipe: Recipe, shape: Shape, engine: str) -> int:
+    """Of all checkpoints at the end. Locally each holds weights and AdamW's moments in float32; of LoRA the merged
+    weights in bfloat16 and the adapters. verl keeps its last two whole, weights and moments in float32, of LoRA the
+    frozen weights among them, and while it saves a third one with the weights once more in float32; each as a Hugging
+    Face folder besides, in bfloat16 where that is computed in.
+    """
+    count = math.ceil(recipe.train.steps / recipe.train.checkpoint_every)
+    rank, parameters = recipe.model.lora, shape.parameters
+    trained = shape.adapters(rank) if rank else parameters
+    published = (4 if recipe.model.dtype == "float32" else 2) * parameters
+    if engine == "verl":
+        state = 4 * parameters + (4 * trained if rank else 0) + 8 * trained
+        return count * published + min(3, count) * state + 4 * parameters
+    return count * (2 * parameters + 12 * trained if rank else 12 * parameters)

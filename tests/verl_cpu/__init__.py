@@ -30,6 +30,7 @@ SETTINGS = {
     "actor_rollout_ref.actor.use_torch_compile": False,
     "actor_rollout_ref.actor.fsdp_config.use_torch_compile": False,
     "reward.num_workers": 1,
+    "transfer_queue.backend.SimpleStorage.num_data_storage_units": 1,
     # logical: Ray places work by them, nothing is reserved
     "ray_kwargs.ray_init.num_cpus": 32,
     "+ray_kwargs.ray_init.num_gpus": WORKERS,

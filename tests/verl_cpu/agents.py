@@ -12,10 +12,16 @@ from suffice.groups import Group
 
 class Keyed(agents.MemberLoop):
     async def spine(self, group: Group, sampling: dict[str, Any], row: Any) -> Any:
-        return await super().spine(group, sampling | {"key": group.key}, row)
+        return await super().spine(group, sampling | {"key": group.key, "from": len(group.prompt)}, row)
 
     async def branch(self, group: Group, spine: Any, position: int, sampling: dict[str, Any], row: Any) -> Any:
         return await super().branch(group, spine, position, sampling | {"key": f"{group.key}/{position}"}, row)
+
+    async def sample(self, prefix: list[int], room: int, sampling: dict[str, Any], row: Any) -> Any:
+        """A stream goes on where an earlier request of the same member left it."""
+        drawn = len(prefix) - sampling.get("from", len(prefix))
+        plain = {name: value for name, value in sampling.items() if name != "from"}
+        return await super().sample(prefix, room, plain | {"key": f"{sampling['key']}@{drawn}"}, row)
 
 
 @register("suffice")

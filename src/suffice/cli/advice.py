@@ -79,11 +79,13 @@ def fitting(model: str, checkpoint: str, task: str) -> str | None:
     trained_on = {each.task.name for each in recipes.values() if is_lab(each) == is_lab(recipe)}
     if recipe.task.name != task and (task in trained_on or is_lab(recipe)):
         settings.append(f"task.name={task}")
+    if not is_lab(recipe) and engine_of(recipe) == "local":
+        settings.append("cluster.gpus=1")  # one GPU too samples with vLLM
     try:
-        load_recipe(name, settings)
+        asked = load_recipe(name, settings)
     except RecipeError:  # a path that TOML reads as something else
         return None
-    engine = ["--engine", "verl"] if engine_of(recipe) == "verl" else []
+    engine = ["--engine", "verl"] if engine_of(asked) == "verl" else []
     return shlex.join([name, *(word for each in settings for word in ("--set", each)), *engine])
 
 

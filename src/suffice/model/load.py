@@ -98,15 +98,16 @@ def without_noise(model: Any) -> Any:
 
 
 def skeleton(path: str, revision: str | None = None) -> Any:
-    """The model of a checkpoint folder without its weights, which is enough to count them and to try a save.
+    """The model of a checkpoint folder or hub id without its weights, which is enough to count them and to try a save:
+    of the hub its configuration alone is asked for.
 
     Raises:
-        ModelError: something in the folder would keep the model from loading.
+        ModelError: something would keep the model from loading.
     """
     resolved = resolve_path(path)
     if is_adapter(Path(resolved)):
         return skeleton(*adapter_base(Path(resolved)))
-    if wrong := faults(Path(resolved)):
+    if Path(resolved).exists() and (wrong := faults(Path(resolved))):
         raise ModelError(f"{path} cannot be loaded: {wrong}")
     try:
         config = AutoConfig.from_pretrained(resolved, revision=revision, trust_remote_code=False)

@@ -1,4 +1,4 @@
-"""Sizes of dense decoders, and what follows from them alone: parameters, bytes, operations."""
+"""Sizes of decoders, and what follows from them alone: parameters, bytes, operations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from suffice.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A dense decoder with a gated feed-forward, as config.json gives it. Norms and biases, 0.01 %, are left out."""
+    """A decoder with a gated feed-forward, as config.json gives it. Norms and biases, 0.01 %, are left out.
+
+    Of a mixture, `feed_forward` is of one of its `experts`, of which a token passes through `active`; all tokens pass
+    through `shared` units besides.
+    """
 
     layers: int
     hidden: int
@@ -24,12 +28,25 @@ class Shape:
     vocabulary: int
     positions: int
     tied: bool
+    experts: int = 1
+    active: int = 1
+    shared: int = 0
+
+    def weights(self, experts: float) -> float:
+        """Of the layers' linear maps, with so many experts a layer: query and output, key and value, three of every
+        feed-forward, and the router."""
+        attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
+        router = self.hidden * self.experts if self.experts > 1 else 0
+        return self.layers * (attention + 3 * self.hidden * (self.feed_forward * experts + self.shared) + router)
 
     @property
     def linear(self) -> int:
-        """Weights of the layers' linear maps: query and output, key and value, three of the feed-forward."""
-        attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
-        return self.layers * (attention + 3 * self.hidden * self.feed_forward)
+        """Weights that a token passes through."""
+        return int(self.weights(self.active))
+
+    def read(self, rows: float) -> float:
+        """Weights that a pass of so many rows reads: of experts those that some row asks for, at most all."""
+        return self.weights(min(self.experts, max(1.0, rows) * self.active))
 
     @property
     def head(self) -> int:
@@ -38,7 +55,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        return self.linear + self.head * (1 if self.tied else 2)
+        return int(self.weights(self.experts)) + self.head * (1 if self.tied else 2)
 
     @property
     def cache_bytes(self) -> int:
@@ -46,9 +63,11 @@ class Shape:
         return 4 * self.layers * self.kv_heads * self.head_dim
 
     def adapters(self, rank: int) -> int:
-        """LoRA's parameters: rank · (inputs + outputs) of every linear map of the layers."""
+        """LoRA's parameters: rank · (inputs + outputs) of every linear map of the layers. Experts are no maps of their
+        own in transformers, and have none."""
         query, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        ends = 2 * (self.hidden + query) + 2 * (self.hidden + keys) + 3 * (self.hidden + self.feed_forward)
+        wide = self.shared if self.experts > 1 else self.feed_forward
+        ends = 2 * (self.hidden + query) + 2 * (self.hidden + keys) + (3 * (self.hidden + wide) if wide else 0)
         return rank * self.layers * ends
 
     def flops(self, tokens: float, pairs: float, scored: float) -> float:
@@ -65,9 +84,14 @@ class Shape:
         `torch.autograd.graph.saved_tensors_hooks`. With checkpointing every layer keeps its float32 input alone, and
         one layer at a time the rest.
         """
-        units = 10 * self.head_dim * (self.heads + self.kv_heads) + 27 * self.hidden + 8 * self.feed_forward
+        wide = self.feed_forward * self.active + self.shared
+        units = 10 * self.head_dim * (self.heads + self.kv_heads) + 27 * self.hidden + 8 * wide
         return tokens * (4 * self.hidden * self.layers + units if checkpointing else units * self.layers)
 
+
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+EVERYWHERE = {"mlp_only_layers": [], "decoder_sparse_step": 1, "first_k_dense_replace": 0}
+"""What config.json says where every layer has experts."""
 
 # from each one's config.json on the hub, in the order of the fields above
 KNOWN = {
@@ -80,41 +104,53 @@ KNOWN = {
 }
 
 
-def shape_of(path: str) -> Shape:
-    """The shape of a checkpoint folder, or of a hub model that is known here.
+def shape_of(path: str, revision: str | None = None) -> Shape:
+    """The shape of a checkpoint folder or of a hub model, of which config.json alone is asked for.
 
     Raises:
-        ModelError: neither, or its config.json is not that of a dense decoder.
+        ModelError: the hub is out of reach, or its config.json is not that of a decoder of the known kinds.
     """
     if path in KNOWN:
         return KNOWN[path]
     file = Path(path) / "config.json"
     if not file.is_file():
-        raise ModelError(
-            f"the shape of {path} is not known here; give a local checkpoint folder or one of: {', '.join(KNOWN)}"
-        )
+        file = _from_the_hub(path, revision)
     try:
         return read_shape(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(
-            f"{file} is not the config of a dense decoder ({type(error).__name__}: {error}), which is all that can be "
-            "estimated; leave the estimate out or take another model"
+            f"{file} is not the config of a decoder that can be estimated ({type(error).__name__}: {error}); leave the "
+            "estimate out or take another model"
         ) from None
+
+
+def _from_the_hub(path: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(path, "config.json", revision=revision))
+    except Exception as error:  # of the hub, of HTTP, of the network: each layer has kinds of its own
+        raise ModelError(
+            f"the shape of {path} is not known here; give a local checkpoint folder or one of: {', '.join(KNOWN)}"
+        ) from error
 
 
 def read_shape(config: Mapping[str, Any]) -> Shape:
     """
     Raises:
-        KeyError, ValueError: a size is missing, or the model has experts, latent attention or recurrent layers.
+        KeyError, ValueError: a size is missing, or the model has latent attention, recurrent layers, or experts in some
+            layers only.
     """
     kinds = {str(kind) for kind in config.get("layer_types") or ()}
     if other := sorted(kind for kind in kinds if not kind.endswith("_attention") or kind.startswith("linear")):
         raise ValueError(f"it has {', '.join(other)} layers")
     if config.get("kv_lora_rank"):
         raise ValueError("it has latent attention")
-    experts = [name for name in ("num_experts", "num_local_experts", "n_routed_experts") if config.get(name)]
-    if experts:
-        raise ValueError(f"it has {experts[0]}")
+    experts = next((int(config[name]) for name in EXPERTS if config.get(name)), 1)
+    if experts > 1 and (mixed := [name for name, usual in EVERYWHERE.items() if config.get(name, usual) != usual]):
+        raise ValueError(f"it has experts in some layers only ({mixed[0]})")
+    width = int((experts > 1 and config.get("moe_intermediate_size")) or config["intermediate_size"])
+    shared = config.get("shared_expert_intermediate_size") or width * int(config.get("n_shared_experts") or 0)
     hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     return Shape(
         layers=int(config["num_hidden_layers"]),
@@ -122,8 +158,11 @@ def read_shape(config: Mapping[str, Any]) -> Shape:
         heads=heads,
         kv_heads=int(config.get("num_key_value_heads") or heads),
         head_dim=int(config.get("head_dim") or hidden // heads),
-        feed_forward=int(config["intermediate_size"]),
+        feed_forward=width,
         vocabulary=int(config["vocab_size"]),
         positions=int(config["max_position_embeddings"]),
         tied=bool(config.get("tie_word_embeddings", False)),
+        experts=experts,
+        active=int(config["num_experts_per_tok"]) if experts > 1 else 1,
+        shared=int(shared) if experts > 1 else 0,
     )

@@ -206,12 +206,15 @@ def _held_out(run: Contents, metric: str, last: int) -> list[tuple[int, Interval
 def _cost(run: Contents) -> list[tuple[str, str]]:
     """What training took, as (value, words)."""
     seconds = sum(step.seconds for step in run.steps if isfinite(step.seconds))
-    sampled, trained = (sum(getattr(step, name) for step in run.steps) for name in ("tokens_decode", "tokens_train"))
+    sampled, trained, pushed, cached = (
+        sum(getattr(step, f"tokens_{name}") for step in run.steps) for name in ("decode", "train", "prefill", "cached")
+    )
     amounts = [
         (f"{len(run.steps):,}", "steps", bool(run.steps)),
         (_duration(seconds), "of training", seconds > 0),
         (_large(sampled), "tokens sampled", sampled > 0),
         (_large(trained), "tokens trained on", trained > 0),
+        (f"{cached / max(1, cached + pushed):.0%}", "of prefixes found in the server's cache", cached > 0),
     ]
     return [(value, words) for value, words, known in amounts if known]
 

@@ -121,11 +121,12 @@ class Step(Record):
     advantage: Number = Field(nan, description="Mean absolute value over members.")
     loss: Number = nan
     grad_norm: Number = Field(nan, description="Before it is clipped.")
-    entropy: Number = Field(nan, description="Nats a token.")
+    entropy: Number = Field(nan, description="Nats a token; on verl by −log-prob of what was sampled.")
     clip_fraction: Number = Field(nan, description="Share of tokens whose ratio is clipped, 0…1.")
     mismatch: Number = Field(nan, description="Mean |log-prob of the trainer − of the sampler|, nats.")
     learning_rate: Number = nan
-    tokens_prefill: int = 0
+    tokens_prefill: int = Field(0, description="Of prompts, thoughts and inducers, pushed through the sampler.")
+    tokens_cached: int = Field(0, description="The same, found in a server's cache instead.")
     tokens_decode: int = Field(0, description="Generated.")
     seconds_rollout: Number = nan
     seconds_update: Number = nan

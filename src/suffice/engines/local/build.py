@@ -11,7 +11,14 @@ import torch
 from suffice.config import ModelSection, Recipe, RolloutSection
 from suffice.engines.local.engine import Engine, Problems
 from suffice.engines.local.keeper import set_aside
-from suffice.engines.local.passrate import Stopped, cache_file, keep_solved, pass_rates, recorded_rates
+from suffice.engines.local.passrate import (
+    Stopped,
+    cache_file,
+    check_patience,
+    keep_solved,
+    pass_rates,
+    recorded_rates,
+)
 from suffice.engines.local.update import Updater
 from suffice.engines.policy import precision, training_dtype, weights_dtype
 from suffice.errors import RecipeError
@@ -113,8 +120,11 @@ def solved_counts(
     if recipe.task.solved_from:
         return recorded_rates(Path(recipe.task.solved_from), problems, of)
 
+    file = cache_file(section, rollout, problems, of)
+
     def sampler() -> Sampler:
         """Of a model of its own: the engine's may be a checkpoint's."""
+        check_patience(recipe, file, problems)
         model = load_model(
             section.path, device=section.device, dtype=training_dtype(section), revision=section.revision
         )
@@ -123,7 +133,7 @@ def solved_counts(
         check_sampling(model, chat, longest)
         return Sampler.of(model, chat, rollout)
 
-    return pass_rates(cache_file(section, rollout, problems, of), problems, of, sampler, grader, stopped)
+    return pass_rates(file, problems, of, sampler, grader, stopped)
 
 
 def load_checked(

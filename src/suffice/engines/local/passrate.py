@@ -4,23 +4,27 @@ GRPO-λ's paper (arXiv 2505.18086) trains on problems that the model to be train
 always or never solved teaches little, and what is too easy lets lengths collapse. Sampling a large set takes hours, so
 what is found is kept, a line a problem, in `$SUFFICE_CACHE/pass-rates/` (default `~/.cache/suffice/pass-rates/`). For a
 large model sample them on a server instead (`suffice eval --base-url … --split train --samples 8`) and name the records
-in `task.solved_from`.
+in `task.solved_from`: what would take this sampler more than an hour is refused.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
-from suffice.config import ModelSection, RolloutSection, TaskSection
+from suffice.config import ModelSection, Recipe, RolloutSection, TaskSection
+from suffice.devices import device_for, gpus_here
 from suffice.engines.policy import training_dtype
-from suffice.errors import Interrupted, RecipeError
+from suffice.errors import Interrupted, ModelError, RecipeError
+from suffice.estimate import estimate
 from suffice.grading import Grader
 from suffice.groups import Group, Problem, Verdict
 from suffice.model.resolve import resolve_path
+from suffice.model.shape import shape_of
 from suffice.rollout import Sampler, grade_groups
 from suffice.run.files import read_jsonl
 from suffice.run.journal import Journal
@@ -29,9 +33,40 @@ from suffice.run.progress import progress
 Stopped = Callable[[], bool]
 """Whether the user asked to stop."""
 
+PATIENCE = 1.0  # hours, as they are estimated, of sampling before the first step
 LOT = 32  # problems sampled between two writes
 SHAPING = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """Endings of the files of a checkpoint that decide what it says."""
+
+
+def check_patience(recipe: Recipe, file: Path, problems: Sequence[Problem]) -> None:
+    """
+    Args:
+        file: `cache_file`, whose problems are known already.
+
+    Raises:
+        RecipeError: what is left to sample would take hours, by the estimate.
+    """
+    known = sum(1 for _ in read_jsonl(file)) if file.exists() else 0
+    left, of = len(problems) - known, recipe.task.solved_of
+    try:
+        shape = shape_of(resolve_path(recipe.model.path), recipe.model.revision)
+    except ModelError:
+        return  # of a kind of model that is not estimated
+    device, asked = device_for(gpus_here(), shape), recipe.model_copy(deep=True)
+
+    def hours(limit: int) -> float:
+        asked.task.limit = limit
+        return estimate(asked, shape, device).hours_pass_rates or 0.0
+
+    if left and hours(left) > PATIENCE:
+        fewer = bisect_right(range(1, left), PATIENCE, key=hours)
+        lower = f", or set task.limit to {fewer:,} or fewer" if fewer >= recipe.train.problems_per_step else ""
+        raise RecipeError(
+            f"task.solved would first sample {left:,} problems {of} times here, about {hours(left):,.0f} hours on one "
+            f"{device.name}: sample them on a server and name the records in task.solved_from (suffice eval --base-url "
+            f"… --split train --samples {of}){lower}"
+        )
 
 
 def keep_solved(problems: Sequence[Problem], solved: Mapping[str, int], task: TaskSection, least: int) -> list[Problem]:

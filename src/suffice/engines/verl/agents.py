@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -54,6 +54,29 @@ def chat_at(recipe_toml: str, path: str) -> Chat:
     """The chat of the model at a path, as the recipe says, by the checkpoint's own tokenizer: verl's may be another."""
     recipe = make_recipe(tomllib.loads(recipe_toml))
     return chat_of(recipe.model.model_copy(update={"path": path}), recipe.rollout.inducer)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a server answered: tokens and their log-probs, the steps whose weights they came from, and its work in
+    tokens: of the prefixes, those of them that its cache held (None where it does not say), and what it decoded."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    steps: dict[str, Any]
+    prefixes: int
+    cached: int | None
+    decoded: int
+
+    def and_then(self, then: Asked) -> Asked:
+        """Two requests as one."""
+        known = self.cached is not None and then.cached is not None
+        return replace(
+            then,
+            prefixes=self.prefixes + then.prefixes,
+            cached=(self.cached or 0) + (then.cached or 0) if known else None,
+            decoded=self.decoded + then.decoded,
+        )
 
 
 @dataclass
@@ -100,72 +123,82 @@ class MemberLoop(AgentLoopBase):  # type: ignore[misc]
         awaited = PENDING.enter(place, exits + 1)
         try:
             if column == exits:
-                spine, steps = await self.lead(awaited, group, sampling_params, row)
-                return await self.output(group, spine, spine, row, steps)
+                spine, asked = await self.lead(awaited, group, sampling_params, row)
+                return await self.output(group, spine, spine, row, asked)
             spine, drawn = await asyncio.shield(awaited.ready)  # a sibling that is cancelled takes none along
             if column >= len(drawn):
                 return []
-            branch, steps = await self.branch(group, spine, drawn[column], sampling_params, row)
-            return await self.output(group, spine, branch, row, steps)
+            branch, asked = await self.branch(group, spine, drawn[column], sampling_params, row)
+            return await self.output(group, spine, branch, row, asked)
         finally:
             PENDING.leave(place)
 
     def kit(self) -> Kit:
         return kit(self.config.suffice.recipe, self.config.actor_rollout_ref.model.path)
 
-    async def lead(self, awaited: Awaited, group: Group, sampling: dict[str, Any], row: Mapping[str, Any]) -> Any:
+    async def lead(
+        self, awaited: Awaited, group: Group, sampling: dict[str, Any], row: Mapping[str, Any]
+    ) -> tuple[Spine, Asked]:
         """Sample the spine and tell those who wait, of a failure too: a sibling must never hang."""
         try:
-            spine, steps = await self.spine(group, sampling, row)
+            spine, asked = await self.spine(group, sampling, row)
             exits = self.kit().group.exits
             awaited.ready.set_result((spine, list(random_exits(exits)(spine, group.key)) if exits else []))
         except BaseException as error:
             awaited.ready.set_exception(RuntimeError(f"the full rollout of problem {group.problem.id} failed: {error}"))
             raise
-        return spine, steps
+        return spine, asked
 
-    async def spine(self, group: Group, sampling: dict[str, Any], row: Mapping[str, Any]) -> tuple[Spine, Any]:
-        """Sample thought and answer in one request, and cut what is beyond either budget."""
+    async def spine(self, group: Group, sampling: dict[str, Any], row: Mapping[str, Any]) -> tuple[Spine, Asked]:
+        """Sample a thought to its close or its budget, and then, if it closed, an answer with a budget of its own.
+
+        In one request for both, a thought beyond its budget would use up the answer's in vain, and an answer that
+        loops after an early close all that the thought left. The second finds the first in the server's cache.
+        """
         kit = self.kit()
         chat, budget = kit.chat, kit.rollout
-        # what opens the thought, the close of it, an end of turn
-        room = budget.max_thought_tokens + budget.max_answer_tokens + OPENING + 2
-        tokens, logprobs, steps = await self.sample(group.prompt, room, sampling, row)
+        room = budget.max_thought_tokens + 1 + (0 if chat.opened(group.prompt) else OPENING)
+        asked = await self.sample(group.prompt, room, sampling | {"stop_token_ids": [chat.close_id]}, row)
+        tokens, logprobs = asked.tokens, asked.logprobs
         opened = 0 if chat.opened(group.prompt) else chat.after_open(tokens)
         last = opened + budget.max_thought_tokens
         if chat.close_id in tokens[: last + 1]:
-            last = tokens.index(chat.close_id) + 1 + budget.max_answer_tokens
+            start = tokens.index(chat.close_id) + 1
+            then = await self.sample(group.prompt + tokens[:start], budget.max_answer_tokens + 1, sampling, row)
+            tokens, logprobs = tokens[:start] + then.tokens, logprobs[:start] + then.logprobs
+            asked, last = asked.and_then(then), start + budget.max_answer_tokens
         tokens, truncated = within(tokens, last, chat.end_ids)
-        return chat.read(group.prompt, tokens, logprobs[: len(tokens)], truncated=truncated), steps
+        return chat.read(group.prompt, tokens, logprobs[: len(tokens)], truncated=truncated), asked
 
     async def branch(
         self, group: Group, spine: Spine, position: int, sampling: dict[str, Any], row: Mapping[str, Any]
-    ) -> tuple[Branch, Any]:
+    ) -> tuple[Branch, Asked]:
         """Cut the thought after `position` tokens and sample an answer on a budget of its own."""
         kit = self.kit()
         budget = kit.rollout.max_answer_tokens
         prefix = group.prompt + spine.tokens[: spine.thought_start + position] + kit.chat.inducer
-        tokens, logprobs, steps = await self.sample(prefix, budget + 1, sampling, row)
-        tokens, truncated = within(tokens, budget, kit.chat.end_ids)
-        return Branch(position, tokens, logprobs[: len(tokens)], truncated), steps
+        asked = await self.sample(prefix, budget + 1, sampling, row)
+        tokens, truncated = within(asked.tokens, budget, kit.chat.end_ids)
+        return Branch(position, tokens, asked.logprobs[: len(tokens)], truncated), asked
 
-    async def sample(
-        self, prefix: list[int], room: int, sampling: dict[str, Any], row: Mapping[str, Any]
-    ) -> tuple[list[int], list[float], Any]:
-        """Tokens after `prefix`, their log-probs, and which steps' weights they came from."""
+    async def sample(self, prefix: list[int], room: int, sampling: dict[str, Any], row: Mapping[str, Any]) -> Asked:
+        """Tokens after `prefix`, at most `room`."""
         said = await self.server_manager.generate(
             request_id=row["uid"], prompt_ids=prefix, sampling_params=sampling | {"max_tokens": room}
         )
-        return list(said.token_ids), list(said.log_probs), said.extra_fields
+        steps = {name: said.extra_fields.get(name) for name in ("min_global_steps", "max_global_steps")}
+        tokens = list(said.token_ids)
+        cached = said.extra_fields.get("num_cached_tokens")
+        return Asked(tokens, list(said.log_probs), steps, len(prefix), cached, len(tokens))
 
     async def output(
-        self, group: Group, spine: Spine, member: Spine | Branch, row: Mapping[str, Any], steps: Mapping[str, Any]
+        self, group: Group, spine: Spine, member: Spine | Branch, row: Mapping[str, Any], asked: Asked
     ) -> AgentLoopOutput:
         """A graded member as verl takes it: tokens, what of them is trained, log-probs, and the facts."""
         kit = self.kit()
         chat = kit.chat
-        asked = [(member, group.problem)]
-        await asyncio.to_thread(give_verdicts, asked, lambda said: chat.answer_text(said.answer_tokens), kit.grader)
+        graded = [(member, group.problem)]
+        await asyncio.to_thread(give_verdicts, graded, lambda said: chat.answer_text(said.answer_tokens), kit.grader)
         weighed = weigh_member(group, spine, member, train_on=kit.train_on, close_id=chat.close_id)
         injected = (weighed.kept, weighed.kept + (0 if isinstance(member, Spine) else len(group.inducer)))
         facts = Member(
@@ -179,6 +212,9 @@ class MemberLoop(AgentLoopBase):  # type: ignore[misc]
             truncated=member.truncated,
             exit=None if isinstance(member, Spine) else member.exit,
             injected=injected,
+            prefixes=asked.prefixes,
+            cached=asked.cached,
+            decoded=asked.decoded,
         )
         return AgentLoopOutput(
             prompt_ids=group.prompt,
@@ -191,7 +227,7 @@ class MemberLoop(AgentLoopBase):  # type: ignore[misc]
             extra_fields={
                 **facts.as_fields(),
                 "reward_extra_info": {"acc": float(facts.correct)},
-                **{name: steps.get(name) for name in ("min_global_steps", "max_global_steps")},
+                **asked.steps,
             },
         )
 
@@ -205,8 +241,8 @@ class PlainLoop(MemberLoop):
         key = f"validation/{int(row['global_steps'])}/{problem.id}/{int(row['session_id'])}"
         chat = self.kit().chat
         group = Group(problem, chat.render(problem.prompt), chat.inducer, [], key)
-        spine, steps = await self.spine(group, sampling_params, row)
-        return await self.output(group, spine, spine, row, steps)
+        spine, asked = await self.spine(group, sampling_params, row)
+        return await self.output(group, spine, spine, row, asked)
 
 
 def problem_of(row: Mapping[str, Any]) -> Problem:

@@ -5,51 +5,36 @@ from __future__ import annotations
 import os
 import socket
 import tomllib
-from collections.abc import Sequence
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from packaging.version import Version
 
-from suffice.config import Recipe
+from suffice.config import ModelSection, Recipe
+from suffice.engines.verl.installed import check_installed
 from suffice.engines.verl.main import compose
-from suffice.engines.verl.translate import Settings, check, memory_share, translate
-from suffice.errors import ModelError, RecipeError
-from suffice.extras import install_command
+from suffice.engines.verl.translate import (
+    Settings,
+    check,
+    check_kept,
+    check_recipe,
+    fixed,
+    free,
+    memory_share,
+    placed,
+)
+from suffice.errors import RecipeError
 from suffice.groups import Problem
-from suffice.model.load import chat_of
+from suffice.model.advice import unloadable
+from suffice.model.load import chat_of, skeleton
 from suffice.model.positions import longest_prompt
-from suffice.model.resolve import resolve_path, whole
-from suffice.model.shape import shape_of
+from suffice.model.resolve import whole
 from suffice.rollout import Chat
 from suffice.tasks.provenance import training_problems
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-NEEDED = {"verl": ("0.9.1", "0.10"), "TransferQueue": ("0.1.10", "0.2")}
-
-
-def check_installed() -> None:
-    """
-    Raises:
-        RecipeError: verl is not there, or not a version that this engine is written for.
-    """
-    for package, (least, below) in NEEDED.items():
-        try:
-            found = Version(version(package))
-        except PackageNotFoundError:
-            raise RecipeError(
-                f"--engine verl needs {package}, which is not installed: {install_command('verl')}"
-            ) from None
-        if not Version(least) <= found < Version(below):
-            raise RecipeError(
-                f"--engine verl needs {package} >= {least} and < {below}, not {found}: "
-                f"pip install '{package}>={least},<{below}'"
-            )
 
 
 def cluster() -> str:
@@ -95,35 +80,77 @@ def check_gpus() -> None:
 
 
 def configuration(
-    recipe: Recipe, run: Path, chat: Chat, problems: Sequence[Problem], overrides: Sequence[str]
+    recipe: Recipe, run: Path, chat: Chat, problems: Sequence[Problem], overrides: Sequence[str], *, model: str
 ) -> DictConfig:
     """verl's full configuration of a recipe on this machine, the user's own settings last, checked.
+
+    Args:
+        model: what verl loads (`model_folder`).
 
     Raises:
         RecipeError: it would not do what the recipe says, or nobody says how many GPUs there are.
     """
+    gpus = gpus_of(recipe)
+    check_recipe(recipe, gpus)
+    prompt, inducer = longest_prompt(chat, problems), len(chat.inducer)
+    ours = placed(recipe, run, model=model, prompt_tokens=prompt, inducer_tokens=inducer)
+    longest = prompt + ours["data.max_response_length"]
+    settings = ours | free(recipe, longest=longest, gpus=gpus)
+    for method in fixed(recipe).values():
+        settings |= method
+    if torch.cuda.is_available():
+        parameters = skeleton(recipe.model.path, recipe.model.revision).num_parameters()
+        total, cluster = torch.cuda.get_device_properties(0).total_memory, recipe.cluster
+        share = memory_share(parameters, recipe.rollout.cache_gb, total, cluster.tensor_parallel)
+        settings["actor_rollout_ref.rollout.gpu_memory_utilization"] = share
+    if not os.environ.get("RAY_ADDRESS"):
+        settings["ray_kwargs.ray_init.address"] = "local"  # never a cluster that some other program left
+    config = compose(settings, flat(recipe.cluster.verl) | own_settings(overrides))
+    check(config, recipe)
+    check_kept(config, ours, "it is this run's")
+    return config
+
+
+def gpus_of(recipe: Recipe) -> int:
+    """Of each machine.
+
+    Raises:
+        RecipeError: nobody says, and none is here to be counted.
+    """
     gpus = recipe.cluster.gpus or torch.cuda.device_count()
     if not gpus:
         raise RecipeError("this machine has no GPU to count: set cluster.gpus to those of each node")
-    settings = translate(
-        recipe,
-        run,
-        model=whole(recipe.model.path),
-        prompt_tokens=longest_prompt(chat, problems),
-        inducer_tokens=len(chat.inducer),
-        gpus=gpus,
-    )
-    if torch.cuda.is_available():
-        total = torch.cuda.get_device_properties(0).total_memory
-        with suppress(ModelError):  # a hub model whose size is not known here is served in verl's half of the GPU
-            parameters = shape_of(resolve_path(recipe.model.path)).parameters
-            share = memory_share(parameters, recipe.rollout.cache_gb, total)
-            settings["actor_rollout_ref.rollout.gpu_memory_utilization"] = share
-    if not os.environ.get("RAY_ADDRESS"):
-        settings["ray_kwargs.ray_init.address"] = "local"  # never a cluster that some other program left
-    config = compose(settings, own_settings(overrides))
-    check(config, recipe)
-    return config
+    return gpus
+
+
+def model_folder(section: ModelSection, *, weights: bool) -> str:
+    """What verl loads: a local folder as it is, of a hub model with a revision its snapshot, else the hub id.
+
+    Args:
+        weights: to be there, or only what says of what kind they are.
+
+    Raises:
+        ModelError: there is no such model or revision, or adapters alone.
+    """
+    path = whole(section.path)
+    if section.revision is None or Path(path).exists():
+        return path
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(
+            path, revision=section.revision, allow_patterns=None if weights else ["*.json", "*.jinja", "*.txt"]
+        )
+    except Exception as error:  # of the hub, of HTTP, of the network: each layer has kinds of its own
+        raise unloadable(path, path, error) from error
+
+
+def flat(table: Mapping[str, Any], above: str = "") -> Settings:
+    """Nested tables by dotted name."""
+    found: Settings = {}
+    for name, value in table.items():
+        found |= flat(value, f"{above}{name}.") if isinstance(value, Mapping) else {above + name: value}
+    return found
 
 
 def own_settings(overrides: Sequence[str]) -> Settings:
@@ -153,4 +180,5 @@ def dry_run(recipe: Recipe, run: Path, overrides: Sequence[str]) -> str:
 
     chat = chat_of(recipe.model, recipe.rollout.inducer)
     problems = training_problems(recipe.task, recipe.run.seed)
-    return str(OmegaConf.to_yaml(configuration(recipe, run, chat, problems, overrides)))
+    model = model_folder(recipe.model, weights=False)
+    return str(OmegaConf.to_yaml(configuration(recipe, run, chat, problems, overrides, model=model)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +22,26 @@ class Missing:
     """What a setting that does not exist is."""
 
 
+@cache
+def defaults() -> Any:
+    """verl's own configuration."""
+    from hydra import compose, initialize_config_module
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # verl lists the engines that are not installed
+        with initialize_config_module("verl.trainer.config", version_base=None):
+            return compose("ppo_trainer")
+
+
 def compose(settings: dict[str, Any], own: dict[str, Any]) -> Any:
     """verl's configuration with our settings laid over it, then the user's own.
 
     Raises:
         RecipeError: a setting of the user's own that verl does not have; `+` before its name adds one.
     """
-    from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf, open_dict
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # verl lists the engines that are not installed
-        with initialize_config_module("verl.trainer.config", version_base=None):
-            config = compose("ppo_trainer")
+    config = deepcopy(defaults())
     with open_dict(config):
         for name, value in settings.items():
             OmegaConf.update(config, name, value, force_add=True)

@@ -25,7 +25,8 @@ class Member:
     """One member: its group and column, its verdict, its lengths in tokens (neither marks nor end of turn counted).
 
     `order` is the problem's place in the order of drawing. `exit` is None for a full rollout. The response's tokens
-    `injected[0]:injected[1]` are the inducer, which the policy did not sample.
+    `injected[0]:injected[1]` are the inducer, which the policy did not sample. Its requests had `prefixes` tokens, of
+    which the server's cache held `cached` (None where no server says), and `decoded` tokens came of them.
     """
 
     group: str
@@ -38,6 +39,9 @@ class Member:
     truncated: bool
     exit: int | None
     injected: tuple[int, int]
+    prefixes: int = 0
+    cached: int | None = None
+    decoded: int = 0
 
     @property
     def correct(self) -> bool:

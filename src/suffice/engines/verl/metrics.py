@@ -39,6 +39,11 @@ def member_metrics(scored: Scored, group: GroupSection, problems: int) -> dict[s
     if branches:
         found["exit_accuracy"] = mean(member.correct for member in branches)
         found["exit_truncated"] = mean(member.truncated for member in branches)
+    cached = [member.cached for member in members if member.cached is not None]
+    found["tokens_decode"] = sum(member.decoded for member in members)
+    found["tokens_prefill"] = sum(member.prefixes for member in members) - sum(cached)
+    if cached:
+        found["tokens_cached"] = sum(cached)
     found["reward"] = float(scored.scores.reward[trained].mean()) if trained.any() else 0.0
     found["advantage"] = float(scored.scores.advantage[trained].abs().mean()) if trained.any() else 0.0
     return found
@@ -53,6 +58,10 @@ def update_metrics(metrics: Mapping[str, Any], seconds: Mapping[str, float]) -> 
         "learning_rate": "actor/lr",
     }
     found = {ours: float(metrics[theirs]) for ours, theirs in names.items() if theirs in metrics}
+    if sampled := float(metrics.get("actor/sampled_tokens", 0.0)):
+        # −log p of what was sampled estimates the entropy; the exact one would need a pass of its own
+        found["mismatch"] = float(metrics["actor/drift"]) / sampled
+        found["entropy"] = float(metrics["actor/surprise"]) / sampled
     update = ("old_log_prob", "adv", "update_actor", "update_weights")
     return found | {
         "seconds_rollout": seconds["gen"],

@@ -7,7 +7,6 @@ divides by the members that are trained on. The loss is linear in the advantage,
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 import tomllib
@@ -30,17 +29,15 @@ from suffice.engines.verl.agents import chat_at, problem_of
 from suffice.engines.verl.estimators import Scored, loss_factor, observe, recall, score
 from suffice.engines.verl.members import Member
 from suffice.engines.verl.metrics import member_metrics, update_metrics
+from suffice.engines.verl.publish import publish
 from suffice.engines.verl.tokens import sampled
 from suffice.engines.verl.translate import check
 from suffice.groups import Branch, Group, Spine, Verdict
 from suffice.methods import get_method
-from suffice.model.checkpoint import seal
-from suffice.model.tokenizer import copy_tokenizer
 from suffice.objective import importance
 from suffice.rollout import Chat
 from suffice.rollout.metrics import KEPT_GROUPS, rollout_line
 from suffice.run.directory import Run
-from suffice.run.files import whole_directory
 from suffice.run.layout import VERL_STOP
 from suffice.run.records import ShownGroup, Step
 
@@ -68,9 +65,15 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         watch(agent_loop_manager.agent_loop_workers + self.llm_server_manager.server_handles)
         super().fit(agent_loop_manager)
 
+    def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """Only where an update follows another: of a single one the loss has them itself."""
+        return super()._compute_old_log_prob(batch, metrics) if self.training.updates_per_batch > 1 else batch
+
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
         """Score the whole step, weigh off-policy tokens, and hand verl advantages that make its loss ours."""
-        fields = ["response_mask", "rm_scores", "rollout_log_probs", "old_log_probs", "entropy", "extra_fields"]
+        once = self.training.updates_per_batch == 1
+        fields = ["response_mask", "rm_scores", "rollout_log_probs", "extra_fields"]
+        fields += [] if once else ["old_log_probs", "entropy"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         extra = data.pop("extra_fields").tolist()
         rows = [
@@ -91,27 +94,33 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         full = train.problems_per_step * group.members
         advantage_B_T = advantage_B_T * loss_factor(scored, mask_B_T, self.aggregate, full)
         sampled_B_T = sampled(rows, mask_B_T)
-        weight_B_T = importance(data["old_log_probs"], data["rollout_log_probs"], sampled_B_T)
         reward_B_T = torch.zeros_like(data["rm_scores"])
         last_B = nested_mask.offsets().diff() - 1
         reward_B_T[torch.arange(len(rows)), last_B] = scored.members.spread(scored.scores.reward)
         found = {
             "advantages": advantage_B_T,
             "returns": advantage_B_T,
-            "rollout_is_weights": weight_B_T,
             "token_level_rewards": reward_B_T,
         }
+        behaviour_B_T = data["rollout_log_probs"]
+        self.said = member_metrics(scored, group, train.problems_per_step)
+        if once:
+            found |= {"old_log_probs": behaviour_B_T, "rollout_is_weights": sampled_B_T}
+        else:
+            old_B_T, judged_B_T = data["old_log_probs"], sampled_B_T & mask_B_T
+            found["rollout_is_weights"] = importance(old_B_T, behaviour_B_T, sampled_B_T)
+            drift = (old_B_T - behaviour_B_T).abs()[judged_B_T]
+            self.said |= {
+                "mismatch": float(drift.mean()) if len(drift) else 0.0,
+                "entropy": float(data["entropy"][mask_B_T].mean()),
+            }
         nested = {name: response_to_nested(value.float(), nested_mask) for name, value in found.items()}
         batch = tq.kv_batch_put(
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(nested, batch_size=len(batch))
         )
-        drift = (data["old_log_probs"] - data["rollout_log_probs"]).abs()[sampled_B_T & mask_B_T]
-        self.said = member_metrics(scored, group, train.problems_per_step) | {
-            "mismatch": float(drift.mean()) if len(drift) else 0.0,
-            "entropy": float(data["entropy"][mask_B_T].mean()),
-            "tokens_train": (1 + train.updates_per_batch)
-            * sum(tag["seq_len"] for tag, row in zip(batch.tags, rows, strict=True) if row),
-        }
+        passes = train.updates_per_batch + (not once)
+        pushed = sum(tag["seq_len"] for tag, row in zip(batch.tags, rows, strict=True) if row)
+        self.said["tokens_train"] = passes * pushed
         self.said |= observe(self.method, self.said)
         self.rollouts = self._rollouts(batch, scored)
         return batch
@@ -157,14 +166,14 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
             self._publish()  # unless it was before the process died
 
     def _publish(self) -> None:
-        """verl's Hugging Face folder as the run's `checkpoints/step-NNNNNN`."""
+        """verl's Hugging Face folder as the run's `checkpoints/step-NNNNNN`, unless that is there already."""
         source = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}/actor/huggingface"
         target = self.run.checkpoint(self.global_steps)
         if not target.exists():
-            with whole_directory(target) as folder:
-                shutil.copytree(source, folder, dirs_exist_ok=True)
-                copy_tokenizer(self.chat.tokenizer, folder)
-                seal(folder)
+            asked = self.config.actor_rollout_ref
+            model, dtype = asked.model, asked.actor.fsdp_config.dtype
+            scale = model.lora_alpha / model.lora_rank if model.lora_rank else 0.0
+            publish(source, target, self.chat.tokenizer, dtype=dtype, scale=scale)
 
 
 def rebuild(members: Sequence[tuple[Member, dict[str, Any]]], chat: Chat, exits: int) -> Group:

@@ -15,20 +15,30 @@ from typing import Any
 
 import torch
 
-from suffice.config import GuardSection, ModelSection, Recipe, TrainSection
-from suffice.engines.local.build import chat_and_problems, load_checked
+from suffice.config import GuardSection, ModelSection, Recipe, RolloutSection, TrainSection
+from suffice.devices import device_for, gpus_here
+from suffice.engines.local.build import chat_and_problems
 from suffice.engines.local.engine import Problems
+from suffice.engines.local.passrate import PATIENCE
 from suffice.engines.policy import Policy, precision
 from suffice.engines.session import Saved, Session, Steps, Stopped
 from suffice.engines.verl.data import write_problems
-from suffice.engines.verl.launch import check_gpus, check_installed, check_ray, configuration
+from suffice.engines.verl.installed import check_installed, check_runnable
+from suffice.engines.verl.launch import check_gpus, check_ray, configuration, model_folder
 from suffice.engines.verl.main import FAILED
-from suffice.errors import RunError
+from suffice.engines.verl.translate import OURS
+from suffice.errors import ModelError, RecipeError, RunError
+from suffice.estimate import estimate
 from suffice.grading import Grader
 from suffice.groups import Problem
 from suffice.guard.log import tell
 from suffice.guard.rules import Guard
-from suffice.model.load import load_model
+from suffice.model.device import set_threads
+from suffice.model.load import load_model, skeleton
+from suffice.model.positions import check_positions
+from suffice.model.resolve import resolve_path
+from suffice.model.shape import shape_of
+from suffice.model.vocabulary import check_ids
 from suffice.rollout import Chat
 from suffice.run.directory import Run
 from suffice.run.files import write_text
@@ -44,7 +54,7 @@ from suffice.run.records import Step
 
 PLUGIN = "suffice.engines.verl.plugin"  # named, besides its entry point: verl is silent where that fails to load
 MODULES = "VERL_USE_EXTERNAL_MODULES"
-PATIENCE = 30.0  # seconds that verl has to end in good order
+ENDING = 30.0  # seconds that verl has to end in good order
 
 
 def find(recipe: Recipe, run: Path) -> Saved:
@@ -69,15 +79,13 @@ def replayed(section: GuardSection, run: Path, steps: int) -> Guard:
 
 @dataclass
 class VerlTraining:
-    """A run that verl's process will work in. `model` is the one that was loaded and checked, until verl needs its
-    memory."""
+    """A run that verl's process will work in. No weight is loaded here but to evaluate, where the recipe asks."""
 
     run: Path
     section: ModelSection
     train: TrainSection
     chat: Chat
     order: Problems
-    model: Any
     guard: Guard
     done: int
     configuration: str
@@ -92,7 +100,9 @@ class VerlTraining:
 
     def policy(self, checkpoint: Path | None = None) -> Policy:
         section = self.section
-        model = load_model(str(checkpoint), device=section.device, dtype="float32") if checkpoint else self.model
+        source, revision = (str(checkpoint), None) if checkpoint else (section.path, section.revision)
+        model = load_model(source, device=section.device, dtype="float32", revision=revision)
+        set_threads(model, self.train.threads)
         return Policy(model, self.chat, lambda: precision(section))
 
     def prepare(self, held_out: Sequence[Problem]) -> None:
@@ -109,9 +119,8 @@ class VerlTraining:
     def steps(self, session: Session) -> Steps:
         """verl's process holds the run's lock too, should it outlive this one. The guard looks at the metrics of every
         step, and may ask verl to stop."""
-        self.model = None
         gc.collect()
-        torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # of what was evaluated
         if self.stopped:  # before the run was resumed
             return
         stop, log, asked = self.run / VERL_STOP, self.run / VERL_LOG, False
@@ -166,18 +175,54 @@ def load(
     check_ray(recipe.cluster.nodes)
     from omegaconf import OmegaConf
 
+    section, rollout = recipe.model, recipe.rollout
+    check_evaluation(recipe)
     chat, problems = chat_and_problems(recipe, grader, stopped)
-    begun = (run / VERL_CONFIGURATION).exists()
-    settings = "" if begun else str(OmegaConf.to_yaml(configuration(recipe, run, chat, problems, overrides)))
-    model = load_checked(recipe.model, recipe.rollout, chat, problems, recipe.train.threads)
+    check_fits(skeleton(section.path, section.revision), chat, problems, rollout)
+    settings = ""
+    if not (run / VERL_CONFIGURATION).exists():
+        model = model_folder(section, weights=True)
+        config = configuration(recipe, run, chat, problems, overrides, model=model)
+        check_runnable(config)
+        settings = str(OmegaConf.to_yaml(config))
     order, guard = Problems(problems, recipe.run.seed), replayed(recipe.guard, run, saved.steps)
-    return VerlTraining(run, recipe.model, recipe.train, chat, order, model, guard, saved.steps, settings)
+    return VerlTraining(run, section, recipe.train, chat, order, guard, saved.steps, settings)
+
+
+def check_evaluation(recipe: Recipe) -> None:
+    """
+    Raises:
+        RecipeError: `[eval]` would take hours, by the estimate: one GPU evaluates here, with the local sampler.
+    """
+    if not recipe.train.eval_every:
+        return
+    try:
+        shape = shape_of(resolve_path(recipe.model.path), recipe.model.revision)
+    except ModelError:
+        return  # of a kind of model that is not estimated
+    hours = estimate(recipe, shape, device_for(gpus_here(), shape)).hours_evaluation
+    if hours > PATIENCE:
+        raise RecipeError(
+            f"train.eval_every = {recipe.train.eval_every} would evaluate for about {hours:,.0f} hours with the local "
+            "engine's sampler; set train.eval_every = 0, and evaluate the model before and the checkpoint after on a "
+            "server: suffice eval --base-url …"
+        )
+
+
+def check_fits(model: Any, chat: Chat, problems: Sequence[Problem], rollout: RolloutSection) -> None:
+    """
+    Raises:
+        ModelError, RecipeError: the vocabulary lacks a token of the chat, or the positions do not hold the longest
+            member; what a config says of a model is enough to know.
+    """
+    check_ids(model, chat, {chat.open_id, chat.close_id, chat.pad_id, *chat.end_ids, *chat.inducer})
+    check_positions(model, chat, problems, rollout.max_thought_tokens, rollout.max_answer_tokens)
 
 
 def environment() -> dict[str, str]:
     """Of verl's processes: this one's, with our plugin among the modules that verl loads."""
     modules = ",".join(filter(None, (os.environ.get(MODULES), PLUGIN)))
-    return {**os.environ, "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "1", MODULES: modules}
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "RAY_DEDUP_LOGS": "1", MODULES: modules, OURS: "1"}
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
@@ -185,7 +230,7 @@ def end(child: subprocess.Popen[bytes]) -> None:
     if child.poll() is None:
         child.send_signal(signal.SIGTERM)
         try:
-            child.wait(PATIENCE)
+            child.wait(ENDING)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
