@@ -15,19 +15,28 @@ from suffice.model.marks import FAMILIES
 
 
 class Engine(NamedTuple):
-    """Where it tells its version, and what its requests and its command line call a thinking budget."""
+    """Where it tells its version, what its requests call a thinking budget, and how it is served so that one is kept
+    and does not reach into the answer."""
 
     name: str
     path: str
     key: str
     budget: str | None = None
     serving: str | None = None
+    sparing: str | None = None
 
 
 ENGINES = {
-    "vllm": Engine("vLLM", "/version", "version", "thinking_token_budget", "--reasoning-parser of the model's family"),
+    "vllm": Engine(
+        "vLLM",
+        "/version",
+        "version",
+        "thinking_token_budget",
+        "with the --reasoning-parser of the model's family",
+        "without a reasoning_end_str of your own",
+    ),
     "sglang": Engine("SGLang", "/get_server_info", "version"),
-    "llamacpp": Engine("llama.cpp", "/props", "build_info", "thinking_budget_tokens", "--reasoning-format auto"),
+    "llamacpp": Engine("llama.cpp", "/props", "build_info", "thinking_budget_tokens", "with --reasoning-format auto"),
     "library": Engine("Ollama", "/api/version", "version"),
 }
 """By `owned_by` of a model that they list."""
@@ -103,8 +112,9 @@ MEANINGS: dict[str, dict[State, str]] = {
 def meaning(what: str, state: State, engine: Engine | None) -> str:
     """What a row means for the next command."""
     means = MEANINGS[what].get(state, UNCOUNTED)
-    if what == "thinking budget" and engine and engine.serving and state in ("ignored", "refused"):
-        means += f"; serve {engine.name} with {engine.serving}"
+    if engine and state in ("ignored", "refused"):
+        way = {"thinking budget": engine.serving, "budget above the thought": engine.sparing}.get(what)
+        means += f"; serve {engine.name} {way}" if way else ""
     return means
 
 
