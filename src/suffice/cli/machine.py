@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from suffice.cli.options import Json, Set, json_object, of_server, refuse
+from suffice.cli.options import Json, Set, json_object, refuse
 from suffice.cli.screen import emit, say, tell
+
+_of_server = partial(typer.Option, rich_help_panel="A server")
 
 
 def methods(as_json: Json = False) -> None:
@@ -56,20 +59,20 @@ def doctor(
     ] = None,
     base_url: Annotated[
         str | None,
-        of_server("--base-url", help="Look at this OpenAI-compatible server instead, such as http://host:8000/v1."),
+        _of_server("--base-url", help="Look at this OpenAI-compatible server instead, such as http://host:8000/v1."),
     ] = None,
     model: Annotated[
-        str | None, of_server("--model", help="Its name on the server; may be left out where one is served.")
+        str | None, _of_server("--model", help="Its name on the server; may be left out where one is served.")
     ] = None,
     tokenizer: Annotated[
-        str | None, of_server("--tokenizer", help="Of the served model (folder or hub id): exact counts.")
+        str | None, _of_server("--tokenizer", help="Of the served model (folder or hub id): exact counts.")
     ] = None,
     chat_template_kwargs: Annotated[
         str | None,
-        of_server("--chat-template-kwargs", help="For its chat template, as JSON: '{\"enable_thinking\": true}'."),
+        _of_server("--chat-template-kwargs", help="For its chat template, as JSON: '{\"enable_thinking\": true}'."),
     ] = None,
     api_key_env: Annotated[
-        str, of_server("--api-key-env", help="Environment variable that holds the server's key.")
+        str, _of_server("--api-key-env", help="Environment variable that holds the server's key.")
     ] = "OPENAI_API_KEY",
     as_json: Json = False,
 ) -> None:

@@ -24,7 +24,7 @@ RESUMED = "--resume continues a run as it was"
 
 _of_problems = partial(typer.Option, rich_help_panel="Problems")
 _of_sampling = partial(typer.Option, rich_help_panel="Sampling")
-of_server = partial(typer.Option, rich_help_panel="A model on a server")
+_of_server = partial(typer.Option, rich_help_panel="A model on a server")
 
 Count = Annotated[int | None, _of_problems("--problems", min=2, help="Problems, drawn by the seed; unset: all.")]
 Samples = Annotated[int, _of_sampling("--samples", min=1, help="Samples per problem.")]
@@ -72,14 +72,14 @@ class Asked:
     device: Annotated[str, _of_sampling("--device", help="auto, cpu or cuda.")] = "auto"
     base_url: Annotated[
         str | None,
-        of_server("--base-url", help="OpenAI-compatible server to sample from, such as http://host:8000/v1."),
+        _of_server("--base-url", help="OpenAI-compatible server to sample from, such as http://host:8000/v1."),
     ] = None
     tokenizer: Annotated[
-        str | None, of_server("--tokenizer", help="Of the served model (folder or hub id): exact counts, and exits.")
+        str | None, _of_server("--tokenizer", help="Of the served model (folder or hub id): exact counts, and exits.")
     ] = None
-    concurrency: Annotated[int, of_server("--concurrency", min=1, help="Requests to the server at once.")] = 32
+    concurrency: Annotated[int, _of_server("--concurrency", min=1, help="Requests to the server at once.")] = 32
     api_key_env: Annotated[
-        str, of_server("--api-key-env", help="Environment variable that holds the server's key.")
+        str, _of_server("--api-key-env", help="Environment variable that holds the server's key.")
     ] = "OPENAI_API_KEY"
     out: Out = None
     resume: Resume = None
