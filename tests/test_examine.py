@@ -216,7 +216,7 @@ def test_an_engine_that_is_not_known_is_asked_for_a_budget_in_every_way(taken: s
         return await inner(path, {key: value for key, value in body.items() if "thinking" not in key} | budget)
 
     rows = examined(handler)
-    assert rows["engine"].found == "not told (models owned by someone)"
+    assert rows["engine"].found == "not told (its models are owned by someone)"
     row = rows["thinking budget"]
     if taken == "nothing":
         assert row.state == "ignored"
@@ -237,6 +237,24 @@ def test_a_model_without_a_thought_is_told_how_to_switch_it_on():
     assert rows["thoughts"].found == "none seen"
     assert "enable_thinking" in rows["thoughts"].means
     assert rows["thinking budget"].state == "unknown"
+
+
+def test_a_server_that_counts_nothing_is_said_to_and_leaves_the_rest_open():
+    inner = pretending()
+
+    async def handler(path: str, body: Json) -> tuple[int, Json]:
+        status, reply = await inner(path, body)
+        return status, {key: value for key, value in reply.items() if key != "usage"}
+
+    rows = examined(handler)
+    assert rows["thoughts"].found == "the server does not tell how many tokens it generates; give --tokenizer"
+    open_ = {"limit of tokens", "raw completions", "token-id prompts", "thinking budget"}
+    assert {row.what for row in rows.values() if row.state == "unknown"} == open_
+
+
+@pytest.mark.parametrize("owner", [None, 7, ["vllm"], {"of": "vllm"}])
+def test_an_owner_of_any_kind_is_no_error(owner: object):
+    assert examined(pretending(owner=owner))["engine"].found.startswith("not told")
 
 
 def test_a_context_that_is_not_told_is_said():

@@ -20,7 +20,7 @@ from suffice.evaluation.server.counting import told_by
 from suffice.evaluation.server.honoured import Judged, Said, State
 from suffice.evaluation.server.meaning import ENGINES, SPELLINGS, Engine, dialect, meaning
 from suffice.evaluation.server.replies import ChatReply, Model, RawReply
-from suffice.evaluation.server.transport import Transport, clipped
+from suffice.evaluation.server.transport import Transport, check_served, clipped
 from suffice.groups import Problem
 from suffice.model.chat import Chat
 from suffice.run.progress import Advance, progress
@@ -95,22 +95,21 @@ def _named(base_url: str, model: str | None, listed: Mapping[str, Model] | None)
     Raises:
         ServerError: it is not served, or there is a choice.
     """
-    names = clipped(", ".join(listed or {}))
-    if model is None:
-        if listed is None or len(listed) != 1:
-            served = f"serves {names}" if listed else "does not list what it serves"
-            raise ServerError(f"{base_url} {served}; choose with --model")
-        return next(iter(listed))
-    if listed and model not in listed:
-        raise ServerError(f"{base_url} does not serve {model}; choose of {names}")
-    return model
+    if model is not None:
+        check_served(base_url, model, listed or {})
+        return model
+    if listed is None or len(listed) != 1:
+        served = f"serves {clipped(', '.join(listed))}" if listed else "does not list what it serves"
+        raise ServerError(f"{base_url} {served}; choose with --model")
+    return next(iter(listed))
 
 
 async def _engine(client: AsyncOpenAI, base_url: str, told: Model | None) -> tuple[Engine | None, str]:
     """The engine, by whom it says its models are owned, and its name with its version as it tells it."""
-    engine = ENGINES.get(told.owned_by or "") if told else None
+    owner = str(told.owned_by) if told and told.owned_by else ""
+    engine = ENGINES.get(owner)
     if engine is None:
-        return None, f"not told (models owned by {clipped(told.owned_by or 'nobody')})" if told else "not told"
+        return None, f"not told (its models are owned by {clipped(owner)})" if owner else "not told"
     root = urlsplit(base_url)
     with suppress(APIStatusError, ValueError, AttributeError):
         reply = await client.get(f"{root.scheme}://{root.netloc}{engine.path}", cast_to=httpx.Response)
@@ -177,7 +176,7 @@ class _Examination:
         self.judged("greedy", judged)
         return judged.state == "honoured"
 
-    async def thought(self) -> tuple[Said | None, int | None]:
+    async def thought(self) -> tuple[Said | Judged, int | None]:
         """The reply without any wish to the first question that the model thinks about, and its prompt tokens."""
         chat = self.asker.chat
         for self.question in QUESTIONS:
@@ -189,7 +188,7 @@ class _Examination:
         seen = reply.usage.prompt_tokens if reply.usage else None
         if chat:
             self.judged("chat template", judge.prompt_whole(len(chat.render(self.question)), seen))
-        return said if isinstance(said, Said) else None, seen
+        return said, seen
 
     async def raw(self, seen: int | None) -> None:
         """Raw completions, of text and of token ids, and log-probs with them."""
@@ -221,11 +220,11 @@ class _Examination:
         reply = await self.asker.tried(self.asker.chatted(VARIED, FEW, 1.0, n=2))
         self.judged("n > 1", reply if isinstance(reply, Judged) else judge.several(2, len(reply.choices)))
 
-    async def budgets(self, free: Said | None, steady: bool) -> None:
+    async def budgets(self, free: Said | Judged, steady: bool) -> None:
         """The engine's own way to ask for a thinking budget; of an engine without, every way until one is honoured."""
         what = "thinking budget"
-        if free is None or not free.thought_tokens:
-            self.judged(what, Judged("unknown", "no thought was seen that a budget could end"))
+        if isinstance(free, Judged) or not free.thought_tokens:
+            self.judged(what, Judged("unknown", "no thought was seen and counted that a budget could end"))
             return
         own = self.engine.budget if self.engine else None
         tried: dict[str, Judged] = {}

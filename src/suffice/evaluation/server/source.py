@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os.path
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -24,7 +23,7 @@ from suffice.evaluation.server.counting import By, counted
 from suffice.evaluation.server.forcing import Forcing, as_text, blank_of, seen_whole
 from suffice.evaluation.server.reading import separated
 from suffice.evaluation.server.replies import ChatReply, RawChoice, RawReply
-from suffice.evaluation.server.transport import Transport, answered, clipped
+from suffice.evaluation.server.transport import Transport, answered, check_served
 from suffice.evaluation.source import Advance, Draw, ExitRule, Sampling, Trace, switches
 from suffice.groups import Problem
 from suffice.model.chat import Chat
@@ -152,10 +151,9 @@ class ServerSource:
             served = await self._transport.models(client)
         if served is None:
             return
+        check_served(self.base_url, self.name, served)
         if self.name in served:
             self.positions = served[self.name].positions
-        elif served and not os.path.isdir(self.name):  # a folder may be served under its path without being listed
-            raise ServerError(f"{self.base_url} does not serve {self.name}; choose of {clipped(', '.join(served))}")
 
     async def _handshake(self, client: AsyncOpenAI, problem: Problem) -> Forcing:
         """How answers can be forced. Token ids go before text: a text might be tokenized otherwise."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os.path
 import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -140,6 +142,16 @@ class Transport:
             return ServerError(f"{self.base_url} does not answer in time; check that it is up, or allow it more")
         cause = clipped(str(error.__cause__ or error.message)) or type(error.__cause__).__name__
         return ServerError(f"cannot reach {self.base_url} ({cause}); check the address and that the server is up")
+
+
+def check_served(base_url: str, model: str, listed: Mapping[str, Model]) -> None:
+    """Refuse a model that a server does not list. A folder may be served under its path without being listed.
+
+    Raises:
+        ServerError: as said.
+    """
+    if listed and model not in listed and not os.path.isdir(model):
+        raise ServerError(f"{base_url} does not serve {model}; choose of {clipped(', '.join(listed))}")
 
 
 def check_address(base_url: str) -> None:
