@@ -89,7 +89,7 @@ def sitting(folder: Path, way: str, work: Path) -> dict[str, Any]:
             row[what["what"]] = what["found"] if what["state"] is None else f"{what['state']}: {what['found']}"
         common = (folder.name, "--task", "jsonl", "--path", str(problems), "--base-url", url)
         common += ("--tokenizer", str(folder), "--prompt", "plain", "--temperature", "0", "--samples", "1")
-        common += ("--max-thought-tokens", "100", "--max-answer-tokens", "20")
+        common += ("--max-thought-tokens", "70", "--max-answer-tokens", "20")
         found = suffice("eval", *common, "--out", str(work / "eval"))
         for name in ("accuracy", "thought_tokens", "unclosed", "unclosed_tokens", "looping", "loop_tokens"):
             row[f"eval {name}"] = found["metrics"][name]["mean"]

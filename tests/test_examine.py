@@ -232,6 +232,28 @@ def test_thoughts_between_marks_are_told_with_the_mark():
     assert row.found == "not separated: in the text, up to </think>; 40 tokens"
 
 
+@pytest.mark.parametrize(
+    ("message", "part"),
+    [
+        ({"reasoning": "Two and two is four.", "content": ""}, "--reasoning-parser took the answer for thought"),
+        ({"reasoning": "Two and two is four.", "content": ""}, "or with that of the model's family"),
+        ({"content": "Okay, so two and two. Hmm, four."}, "read like thinking aloud"),
+        ({"content": "<scratchpad> so four </scratchpad> 4"}, "begin with a mark such as <scratch"),
+    ],
+)
+def test_a_reply_that_eval_would_doubt_is_doubted_here(message: Json, part: str):
+    inner = pretending()
+
+    async def handler(path: str, body: Json) -> tuple[int, Json]:
+        status, reply = await inner(path, body)
+        if path == CHAT:
+            usage = {"prompt_tokens": 13, "completion_tokens": 8}
+            reply = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+        return status, reply
+
+    assert part.replace("--reasoning-parser", "reasoning parser") in examined(handler)["thoughts"].means
+
+
 def test_a_model_without_a_thought_is_told_how_to_switch_it_on():
     rows = examined(pretending(dialect="none"))
     assert rows["thoughts"].found == "none seen"

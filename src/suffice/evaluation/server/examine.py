@@ -13,6 +13,7 @@ from anyio.from_thread import start_blocking_portal
 from openai import APIError, APIStatusError, AsyncOpenAI
 
 from suffice.errors import ServerError
+from suffice.evaluation.doubts import doubts
 from suffice.evaluation.server import honoured as judge
 from suffice.evaluation.server.asking import Asker
 from suffice.evaluation.server.budgets import fitting
@@ -21,8 +22,10 @@ from suffice.evaluation.server.honoured import Judged, Said, State
 from suffice.evaluation.server.meaning import ENGINES, SPELLINGS, Engine, dialect, meaning
 from suffice.evaluation.server.replies import ChatReply, Model, RawReply
 from suffice.evaluation.server.transport import Transport, check_served, clipped
+from suffice.evaluation.source import Sampling, Trace
 from suffice.groups import Problem
 from suffice.model.chat import Chat
+from suffice.model.marks import answer_of
 from suffice.run.progress import Advance, progress
 
 QUESTIONS = ("Add two and two.", "How many prime numbers lie between 20 and 60?")
@@ -184,11 +187,20 @@ class _Examination:
             said = self.asker.read(reply, self.question)
             if isinstance(said, Judged) or said.thought:
                 break
-        self.tell("thoughts", *dialect(reply.choices[0].message, said))
+        found, means = dialect(reply.choices[0].message, said)
+        self.tell("thoughts", found, "; ".join(self.doubts(said)) or means)
         seen = reply.usage.prompt_tokens if reply.usage else None
         if chat:
             self.judged("chat template", judge.prompt_whole(len(chat.render(self.question)), seen))
         return said, seen
+
+    def doubts(self, said: Said | Judged) -> list[str]:
+        """What eval would doubt of samples that are all like this one."""
+        if isinstance(said, Judged):
+            return []
+        lengths = (said.thought_tokens, said.rest_tokens)
+        trace = Trace(self.question, 0, said.thought, answer_of(said.rest), *lengths, said.closed, said.cut)
+        return doubts([trace], Sampling(1, 0.0, 1.0, self.whole, 0), served=True)
 
     async def raw(self, seen: int | None) -> None:
         """Raw completions, of text and of token ids, and log-probs with them."""

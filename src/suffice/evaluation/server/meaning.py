@@ -125,11 +125,6 @@ def dialect(message: Message, said: Said | Judged) -> tuple[str, str]:
     fields = [name for name in ("reasoning_content", "reasoning") if getattr(message, name) is not None]
     if message.thought is not None:
         found = f"separated, in {' and '.join(fields) or 'parts of content'}; {said.thought_tokens} tokens"
-        if said.thought and not said.rest.strip() and not said.cut:
-            return f"{found}, and no answer beside it", (
-                "if it did answer, the reasoning parser took the answer for thought: serve with that of the model's "
-                "family, or without one"
-            )
         return found, "eval and diagnose take them as they come"
     if said.thought:
         close = next((each.close.strip() for each in FAMILIES if each.close in message.said), "a mark that never came")
