@@ -29,12 +29,10 @@ from suffice.config import DEFAULT_INDUCER
 
 PARSED = ("--reasoning-parser", "qwen3")
 INDUCER = json.dumps({"reasoning_start_str": "<think>", "reasoning_end_str": DEFAULT_INDUCER})
-BARE = json.dumps({"reasoning_start_str": "<think>", "reasoning_end_str": "</think>"})
 WAYS: dict[str, tuple[str, ...]] = {
-    "no parser": (),
-    "no parser, budgets": ("--reasoning-config", BARE),
     "parser": PARSED,
     "parser, our inducer ends a budget": (*PARSED, "--reasoning-config", INDUCER),
+    "no parser": (),
 }
 PARROT = {
     "Add two and two.": "4",
@@ -89,7 +87,7 @@ def sitting(folder: Path, way: str, work: Path) -> dict[str, Any]:
             row[what["what"]] = what["found"] if what["state"] is None else f"{what['state']}: {what['found']}"
         common = (folder.name, "--task", "jsonl", "--path", str(problems), "--base-url", url)
         common += ("--tokenizer", str(folder), "--prompt", "plain", "--temperature", "0", "--samples", "1")
-        common += ("--max-thought-tokens", "70", "--max-answer-tokens", "20")
+        common += ("--max-thought-tokens", "60", "--max-answer-tokens", "15")
         found = suffice("eval", *common, "--out", str(work / "eval"))
         for name in ("accuracy", "thought_tokens", "unclosed", "unclosed_tokens", "looping", "loop_tokens"):
             row[f"eval {name}"] = found["metrics"][name]["mean"]
@@ -107,13 +105,10 @@ def main(
 ) -> None:
     assert shutil.which("vllm"), "there is no vllm on the PATH"
 
-    def rows() -> Iterator[dict[str, Any]]:
-        for folder in folders:
-            for way in WAYS if folder.name == "parrot" else ["no parser"]:
-                with tempfile.TemporaryDirectory() as work:
-                    yield sitting(folder, way, Path(work))
-
-    publish("servers", rows(), as_json=as_json, record=record)
+    for folder in folders:
+        for way in WAYS if folder.name == "parrot" else ["no parser"]:
+            with tempfile.TemporaryDirectory() as work:
+                publish("servers", [sitting(folder, way, Path(work))], as_json=as_json, record=record)
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def test_a_thinking_budget_is_kept_with_a_parser_and_refused_without(folder, par
 
 
 def test_a_thought_that_never_stops_is_a_loop(folder):
-    short = Sampling(1, 0.0, 1.0, 70, 20)  # the reply that it learnt has 96 tokens
+    short = Sampling(1, 0.0, 1.0, 60, 10)  # it knows 16 copies, and stumbles after them
     trace = sampled(source(folder, False), "Never stop.", protocol=short)
     block = len("Wait, once more. ")
     assert repeated_characters(trace.thought) > 3 * block
