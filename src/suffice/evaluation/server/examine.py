@@ -135,7 +135,7 @@ class _Examination:
     async def rows(self, version: str) -> list[Row]:
         name, url = self.asker.model, self.asker.transport.base_url
         self.tell("engine", version, "the rows below are what counts" if self.engine is None else "")
-        self.tell("model", name, f"suffice eval {shlex.quote(name)} --base-url {url}")
+        self.tell("model", name, f"suffice eval {shlex.quote(name)} --base-url {url} --task gsm8k")
         self.context()
         await self.limit()
         steady = await self.greedy()
