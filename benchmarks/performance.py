@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, docs/scale.md and docs/reliability.md, rendered from benchmarks/results.
+"""The tables of docs/performance.md, scale.md, reliability.md and servers.md, rendered from benchmarks/results.
 
 python -m benchmarks.performance
 """
@@ -20,11 +20,12 @@ from suffice.model.shape import shape_of
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 SCALE = PAGE.with_name("scale.md")
 RELIABILITY = PAGE.with_name("reliability.md")
+SERVERS = PAGE.with_name("servers.md")
 PLACE = re.compile(r"(?<=<!-- table: )(\w+)( -->\n).*?(?=<!-- /table -->)", re.DOTALL)
 
 
 def main() -> None:
-    for page in (PAGE, SCALE, RELIABILITY):
+    for page in (PAGE, SCALE, RELIABILITY, SERVERS):
         page.write_text(rendered(page.read_text()))
 
 
@@ -209,6 +210,34 @@ def against(found: dict[str, Any], sides: dict[str, str]) -> str:
     return table(heads, rows)
 
 
+WHOLE = ("thoughts", "thinking budget", "budget above the thought")
+"""Rows of the doctor that are shown with what was seen; of the others what became of the wish."""
+
+
+def servers() -> str:
+    found = result("servers")
+    asked = [
+        *("engine", "limit of tokens", "greedy", "thoughts", "chat template", "raw completions", "token-id prompts"),
+        *("log-probs", "seeds", "n > 1", "thinking budget", "budget above the thought"),
+    ]
+    rows = [
+        [what, *(_said(each.get(what), whole=what in (*WHOLE, "engine")) for each in found["rows"])] for what in asked
+    ]
+    for label, key in (("right, %", "accuracy"), ("never close, %", "unclosed"), ("loop, %", "looping")):
+        rows.append([f"eval: {label}", *(f"{100 * each[f'eval {key}']:.0f}" for each in found["rows"])])
+    for label, key in (("thinking tokens", "thought_tokens"), ("… that repeat", "loop_tokens")):
+        rows.append([f"eval: {label}", *(f"{each[f'eval {key}']:.1f}" for each in found["rows"])])
+    rows.append(["diagnose", *(each["diagnose"] for each in found["rows"])])
+    heads = ["", *(each["case"] for each in found["rows"])]
+    return table(heads, rows).replace("---:", "---") + source(found)
+
+
+def _said(found: str | None, *, whole: bool) -> str:
+    if found is None:
+        return ""
+    return found if whole else found.partition(":")[0]
+
+
 def result(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
@@ -231,7 +260,7 @@ def percent(share: float) -> str:
 
 
 MADE = (spine, dense_mask, memory, ceiling, growth, decode, step, trl_step, grading, estimates, kills)
-MADE += (faults, fuzz)
+MADE += (faults, fuzz, servers)
 TABLES = {made.__name__: made for made in MADE}
 
 

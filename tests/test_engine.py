@@ -39,6 +39,7 @@ TINY = {
 PARALLEL = {"group.exits": 0, "group.spines": 4}
 ALWAYS = {
     *("accuracy", "thought_tokens", "answer_tokens", "unclosed", "truncated", "unparsed"),
+    *("unclosed_tokens", "looping", "loop_tokens"),
     *("groups", "dropped"),
     *("reward", "tokens_prefill", "tokens_decode", "tokens_train", "seconds", "seconds_rollout", "seconds_update"),
 }

@@ -36,6 +36,9 @@ def test_metrics_by_hand():
         "thought_tokens_wrong": 35.0,
         "truncated": 0.25,
         "unclosed": 0.25,
+        "unclosed_tokens": 30 / 4,
+        "looping": 0.0,
+        "loop_tokens": 0.0,
         "unparsed": 0.25,
     }
     levels = levels_of(records)

@@ -37,7 +37,7 @@ from suffice.run.files import read_jsonl, write_json
 from suffice.watch import read_state
 
 STEADY = {"thought_tokens": 100, "entropy": 0.5, "grad_norm": 0.1, "groups": 16, "dropped": 0}
-HEALTHY = STEADY | {"unclosed": 0.0, "unparsed": 0.0, "truncated": 0.0}
+HEALTHY = STEADY | {"unclosed": 0.0, "looping": 0.0, "unparsed": 0.0, "truncated": 0.0}
 
 
 def line(accuracy: float, **changes: float) -> dict[str, float]:
@@ -172,8 +172,10 @@ def test_a_slow_loss_is_seen_by_the_long_mean():
     assert first.startswith("accuracy over the last 40 steps")
 
 
-@pytest.mark.parametrize(("name", "words"), [("unclosed", "never close"), ("unparsed", "cannot be read")])
-def test_thoughts_that_do_not_close_and_answers_that_cannot_be_read_are_harm(name: str, words: str):
+@pytest.mark.parametrize(
+    ("name", "words"), [("unclosed", "never close"), ("looping", "end in a loop"), ("unparsed", "cannot be read")]
+)
+def test_thoughts_that_do_not_close_or_loop_and_answers_that_cannot_be_read_are_harm(name: str, words: str):
     watched = guard(threshold=1.0)
     assert set(observe_all(watched, [line(0.9)] * 10 + [line(0.9, **{name: 0.05})] * 10)) == {"go"}
     observe_all(watched, [line(0.9, **{name: 0.6})] * 10)

@@ -68,6 +68,7 @@ def members_of(groups, exits):
             order=p,
             verdict=str(member.verdict),
             thought_tokens=member.thought_length,
+            loop_tokens=0,
             answer_tokens=sum(token not in END for token in member.answer_tokens),
             closed=member.closed,
             truncated=member.truncated,

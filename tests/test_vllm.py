@@ -22,9 +22,10 @@ from suffice.config import DEFAULT_INDUCER
 from suffice.errors import UnfitError
 from suffice.evaluation.doubts import doubts
 from suffice.evaluation.local import LocalSource
-from suffice.evaluation.server import ServerSource, fitting
+from suffice.evaluation.server import ServerSource, examine, fitting
 from suffice.evaluation.source import Sampling
 from suffice.groups import Problem
+from suffice.loops import repeated_characters
 from suffice.model.load import load_chat, load_model
 
 URL = os.environ.get("SUFFICE_VLLM_URL")
@@ -149,3 +150,39 @@ def test_budgets_that_the_server_does_not_hold_are_refused_with_what_it_does(fol
     assert sum(fitting(served.positions, served.chat, list(PROBLEMS.values()), None, None)) < 512
     with pytest.raises(UnfitError, match=r"smaller --max-thought-tokens .* must fit in 512 tokens"):
         sampled(served, "Never stop.", protocol=Sampling(1, 0.0, 1.0, 2000, 100))
+
+
+@BOTH
+def test_the_doctor_says_what_this_server_honours(folder, parsed, opened):
+    options = {"opened": opened}
+    rows = {row.what: row for row in examine(URL, folder, chat=chat_of(folder, opened), options=options)}
+    assert rows["engine"].found.startswith("vLLM ")
+    assert rows["context"].found == "512 tokens of prompt and reply"
+    for what in (
+        *("limit of tokens", "greedy", "chat template", "raw completions", "token-id prompts", "log-probs", "seeds"),
+        "n > 1",
+    ):
+        assert rows[what].state == "honoured", rows[what]
+    assert rows["thoughts"].found.startswith("separated, in reasoning" if parsed else "not separated")
+    assert rows["thoughts"].found.endswith("14 tokens")
+
+
+def test_a_thinking_budget_is_kept_with_a_parser_and_refused_without(folder, parsed):
+    """And what ends by itself is left alone, as long as no reasoning_end_str is served."""
+    rows = {row.what: row for row in examine(URL, folder)}
+    if not parsed:
+        assert rows["thinking budget"].state == "refused"
+        assert "--reasoning-parser" in rows["thinking budget"].means
+        return
+    assert rows["thinking budget"].found == (
+        "thinking_token_budget: asked for 0, 1, 3 thinking tokens, 0, 1, 3 came; 14 without a budget"
+    )
+    assert rows["budget above the thought"].state == "honoured"
+
+
+def test_a_thought_that_never_stops_is_a_loop(folder):
+    short = Sampling(1, 0.0, 1.0, 60, 10)  # it knows 16 copies, and stumbles after them
+    trace = sampled(source(folder, False), "Never stop.", protocol=short)
+    block = len("Wait, once more. ")
+    assert repeated_characters(trace.thought) > 3 * block
+    assert repeated_characters(sampled(source(folder, False), "Add two and two.").thought) == 0

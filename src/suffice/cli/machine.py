@@ -1,13 +1,17 @@
-"""What there is: the methods, and what this machine offers."""
+"""What there is: the methods, what this machine offers, and what a server does."""
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from suffice.cli.options import Json, Set, refuse
+from suffice.cli.options import Json, Set, json_object, refuse
 from suffice.cli.screen import emit, say, tell
+
+_of_server = partial(typer.Option, rich_help_panel="A server")
 
 
 def methods(as_json: Json = False) -> None:
@@ -53,11 +57,37 @@ def doctor(
     tokens_per_second: Annotated[
         float | None, typer.Option("--tokens-per-second", min=1, help="That one GPU samples, if you have measured it.")
     ] = None,
+    base_url: Annotated[
+        str | None,
+        _of_server("--base-url", help="Look at this OpenAI-compatible server instead, such as http://host:8000/v1."),
+    ] = None,
+    model: Annotated[
+        str | None, _of_server("--model", help="Its name on the server; may be left out where one is served.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, _of_server("--tokenizer", help="Of the served model (folder or hub id): exact counts.")
+    ] = None,
+    chat_template_kwargs: Annotated[
+        str | None,
+        _of_server("--chat-template-kwargs", help="For its chat template, as JSON: '{\"enable_thinking\": true}'."),
+    ] = None,
+    api_key_env: Annotated[
+        str, _of_server("--api-key-env", help="Environment variable that holds the server's key.")
+    ] = "OPENAI_API_KEY",
     as_json: Json = False,
 ) -> None:
-    """Check this machine: versions, devices, memory, disk, the shipped model, the grader; or what a recipe needs."""
+    """Check this machine: versions, devices, memory, disk, the shipped model, the grader; or what a recipe needs; or
+    whether a server does what it is asked."""
     from suffice import doctor as doing
 
+    if base_url is not None:
+        refuse(
+            context, "--base-url looks at a server", {"recipe", "overrides", "gpu", "mean_thought", "tokens_per_second"}
+        )
+        look_at(base_url, model, tokenizer, chat_template_kwargs, api_key_env, as_json)
+        return
+    served = {"model", "tokenizer", "chat_template_kwargs", "api_key_env"}
+    refuse(context, "--base-url is missing, so no server is looked at", served)
     estimate = None
     if recipe is None:
         refuse(
@@ -82,3 +112,30 @@ def doctor(
         tell(f"     {what}: {how_much}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(2)
+
+
+def look_at(
+    base_url: str, model: str | None, tokenizer: str | None, template: str | None, key_variable: str, as_json: bool
+) -> None:
+    """Say what a server is and what it honours."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from suffice.config import DEFAULT_INDUCER
+    from suffice.evaluation.server import examine
+
+    options = json_object("--chat-template-kwargs", template or "{}")
+    chat = None
+    if tokenizer:
+        from suffice.model.load import load_chat
+
+        chat = load_chat(tokenizer, DEFAULT_INDUCER, options=options, use="evaluate")
+    rows = examine(base_url, model, chat=chat, options=options, api_key=os.environ.get(key_variable))
+    if as_json:
+        emit([row._asdict() for row in rows])
+    table = Table("", "", "seen", "so", show_edge=False)
+    styles = {"honoured": "green", "ignored": "red", "refused": "yellow", "unknown": "dim"}
+    for row in rows:
+        state = Text(row.state or "", style=styles.get(row.state or "", ""))
+        table.add_row(Text(row.what), state, Text(row.found), Text(row.means))
+    say.print(table)

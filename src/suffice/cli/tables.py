@@ -32,6 +32,9 @@ def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
         ("answer_tokens", "answer tokens", 1),
         ("truncated", "cut by a limit, %", 100),
         ("unclosed", "thought not closed, %", 100),
+        ("unclosed_tokens", "… thinking tokens of those", 1),
+        ("looping", "thought ends in a loop, %", 100),
+        ("loop_tokens", "… thinking tokens that repeat", 1),
         ("unparsed", "answer not parsed, %", 100),
     ):
         table.add_row(label, *(interval(*of(s["metrics"].get(name, NOTHING)), scale) for s in summaries.values()))
@@ -83,6 +86,7 @@ def show_comparison(found: dict[str, Any]) -> None:
                 accuracy = interval(*of(row["change"]["accuracy"], "difference"), 100, signed=True, unit=" points")
                 thought = interval(*of(row["change"]["thought_tokens_change"]), 100, signed=True, unit=" %")
                 lines.append(f"{task}, {row['side']}: paired, accuracy {accuracy}, thinking tokens {thought}")
+                lines += [f"{task}, {row['side']}: {line}" for line in endless_change(row)]
         lines += [f"{task}, {note}" for note in each["notes"]]
         for side, outcome in each["outcomes"].items():
             lines.append(f"{task}, {side}: {outcome['sentence']}")
@@ -97,6 +101,23 @@ def show_comparison(found: dict[str, Any]) -> None:
         lines.append(f"Trained on: {'; '.join(spent)}")
     for line in lines:
         tell(line)
+
+
+def endless_change(row: dict[str, Any]) -> list[str]:
+    """How thoughts that never end changed, where any did on either side."""
+    lines = []
+    for name, tokens, words in (("unclosed", "unclosed_tokens", "never close"), ("looping", "loop_tokens", "loop")):
+        change, cost = (row["change"].get(each) for each in (name, tokens))
+        if (
+            change
+            and cost
+            and change["difference"] is not None
+            and (change["difference"] or row["metrics"][name]["mean"])
+        ):
+            points = interval(*of(change, "difference"), 100, signed=True, unit=" points")
+            spent = interval(*of(cost, "difference"), signed=True)
+            lines.append(f"thoughts that {words} {points}, {spent} thinking tokens a sample in those")
+    return lines
 
 
 def papers_table(tasks: dict[str, list[dict[str, Any]]]) -> Table:
@@ -125,10 +146,21 @@ def papers_cells(row: dict[str, Any] | None) -> list[str]:
     ]
 
 
+def endless(summary: dict[str, Any]) -> str:
+    """How many thoughts never end, and what that costs a thought of all; nothing where none does."""
+    parts = []
+    for name, tokens, words in (("unclosed", "unclosed_tokens", "never close"), ("looping", "loop_tokens", "loop")):
+        if summary.get(name, {}).get("mean"):
+            share, cost = interval(*of(summary[name]), 100, unit=" %"), interval(*of(summary[tokens]))
+            parts.append(f"{share} of thoughts {words}: {cost} tokens a thought of all")
+    return "; ".join(parts)
+
+
 def show_curve(label: str, summary: dict[str, Any]) -> None:
     table = Table(
         "thought kept", "thinking tokens", "accuracy, %", "lost by thinking on, %", "mended by it, %", title=label
     )
+    table.caption = endless(summary)
     for point in summary["curve"]:
         table.add_row(
             f"{number(100 * point['fraction'], 0)} %",

@@ -13,7 +13,17 @@ from suffice.evaluation.equal_cost import trained, with_controls
 from suffice.evaluation.scores import asked_alike, at_equal_accuracy, gaps, moved, scores
 from suffice.evaluation.sides import PLAIN, Side
 from suffice.evaluation.stops import Contest, Point, contest
-from suffice.evaluation.summary import LENGTHS, OUTCOMES, by_question, check_questions, levels_of, metrics_of
+from suffice.evaluation.summary import (
+    ENDLESS_SHARES,
+    ENDLESS_TOKENS,
+    LENGTHS,
+    OUTCOMES,
+    by_question,
+    check_questions,
+    is_told,
+    levels_of,
+    metrics_of,
+)
 from suffice.interval import UNKNOWN, Interval
 from suffice.run.directory import Evaluation
 from suffice.run.records import Change, StopKind
@@ -53,7 +63,18 @@ def compare(before: Evaluation, after: Evaluation) -> Change:
         accuracy=proportion_difference(new["accuracy"], old["accuracy"]),
         **{name: paired_difference(new[name], old[name]) for name in LENGTHS},
         **{f"{name}_change": _relative(new[name], old[name]) for name in ("thought_tokens", "tokens")},
+        **_endless(before, after),
     )
+
+
+def _endless(before: Evaluation, after: Evaluation) -> dict[str, Interval]:
+    """Changes of the figures of endless thoughts that both evaluations have."""
+    return {
+        name: difference(by_question(after.records, measure), by_question(before.records, measure))
+        for measures, difference in ((ENDLESS_SHARES, proportion_difference), (ENDLESS_TOKENS, paired_difference))
+        for name, measure in measures.items()
+        if is_told(name, before.records) and is_told(name, after.records)
+    }
 
 
 def compression(change: Change) -> Interval:

@@ -14,7 +14,7 @@ from suffice.evaluation.collect import answer, collect, grade
 from suffice.evaluation.doubts import doubts
 from suffice.evaluation.evaluate import origin, owned
 from suffice.evaluation.source import Sampling, Source, Trace
-from suffice.evaluation.summary import Measure, average, by_question, rate
+from suffice.evaluation.summary import Measure, average, by_question, endless_of, rate
 from suffice.grading import Grader
 from suffice.groups import Problem, Verdict
 from suffice.interval import Interval
@@ -95,6 +95,7 @@ def cut_thought(problem: Problem, trace: Trace) -> CutThought:
         difficulty=problem.difficulty,
         sample=trace.sample,
         thought_tokens=trace.thought_tokens,
+        closed=trace.closed,
         full_verdict=trace.verdict,
         exits=[Exit(fraction=f, exit=each.position, verdict=each.verdict) for f, each in at if each.verdict],
         sufficient=sufficient,
@@ -131,6 +132,7 @@ def conclude(records: Sequence[CutThought]) -> dict[str, Any]:
             accuracy=rate(records, right_in_full), thought_tokens=average(records, lambda r: r.thought_tokens)
         ),
         "lost": rate(records, flipped(right_at_any, right_in_full)),
+        **endless_of(records),
         "sufficient_fraction": average(right, lambda r: r.sufficient or 0.0),
         "saveable_fraction": saveable,
         "saveable_tokens": average(records, lambda r: r.saveable_tokens),

@@ -8,7 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from suffice.errors import DataError
 from suffice.groups import Verdict
-from suffice.interval import Interval
+from suffice.interval import UNKNOWN, Interval
+from suffice.loops import repeated_share
 from suffice.run.records import Level, Metrics, Sample, Together
 from suffice.statistics import Samples, mean_interval, proportion_interval, share_interval
 
@@ -32,7 +33,6 @@ LENGTHS: dict[str, Measure[Sample]] = {
 OUTCOMES: dict[str, Measure[Sample]] = {
     "accuracy": lambda r: r.verdict is Verdict.CORRECT,
     "truncated": lambda r: r.truncated,
-    "unclosed": lambda r: not r.closed,
     "unparsed": lambda r: r.verdict is Verdict.UNPARSED,
 }
 
@@ -41,6 +41,7 @@ def metrics_of(records: Sequence[Sample]) -> Metrics:
     right, wrong = ([r for r in records if (r.verdict is Verdict.CORRECT) is verdict] for verdict in (True, False))
     return Metrics(
         **{name: rate(records, outcome) for name, outcome in OUTCOMES.items()},
+        **endless_of(records),
         **{name: average(records, length) for name, length in LENGTHS.items()},
         thought_tokens_correct=average(right, LENGTHS["thought_tokens"]),
         thought_tokens_wrong=average(wrong, LENGTHS["thought_tokens"]),
@@ -70,6 +71,44 @@ def _shares(shares: Sequence[float], k: int, counts: Sequence[tuple[int, int]]) 
     if len(shares) < 2:
         return Interval(sum(shares) / len(shares), nan, nan)
     return share_interval(shares, sum(n // k for n, _ in counts))
+
+
+class OfThought(OfProblem, Protocol):
+    """A record of a thought, as text and in tokens."""
+
+    @property
+    def thought(self) -> str: ...
+    @property
+    def thought_tokens(self) -> int: ...
+    @property
+    def closed(self) -> bool | None: ...
+
+
+ENDLESS_SHARES: dict[str, Measure[OfThought]] = {
+    "unclosed": lambda r: not r.closed,
+    "looping": lambda r: repeated_share(r.thought) > 0,
+}
+ENDLESS_TOKENS: dict[str, Measure[OfThought]] = {
+    "unclosed_tokens": lambda r: 0 if r.closed else r.thought_tokens,
+    "loop_tokens": lambda r: repeated_share(r.thought) * r.thought_tokens,
+}
+"""What thoughts that never end cost; of a loop by its share of the text."""
+
+
+def endless_of(records: Sequence[OfThought]) -> dict[str, Interval]:
+    """How many thoughts never close or end in a loop, and what that costs; unknown where not told of all."""
+    return {
+        name: estimate(records, measure) if is_told(name, records) else UNKNOWN
+        for measures, estimate in ((ENDLESS_SHARES, rate), (ENDLESS_TOKENS, average))
+        for name, measure in measures.items()
+    }
+
+
+def is_told(name: str, records: Sequence[OfThought]) -> bool:
+    """Whether a figure of endless thoughts can be had: some records are kept without texts, some servers hide them."""
+    if name.startswith("unclosed"):
+        return all(r.closed is not None for r in records)
+    return all(r.thought or not r.thought_tokens for r in records)
 
 
 def levels_of(records: Sequence[Sample]) -> dict[str, Level]:

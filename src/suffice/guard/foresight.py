@@ -22,7 +22,9 @@ and noise alone must not pass in a long run."""
 
 BROKEN = ("unclosed", "unparsed", "truncated")
 COLUMNS = ("accuracy", "thought_tokens", "entropy", "grad_norm", *BROKEN)
-"""The metrics that are read; a step that lacks one, or whose value is not finite, says nothing of it."""
+"""The metrics that the score reads; a step that lacks one, or whose value is not finite, says nothing of it."""
+WATCHED = (*COLUMNS, "looping")
+"""What is remembered of a step, the last for the rules of harm alone."""
 
 INTERCEPT = -1.73
 COEFFICIENTS = {
@@ -75,7 +77,7 @@ class Trail:
 
     def add(self, line: Line) -> None:
         """The next line of metrics.jsonl."""
-        row = {name: float(line[name]) for name in COLUMNS if _finite(line.get(name))}
+        row = {name: float(line[name]) for name in WATCHED if _finite(line.get(name))}
         if self.recent and {"accuracy"} <= row.keys() & self.recent[-1].keys():
             self.squares += (row["accuracy"] - self.recent[-1]["accuracy"]) ** 2
             self.pairs += 1
@@ -83,7 +85,7 @@ class Trail:
         self.questions = max(1.0, sum(float(count) for count in counts if _finite(count)))
         self.recent = [*self.recent, row][-LONG:]
         if self.full:
-            self.start = self.start or {name: value for name in COLUMNS if (value := self.mean(name)) is not None}
+            self.start = self.start or {name: value for name in WATCHED if (value := self.mean(name)) is not None}
             self.best = max(self.best, self.mean("accuracy") or 0.0)
         if len(self.recent) == LONG:
             self.best_long = max(self.best_long, self.mean("accuracy", LONG) or 0.0)

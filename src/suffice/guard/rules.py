@@ -1,8 +1,9 @@
 """The guard: sees that training harms a model, or is about to, and chooses the checkpoint to keep.
 
 Two kinds of evidence. *Harm* is what the numbers already show, beyond noise: accuracy below its best in training, or
-below the base model's on problems set aside; thoughts that no longer close, answers that cannot be read. *Foresight* is
-a score (`suffice.guard.foresight`). What is done about either is the recipe's choice. Nothing here knows an engine.
+below the base model's on problems set aside; thoughts that no longer close or go in circles, answers that cannot be
+read. *Foresight* is a score (`suffice.guard.foresight`). What is done about either is the recipe's choice. Nothing here
+knows an engine.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from suffice.guard.foresight import HORIZON, LONG, NOISE, WINDOW, Line, Trail
 from suffice.statistics import proportion_difference
 
 LEVEL = 0.999  # of the interval of a probe's difference from the base: there are many looks in a run
-ILL = 0.1  # rise of the share of unclosed thoughts, or of unreadable answers, that is harm
+ILL = 0.1  # rise of one of these shares that is harm
+ILLS = {
+    "unclosed": "thoughts that never close",
+    "looping": "thoughts that end in a loop",
+    "unparsed": "answers that cannot be read",
+}
 
 Action = Literal["go", "warn", "stop", "roll back"]
 
@@ -129,7 +135,7 @@ class Guard:
     def _ill(self) -> list[str]:
         found = []
         count = WINDOW * self.trail.questions
-        for name, words in (("unclosed", "thoughts that never close"), ("unparsed", "answers that cannot be read")):
+        for name, words in ILLS.items():
             now, start = self.trail.mean(name), self.trail.start.get(name)
             if now is None or start is None:
                 continue

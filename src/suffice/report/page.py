@@ -30,6 +30,9 @@ _METRICS: dict[str, tuple[str, Unit]] = {
     "thought_tokens_wrong": ("… where not", "tokens"),
     "answer_tokens": ("Answer tokens", "tokens"),
     "unclosed": ("Thought never closed", "percent"),
+    "unclosed_tokens": ("… thinking tokens of those", "tokens"),
+    "looping": ("Thought ends in a loop", "percent"),
+    "loop_tokens": ("… thinking tokens that repeat", "tokens"),
     "truncated": ("Cut at a token limit", "percent"),
     "unparsed": ("Answer not readable", "percent"),
 }
@@ -159,6 +162,10 @@ def _changes(metric: str, compared: Change) -> Cell:
     match metric:
         case "accuracy":
             return [(*ranged(compared.accuracy, "points"), compared.accuracy.sign != 0)]
+        case "unclosed" | "looping" if (change := getattr(compared, metric)).known:
+            return [(*ranged(change, "points"), change.sign != 0)]
+        case "unclosed_tokens" | "loop_tokens" if (change := getattr(compared, metric)).known:
+            return [(*ranged(change, "tokens", True), change.sign != 0)]
         case "thought_tokens":
             part, tokens = compared.thought_tokens_change, compared.thought_tokens
             return [

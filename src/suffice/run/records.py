@@ -108,6 +108,9 @@ class Step(Record):
     thought_tokens: Number = nan
     answer_tokens: Number = nan
     unclosed: Number = Field(nan, description="Share of thoughts that never closed, 0…1.")
+    unclosed_tokens: Number = Field(nan, description="Of thoughts that never closed, a thought of all.")
+    looping: Number = Field(nan, description="Share of thoughts whose end is a loop, 0…1.")
+    loop_tokens: Number = Field(nan, description="That only repeat, a thought of all.")
     truncated: Number = Field(nan, description="Share that a limit cut, 0…1.")
     unparsed: Number = Field(nan, description="Share of answers that could not be read, 0…1.")
     repetition: Number = Field(nan, description="Share of a thought's passages that it holds already, 0…1.")
@@ -255,6 +258,9 @@ class Figures(Record):
     accuracy: Estimate
     truncated: Estimate
     unclosed: Estimate
+    unclosed_tokens: Estimate = Field(UNKNOWN, description="Thinking tokens of those thoughts, a sample of all.")
+    looping: Estimate = Field(UNKNOWN, description="Thoughts whose end is a loop (`suffice.loops`).")
+    loop_tokens: Estimate = Field(UNKNOWN, description="Thinking tokens that only repeat, a sample of all.")
     unparsed: Estimate
     thought_tokens: Estimate
     answer_tokens: Estimate
@@ -362,6 +368,7 @@ class CutThought(Record):
     difficulty: str | None
     sample: NonNegativeInt
     thought_tokens: NonNegativeInt
+    closed: bool | None = Field(None, description="Whether the thought ended by itself; null where that is not known.")
     full_verdict: Verdict = Field(description="Of its own answer.")
     exits: list[Exit]
     sufficient: float | None = Field(
@@ -398,6 +405,10 @@ class DiagnosisSummary(Summary):
     curve: list[CurvePoint]
     full: Full
     lost: Estimate = Field(description="Share of thoughts that were right at any point and ended wrong.")
+    unclosed: Estimate = Field(UNKNOWN, description="Share of thoughts that never closed.")
+    unclosed_tokens: Estimate = Field(UNKNOWN, description="Tokens of those, a thought of all.")
+    looping: Estimate = Field(UNKNOWN, description="Share of thoughts whose end is a loop (`suffice.loops`).")
+    loop_tokens: Estimate = Field(UNKNOWN, description="Tokens that only repeat, a thought of all.")
     sufficient_fraction: Estimate = Field(description="Mean over thoughts that ended right.")
     saveable_fraction: Estimate = Field(description="Saveable tokens as a part of all thought tokens.")
     saveable_tokens: Estimate = Field(description="A thought.")
@@ -417,6 +428,10 @@ class Change(Record):
     thought_tokens: Difference
     answer_tokens: Difference
     tokens: Difference
+    unclosed: Difference = Field(UNKNOWN, description="Share of thoughts that never closed.")
+    unclosed_tokens: Difference = Field(UNKNOWN, description="Thinking tokens of those, a sample of all.")
+    looping: Difference = Field(UNKNOWN, description="Share of thoughts whose end is a loop.")
+    loop_tokens: Difference = Field(UNKNOWN, description="Thinking tokens that only repeat, a sample of all.")
     thought_tokens_change: Estimate
     tokens_change: Estimate
 

@@ -22,6 +22,7 @@ from suffice.engines.verl.tokens import within
 from suffice.grading import Grader
 from suffice.grading.verdicts import give_verdicts
 from suffice.groups import Branch, Group, Problem, Spine, answer_length
+from suffice.loops import repeated_tokens
 from suffice.model.load import chat_of
 from suffice.objective import weigh_member
 from suffice.objective.weights import TrainOn
@@ -207,6 +208,7 @@ class MemberLoop(AgentLoopBase):  # type: ignore[misc]
             order=int(row["index"]),
             verdict=str(member.verdict),
             thought_tokens=member.thought_length,
+            loop_tokens=repeated_tokens(spine.tokens[spine.thought_start :][: member.thought_length]),
             answer_tokens=answer_length(member.answer_tokens, chat.end_ids),
             closed=member.closed,
             truncated=member.truncated,

@@ -24,9 +24,10 @@ FACTS = "suffice"
 class Member:
     """One member: its group and column, its verdict, its lengths in tokens (neither marks nor end of turn counted).
 
-    `order` is the problem's place in the order of drawing. `exit` is None for a full rollout. The response's tokens
-    `injected[0]:injected[1]` are the inducer, which the policy did not sample. Its requests had `prefixes` tokens, of
-    which the server's cache held `cached` (None where no server says), and `decoded` tokens came of them.
+    `loop_tokens` are those of the thought that only repeat. `order` is the problem's place in the order of drawing.
+    `exit` is None for a full rollout. The response's tokens `injected[0]:injected[1]` are the inducer, which the policy
+    did not sample. Its requests had `prefixes` tokens, of which the server's cache held `cached` (None where no server
+    says), and `decoded` tokens came of them.
     """
 
     group: str
@@ -34,6 +35,7 @@ class Member:
     order: int
     verdict: str
     thought_tokens: int
+    loop_tokens: int
     answer_tokens: int
     closed: bool
     truncated: bool

@@ -33,6 +33,9 @@ def member_metrics(scored: Scored, group: GroupSection, problems: int) -> dict[s
             "thought_tokens": mean(member.thought_tokens for member in full),
             "answer_tokens": mean(member.answer_tokens for member in full),
             "unclosed": mean(not member.closed for member in full),
+            "unclosed_tokens": mean(0 if member.closed else member.thought_tokens for member in full),
+            "looping": mean(member.loop_tokens > 0 for member in full),
+            "loop_tokens": mean(member.loop_tokens for member in full),
             "truncated": mean(member.truncated for member in full),
             "unparsed": mean(member.verdict == Verdict.UNPARSED for member in full),
         }

@@ -26,6 +26,10 @@ class Parameters:
         self._limit = LIMITS[0]
         self._dropped: set[str] = set()
 
+    def drops(self, name: str) -> bool:
+        """Whether the server refused it, so that it is left out."""
+        return name in self._dropped
+
     def spelled(self, body: Body) -> Body:
         """A request as the server takes it."""
         sent = {name: value for name, value in body.items() if name not in self._dropped}

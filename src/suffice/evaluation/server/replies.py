@@ -111,6 +111,7 @@ class RawReply(BaseModel):
 
 class Model(BaseModel):
     id: str
+    owned_by: Any = None
     max_model_len: Any = None
     context_length: Any = None
     max_context_length: Any = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os.path
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,21 +16,19 @@ from queue import SimpleQueue
 from typing import Any
 
 from anyio.from_thread import start_blocking_portal
-from openai import APIError, APIStatusError, AsyncOpenAI, NotFoundError
-from pydantic import ValidationError
+from openai import APIError, APIStatusError, AsyncOpenAI
 
 from suffice.errors import ModelError, ServerError
 from suffice.evaluation.server.counting import By, counted
 from suffice.evaluation.server.forcing import Forcing, as_text, blank_of, seen_whole
 from suffice.evaluation.server.reading import separated
-from suffice.evaluation.server.replies import ChatReply, Models, RawChoice, RawReply
-from suffice.evaluation.server.transport import Transport, answered, clipped
+from suffice.evaluation.server.replies import ChatReply, RawChoice, RawReply
+from suffice.evaluation.server.transport import Transport, answered, check_served
 from suffice.evaluation.source import Advance, Draw, ExitRule, Sampling, Trace, switches
 from suffice.groups import Problem
 from suffice.model.chat import Chat
 from suffice.model.marks import answer_of
 
-CHECK_RETRIES = 2  # of the first request: an address that is wrong stays wrong
 HANDSHAKE_RETRIES = 4  # of the requests that find out what a server accepts
 
 Job = Callable[[AsyncOpenAI], Awaitable[Trace]]
@@ -150,22 +147,13 @@ class ServerSource:
 
     async def _check(self) -> None:
         """That the server is there and serves the model."""
-        try:
-            async with self._transport.client() as client:
-                listing = await client.with_options(max_retries=CHECK_RETRIES).models.with_raw_response.list()
-                served = {model.id: model for model in Models.model_validate_json(listing.content).data}
-        except NotFoundError:
-            return  # it does not list what it serves
-        except APIError as error:
-            raise self._transport.explained(error) from error
-        except ValidationError as error:
-            raise ServerError(
-                f"{self.base_url} does not answer as an OpenAI-compatible server; the address often ends in /v1"
-            ) from error
+        async with self._transport.client() as client:
+            served = await self._transport.models(client)
+        if served is None:
+            return
+        check_served(self.base_url, self.name, served)
         if self.name in served:
             self.positions = served[self.name].positions
-        elif served and not os.path.isdir(self.name):  # a folder may be served under its path without being listed
-            raise ServerError(f"{self.base_url} does not serve {self.name}; choose of {clipped(', '.join(served))}")
 
     async def _handshake(self, client: AsyncOpenAI, problem: Problem) -> Forcing:
         """How answers can be forced. Token ids go before text: a text might be tokenized otherwise."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os.path
 import re
+from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from openai import APIError, APIStatusError, APITimeoutError, AsyncOpenAI, Timeout
+from openai import APIError, APIStatusError, APITimeoutError, AsyncOpenAI, NotFoundError, Timeout
 from pydantic import ValidationError
 
 from suffice.errors import ServerError, UnfitError
 from suffice.evaluation.server.parameters import ADVICE, Parameters, named
-from suffice.evaluation.server.replies import ChatReply, RawReply
+from suffice.evaluation.server.replies import ChatReply, Model, Models, RawReply
 from suffice.groups import Problem
 
+CHECK_RETRIES = 2  # of the first request: an address that is wrong stays wrong
 CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 8.0  # seconds between two tries
 LONGEST_REPLY = 2 << 20  # bytes: more than any budget of tokens comes to, and few enough to be tokenized in a moment
@@ -51,6 +54,24 @@ class Transport:
             timeout=Timeout(self.timeout, connect=CONNECT_SECONDS),
             max_retries=self.retries,
         )
+
+    async def models(self, client: AsyncOpenAI) -> dict[str, Model] | None:
+        """What the server lists, by name; None where it lists nothing.
+
+        Raises:
+            ServerError: it cannot be reached, refuses the key, or is no such server.
+        """
+        try:
+            listing = await client.with_options(max_retries=CHECK_RETRIES).models.with_raw_response.list()
+            return {model.id: model for model in Models.model_validate_json(listing.content).data}
+        except NotFoundError:
+            return None
+        except APIError as error:
+            raise self.explained(error) from error
+        except ValidationError as error:
+            raise ServerError(
+                f"{self.base_url} does not answer as an OpenAI-compatible server; the address often ends in /v1"
+            ) from error
 
     async def post(
         self, client: AsyncOpenAI, path: str, body: dict[str, Any], kind: type[Reply], about: Problem
@@ -121,6 +142,16 @@ class Transport:
             return ServerError(f"{self.base_url} does not answer in time; check that it is up, or allow it more")
         cause = clipped(str(error.__cause__ or error.message)) or type(error.__cause__).__name__
         return ServerError(f"cannot reach {self.base_url} ({cause}); check the address and that the server is up")
+
+
+def check_served(base_url: str, model: str, listed: Mapping[str, Model]) -> None:
+    """Refuse a model that a server does not list. A folder may be served under its path without being listed.
+
+    Raises:
+        ServerError: as said.
+    """
+    if listed and model not in listed and not os.path.isdir(model):
+        raise ServerError(f"{base_url} does not serve {model}; choose of {clipped(', '.join(listed))}")
 
 
 def check_address(base_url: str) -> None:
