@@ -19,7 +19,7 @@ from browser import measured
 from sides import BUDGETS, PROTOCOL, evaluation, sample, write, write_eval
 from suffice.cli import screen, tables
 from suffice.errors import DataError, RunError
-from suffice.evaluation.compare import compare_all, mean_of, on_front
+from suffice.evaluation.compare import compare_all, on_front
 from suffice.evaluation.sides import Side, read_side, read_sides, short
 from suffice.evaluation.stops import Point, Rival, along, beside, contest, rival, sentence
 from suffice.interval import UNKNOWN, Interval

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from suffice.interval import Interval
+from suffice.interval import UNKNOWN, Interval
 
 Array = NDArray[np.float64]
 Samples = Mapping[str, Sequence[float]]
@@ -144,6 +144,21 @@ def over_seeds(questions: Interval, means: Sequence[float], level: float = 0.95)
 
     mean, low, high = questions
     return Interval(mean, mean - half(mean - low), mean + half(high - mean))
+
+
+def mean_of(estimates: Sequence[Interval]) -> Interval:
+    """The mean of independent estimates, such as of several tasks, each counting the same.
+
+    Its interval is put together from theirs, distances from the mean added in squares on either side (the method of
+    variance estimates recovery, Zou and Donner 2008). Unknown where one of them has none.
+    """
+    if not all(each.bounded for each in estimates):
+        return UNKNOWN
+    n = len(estimates)
+    mean = sum(each.mean for each in estimates) / n
+    below = math.sqrt(sum((each.mean - each.low) ** 2 for each in estimates)) / n
+    above = math.sqrt(sum((each.mean - each.high) ** 2 for each in estimates)) / n
+    return Interval(mean, mean - below, mean + above)
 
 
 def _t_interval(per_question: Array, level: float) -> Interval:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
 from typing import Any
 
 from suffice.errors import DataError
@@ -14,7 +13,7 @@ from suffice.evaluation.summary import LENGTHS, OUTCOMES, by_question, check_que
 from suffice.interval import UNKNOWN, Interval
 from suffice.run.directory import Evaluation
 from suffice.run.records import Change, StopKind
-from suffice.statistics import Samples, paired_difference, proportion_difference, ratio_change
+from suffice.statistics import Samples, mean_of, paired_difference, proportion_difference, ratio_change
 
 _SAMPLED_BY = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens")
 
@@ -83,21 +82,6 @@ def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
         )
         for own_tokens, own_accuracy in points
     ]
-
-
-def mean_of(estimates: Sequence[Interval]) -> Interval:
-    """The mean of independent estimates, such as of several tasks, each counting the same.
-
-    Its interval is put together from theirs, distances from the mean added in squares on either side (the method of
-    variance estimates recovery, Zou and Donner 2008). Unknown where one of them has none.
-    """
-    if not all(each.bounded for each in estimates):
-        return UNKNOWN
-    n = len(estimates)
-    mean = sum(each.mean for each in estimates) / n
-    below = sqrt(sum((each.mean - each.low) ** 2 for each in estimates)) / n
-    above = sqrt(sum((each.mean - each.high) ** 2 for each in estimates)) / n
-    return Interval(mean, mean - below, mean + above)
 
 
 def _on_task(task: str, sides: Sequence[Side]) -> OnTask:
