@@ -26,6 +26,7 @@ from suffice.interval import UNKNOWN, Interval
 from suffice.report import write_comparison
 from suffice.report.examples import CLASSES, compared_examples, shortened
 from suffice.run.records import Sample, Stop
+from suffice.statistics import mean_of
 
 RIGHT, WRONG = "CORRECT", "WRONG"
 T_1 = 12.706205  # Student's quantile for 95 % and one degree of freedom

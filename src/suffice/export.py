@@ -12,16 +12,14 @@ from typing import NamedTuple
 
 from suffice.card import render_card
 from suffice.errors import RunError
+from suffice.evaluation.serving import parser_of
 from suffice.model.checkpoint import damage
 from suffice.run.directory import Run
-from suffice.run.files import read_json, whole_directory, write_text
+from suffice.run.files import whole_directory, write_text
 from suffice.run.layout import EXPORT, FILES, TENSORS, TRAINER
 
 TRAINERS_OWN = {TRAINER, TENSORS, FILES}
 """Files that only a resumed training reads."""
-
-REASONING_PARSERS = {"qwen3": "qwen3", "qwen3_moe": "qwen3", "qwen2": "deepseek_r1", "llama": "deepseek_r1"}
-"""vLLM's parser of thoughts by model type. A qwen2 or llama that writes `<think>` is a QwQ or an R1-Distill."""
 
 
 class Exported(NamedTuple):
@@ -83,5 +81,5 @@ def find_step(run: Run, step: int | None) -> int:
 
 def serve_command(folder: str, checkpoint: Path) -> str:
     """The vLLM command that serves a folder; without a parser where the model's type does not tell which is right."""
-    parser = REASONING_PARSERS.get(read_json(checkpoint / "config.json").get("model_type"))
+    parser = parser_of(checkpoint)
     return shlex.join(["vllm", "serve", folder, *(["--reasoning-parser", parser] if parser else [])])

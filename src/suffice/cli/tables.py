@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,17 @@ from suffice.numbers import UNKNOWN, interval, number, of
 
 if TYPE_CHECKING:
     from suffice.bench.found import BenchFound
+    from suffice.run.records import BudgetAdvice
+
+
+SAVINGS = {
+    "accuracy": "right, %",
+    "saveable_right": "saveable, % of right thoughts",
+    "saveable_fraction": "… of all",
+    "first_right_right": "after first right, % of right thoughts",
+    "first_right": "… of all",
+    "luck": "luck, %",
+}
 
 
 def show_metrics(summaries: dict[str, dict[str, Any]]) -> None:
@@ -110,8 +122,46 @@ def show_curve(label: str, summary: dict[str, Any]) -> None:
             *(interval(*of(point[name]), 100) for name in ("accuracy", "lost", "mended")),
         )
     say.print(table)
-    if "saveable_cost" in summary:
+    if summary.get("saveable_cost"):
         tell(f"saveable per 1,000 answers, at your price: {interval(*of(summary['saveable_cost']), digits=2)}")
+
+
+def show_parts(summary: dict[str, Any]) -> None:
+    """What could be saved, over all and by kind of problem; and how much of it is luck."""
+    whole = {**summary, "accuracy": summary["full"]["accuracy"]}
+    caption = "saveable: thinking tokens after the answer is settled; luck: right at an exit, wrong at a later one"
+    table = Table("", "n", *SAVINGS.values(), caption=caption)
+    table.add_row("all", "", *(interval(*of(whole[key]), 100) for key in SAVINGS))
+    for kind, parts in summary.get("parts", {}).items():
+        for name, part in parts.items():
+            figures = (interval(*of(part[key]), 100) for key in SAVINGS)
+            table.add_row(f"{kind} {name}", str(part["problems"]), *figures)
+    say.print(table)
+
+
+def show_budget(label: str, advice: BudgetAdvice) -> None:
+    """The budget to serve, beside the other ways to shorten."""
+    from suffice.evaluation.budgets import worth
+
+    rows = [*([advice.recommended] if advice.recommended else []), *advice.others]
+    if rows:
+        table = Table(label, "accuracy, points", "thinking tokens", "saved, %", caption="against the same, not stopped")
+        for each in rows:
+            accuracy = interval(*each.accuracy, 100, signed=True)
+            table.add_row(each.rule, accuracy, number(each.thought_tokens), interval(*each.saved_fraction, 100))
+        say.print(table)
+    say.print(f"{label}: {advice.sentence}", style="bold", markup=False)
+    for line in worth(advice, advice.recommended) if advice.recommended else ():
+        tell(f"  {line}")
+
+
+def show_serving(budget: int, model: str, parser: str | None) -> None:
+    from suffice.evaluation.serving import serve_lines
+
+    tell("To serve it (docs/budgets.md says what each engine does with it):")
+    for served in serve_lines(budget, model, parser):
+        tell(f"  {served.engine}: {served.start}")
+        tell(f"    in every request: {json.dumps(served.request)}")
 
 
 def show_demo(result: dict[str, Any]) -> None:

@@ -1,29 +1,44 @@
 """What should be served? The smallest thinking budget that surely costs no more than a few points of accuracy.
 
-A budget stops every thought that is longer and makes it answer there; shorter thoughts stay as they are, so that both are
-compared on the same thoughts. Budgets are weighed from the largest down, and the first that is not safe ends the search:
-in that fixed order no correction for their number is needed, and a budget that is safe by luck below one that is not is
-never recommended.
+A budget stops every thought that is longer and makes it answer there; shorter thoughts stay as they are, so that both
+are compared on the same thoughts. Budgets are weighed from the largest down, and the first that is not safe ends the
+search: in that fixed order no correction for their number is needed, and a budget that is safe by luck, below one that
+is not, is never recommended.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from suffice.errors import DataError
 from suffice.evaluation.savings import right_in_full
-from suffice.evaluation.stops import Point
+from suffice.evaluation.stops import Point, point_of
 from suffice.evaluation.summary import by_question
 from suffice.groups import Verdict
 from suffice.interval import UNKNOWN, Interval
 from suffice.numbers import interval, number
+from suffice.run.directory import Evaluation
 from suffice.run.records import BudgetAdvice, CutThought, Stopped
 from suffice.statistics import mean_of, paired_difference, proportion_difference, ratio_change
 
-POINTS = 2.0
-"""Of accuracy that a budget may cost, at the lower end of its interval, unless asked otherwise."""
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """By what a budget is chosen, and in what its savings are told.
+
+    `budgets` to weigh, in thought tokens, none for round numbers; `points` of accuracy that may be lost at the lower
+    end of the interval; `price` of a million generated tokens; `speed` in tokens a second that one request gets.
+    """
+
+    budgets: Sequence[int] = ()
+    points: float = 2.0
+    price: float | None = None
+    speed: float | None = None
+
+
+USUAL = Terms()
 _LEADS = [*range(10, 20), *range(20, 50, 2), *range(50, 100, 5)]
 """First two digits of the budgets that are weighed by default: no two neighbours are more than a tenth apart."""
 SHORTEST = 0.01  # of the longest thought, below which no budget is weighed by default
@@ -49,56 +64,63 @@ def check_budgets(budgets: Collection[int], longest: int) -> None:
         )
 
 
-def advise_cut(
-    records: Sequence[CutThought],
-    budgets: Collection[int] = (),
-    points: float = POINTS,
-    price: float | None = None,
-    speed: float | None = None,
-) -> BudgetAdvice:
-    """What to serve, from a diagnosis: at a budget a thought gives the answer of its last exit within, and none without.
+def advise_cut(records: Sequence[CutThought], terms: Terms = USUAL) -> BudgetAdvice:
+    """What to serve, from a diagnosis: at a budget a longer thought gives the answer of its last exit within, if any.
 
     That is a little less than the model can: it may think on from that exit to its budget. Thought tokens alone count.
-
-    Args:
-        budgets: in thought tokens; none means round numbers up to the longest thought.
-        points: as in `BudgetAdvice`; so are `price` and `speed`.
     """
     longest = max(r.thought_tokens for r in records)
     untouched = _point("as it is", records, {id(r): (right_in_full(r), r.thought_tokens) for r in records})
-    stops = {budget: _at_budget(records, budget) for budget in budgets or round_budgets(longest)}
-    return advise(untouched, stops, _when_sure(records), points=points, price=price, speed=speed)
+    stops = {budget: _at_budget(records, budget) for budget in terms.budgets or round_budgets(longest)}
+    return advise(untouched, stops, _when_sure(records), terms)
+
+
+def advise_stops(
+    plain: Evaluation, stopped: Sequence[Evaluation], terms: Terms = USUAL, trained: Sequence[Point] = ()
+) -> BudgetAdvice | None:
+    """What to serve, from an evaluation and its training-free stops; None where it was not stopped at budgets.
+
+    Budgets are those at which an answer was forced; one that only cuts makes answers wrong and serves nobody.
+    """
+    stops, sure = {}, []
+    for evaluation in stopped:
+        stop = evaluation.summary.variant
+        if stop is not None and stop.kind == "inducer" and stop.budget is not None:
+            stops[stop.budget] = point_of(f"a budget of {stop.budget:,}", evaluation)
+        if stop is not None and stop.kind == "deer":
+            sure.append(point_of("DEER, an exit when sure", evaluation))
+    if not stops or len({record.problem for record in plain.records}) < 2:
+        return None
+    return advise(point_of("as it is", plain), stops, sure, terms, trained)
 
 
 def advise(
     untouched: Point,
     stops: Mapping[int, Point],
-    others: Sequence[Point] = (),
-    *,
-    points: float = POINTS,
-    price: float | None = None,
-    speed: float | None = None,
+    sure: Sequence[Point] = (),
+    terms: Terms = USUAL,
+    trained: Sequence[Point] = (),
 ) -> BudgetAdvice:
     """What to serve, from one task's samples as they are and as they are with each budget.
 
     Args:
-        others: other ways to shorten, on the same questions. Of several exits when sure in a row, from the least sure on,
-            the first that is safe is kept, or else the one that costs least.
+        sure: exits when sure, from the least sure on: the first that is safe is kept, or else the one that costs least.
+        trained: models trained to think less, on the same questions.
     """
     longest = round(max(length for own in untouched.thought_tokens.values() for length in own))
     weighed = [against(untouched, point, budget) for budget, point in sorted(stops.items()) if budget < longest]
-    recommended = smallest_safe(weighed, points)
-    sure = [against(untouched, point) for point in others]
-    kept = smallest_safe(sure, points) or max(sure, key=lambda each: each.accuracy.low, default=None)
+    recommended = smallest_safe(weighed, terms.points)
+    exits = [against(untouched, point) for point in sure]
+    kept = smallest_safe(exits, terms.points) or max(exits, key=lambda each: each.accuracy.low, default=None)
     return BudgetAdvice(
-        points=points,
+        points=terms.points,
         longest=longest,
         budgets=weighed,
         recommended=recommended,
-        others=[kept] if kept else [],
-        price=price,
-        speed=speed,
-        sentence=sentence(weighed, recommended, points, sorted(budget for budget in stops if budget >= longest)),
+        others=[*([kept] if kept else []), *(against(untouched, point) for point in trained)],
+        price=terms.price,
+        speed=terms.speed,
+        sentence=sentence(weighed, recommended, terms.points, sorted(budget for budget in stops if budget >= longest)),
     )
 
 

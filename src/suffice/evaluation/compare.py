@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from suffice.errors import DataError
+from suffice.evaluation.budgets import USUAL, Terms, advise_stops
 from suffice.evaluation.compared import Compared, MeanChange, MeanMetrics, MeanRow, OnTask, Row
 from suffice.evaluation.sides import PLAIN, Side
-from suffice.evaluation.stops import Contest, Point, contest
+from suffice.evaluation.stops import Contest, Point, contest, point_of
 from suffice.evaluation.summary import LENGTHS, OUTCOMES, by_question, check_questions, levels_of, metrics_of
 from suffice.interval import UNKNOWN, Interval
 from suffice.run.directory import Evaluation
-from suffice.run.records import Change, StopKind
+from suffice.run.records import BudgetAdvice, Change, StopKind
 from suffice.statistics import Samples, mean_of, paired_difference, proportion_difference, ratio_change
 
 _SAMPLED_BY = ("temperature", "top_p", "max_thought_tokens", "max_answer_tokens")
@@ -113,6 +114,7 @@ def _on_task(task: str, sides: Sequence[Side]) -> OnTask:
         rows=rows,
         protocols=_differing(plain),
         outcomes=_outcomes(plain, sides[0].evaluations[task]),
+        budget=_budget(plain, sides[0].evaluations[task]),
     )
 
 
@@ -120,16 +122,20 @@ def _outcomes(plain: Mapping[str, Evaluation], first: Mapping[str, Evaluation]) 
     stops: dict[StopKind, list[Point]] = {}
     for variant, evaluation in first.items():
         if variant != PLAIN and (stop := evaluation.summary.variant):
-            stops.setdefault(stop.kind, []).append(_point(variant, evaluation))
+            stops.setdefault(stop.kind, []).append(point_of(variant, evaluation))
     if not stops:
         return {}
-    untouched = _point("the untouched model", first[PLAIN])
-    return {name: contest(_point(name, each), untouched, stops) for name, each in list(plain.items())[1:]}
+    untouched = point_of("the untouched model", first[PLAIN])
+    return {name: contest(point_of(name, each), untouched, stops) for name, each in list(plain.items())[1:]}
 
 
-def _point(name: str, evaluation: Evaluation) -> Point:
-    measures = (OUTCOMES["accuracy"], LENGTHS["thought_tokens"], LENGTHS["tokens"])
-    return Point(name, *(by_question(evaluation.records, measure) for measure in measures))
+def _budget(plain: Mapping[str, Evaluation], first: Mapping[str, Evaluation]) -> BudgetAdvice | None:
+    """What to serve of the first side, beside the other sides, on the terms that its evaluation was asked on."""
+    asked = first[PLAIN].summary.budget
+    terms = Terms(points=asked.points, price=asked.price, speed=asked.speed) if asked else USUAL
+    stopped = [evaluation for variant, evaluation in first.items() if variant != PLAIN]
+    trained = [point_of(name, evaluation) for name, evaluation in list(plain.items())[1:]]
+    return advise_stops(first[PLAIN], stopped, terms, trained)
 
 
 def _overall(tasks: Sequence[Sequence[Row]]) -> list[MeanRow]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, PositiveInt
 
 from suffice.evaluation.stops import Contest
-from suffice.run.records import Change, Difference, Estimate, Level, Metrics, Record, StopKind
+from suffice.run.records import BudgetAdvice, Change, Difference, Estimate, Level, Metrics, Record, StopKind
 
 
 class Row(Record):
@@ -32,6 +32,7 @@ class OnTask(Record):
     outcomes: dict[str, Contest] = Field(
         description="By side, where the first side's training-free stops were measured."
     )
+    budget: BudgetAdvice | None = Field(None, description="What to serve of the first side, where that was measured.")
 
 
 class MeanMetrics(Record):

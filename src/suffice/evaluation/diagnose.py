@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from suffice.errors import DataError
+from suffice.evaluation.budgets import USUAL, Terms, advise_cut
 from suffice.evaluation.collect import answer, collect, grade
 from suffice.evaluation.doubts import doubts
 from suffice.evaluation.evaluate import origin, owned
@@ -42,14 +43,13 @@ def diagnose(
     *,
     journal: Journal | None = None,
     recorded: Sequence[Trace] | None = None,
-    price: float | None = None,
+    terms: Terms = USUAL,
     served: bool = False,
 ) -> Diagnosis:
     """The forced-exit curve of a model: records (one a thought, with its exits) and their summary.
 
-    Thoughts are sampled by the protocol, or `recorded` ones are answered early by this source. With a `price` of a
-    million generated tokens the summary tells what could be saved, per 1,000 answers. `served` says that the source is
-    a server, for the summary's doubts.
+    Thoughts are sampled by the protocol, or `recorded` ones are answered early by this source. By the
+    `terms` a thinking budget is chosen. `served` says that the source is a server, for the summary's doubts.
 
     Raises:
         DataError: the model did not think at all.
@@ -65,10 +65,7 @@ def diagnose(
         )
     grade(traces, problems, grader)
     records = [cut_thought(problem, trace) for problem, trace in owned(problems, traces)]
-    found = conclude(records)
-    if price is not None:
-        saved: Interval = found["saveable_tokens"]
-        found["saveable_cost"] = Interval(*(end * price / 1000 for end in saved))
+    found = conclude(records, terms)
     doubted = doubts(traces, protocol, served=served) if recorded is None else []
     return Diagnosis(records, DiagnosisSummary(**origin(source, problems, protocol), doubts=doubted, **found))
 
@@ -112,8 +109,9 @@ def cut_thought(problem: Problem, trace: Trace) -> CutThought:
     )
 
 
-def conclude(records: Sequence[CutThought]) -> dict[str, Any]:
+def conclude(records: Sequence[CutThought], terms: Terms = USUAL) -> dict[str, Any]:
     """What a summary says of its records: the curve, what could be saved at no loss, and what follows from it."""
+    price = terms.price
     right = [r for r in records if r.sufficient is not None]
     saving = saving_of(records)
     fraction = part_of(records, saveable, of_all)
@@ -134,10 +132,12 @@ def conclude(records: Sequence[CutThought]) -> dict[str, Any]:
         "sufficient_fraction": average(right, lambda r: r.sufficient or 0.0),
         "saveable_fraction": fraction,
         "saveable_tokens": average(records, saveable),
+        "saveable_cost": None if price is None else average(records, lambda r: r.saveable_tokens * price / 1000),
         "safe_fraction": safe,
         "conclusion": sentence(saving["saveable_right"], fraction, safe) if right else NOTHING_RIGHT,
         "worth_training": saving["saveable_right"].low >= WORTH,
         "parts": parts_of(records),
+        "budget": advise_cut(records, terms),
         **saving,
     }
 

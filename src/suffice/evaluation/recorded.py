@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from suffice.errors import DataError, GraderError
+from suffice.evaluation.budgets import USUAL, Terms, check_budgets
 from suffice.evaluation.diagnose import FRACTIONS, conclude
 from suffice.evaluation.summary import check_questions
 from suffice.grading import Grader
@@ -21,7 +22,7 @@ from suffice.grading.kinds import read_gold
 from suffice.groups import Kind, Verdict
 from suffice.run.directory import Diagnosis
 from suffice.run.records import CutThought, DiagnosisSummary, Exit
-from suffice.tasks.fields import at, joined
+from suffice.tasks.fields import joined
 from suffice.tasks.files import Record, read_records
 from suffice.tasks.text import is_blank
 
@@ -59,23 +60,29 @@ def holds_exits(path: Path, fields: Mapping[str, str]) -> bool:
     return "exits" in fields or "exits" in first.data
 
 
-def diagnose_recorded(path: Path, fields: Mapping[str, str], grader: Grader) -> Diagnosis:
-    """The diagnosis of recorded exits, under the file's name; budgets are weighed elsewhere.
+def diagnose_recorded(path: Path, fields: Mapping[str, str], grader: Grader, terms: Terms = USUAL) -> Diagnosis:
+    """The diagnosis of recorded exits, under the file's name.
 
     Args:
         fields: our names → the file's columns or paths in them; two that are joined by `+` hold positions and answers.
 
     Raises:
-        DataError: a record lacks something, contradicts itself or another, or there are fewer than two questions.
+        DataError: a record lacks something, contradicts itself or another, there are fewer than two questions, or a
+            budget is above every thought.
     """
     thoughts = read_thoughts(path, fields)
     check_questions({thought.id for thought in thoughts})
     if not any(thought.exits for thought in thoughts):
         raise DataError(f"{path}: no record has an exit; force answers within the thoughts first")
+    if not any(thought.thought_tokens for thought in thoughts):
+        raise DataError(
+            f"{path}: no thought has a token; name the column that counts them: --fields thought_tokens=COLUMN"
+        )
+    check_budgets(terms.budgets, max(thought.thought_tokens for thought in thoughts))
     verdicts = _verdicts(thoughts, grader)
     records = [_cut(thought, verdicts) for thought in thoughts]
     summary = DiagnosisSummary(
-        model=path.name, task=path.stem, token_counts="recorded", protocol=None, **conclude(records)
+        model=path.name, task=path.stem, token_counts="recorded", protocol=None, **conclude(records, terms)
     )
     return Diagnosis(records, summary)
 
@@ -178,7 +185,8 @@ def _text(name: str, value: Any) -> str:
 
 
 def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value) or value < 0:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or value < 0:
         raise ValueError(f"{name} must be a whole number from 0 on, not {value!r:.40}; correct it")
     return int(value)
 
@@ -277,9 +285,9 @@ def _cut(thought: Thought, verdicts: Verdicts) -> CutThought:
 
 
 def fraction_of(position: int, thought_tokens: int) -> float:
-    """The part of a thought that an exit keeps; a tenth of it exactly where that tenth falls into the exit's last token.
+    """The part of a thought that an exit keeps, or the tenth that falls into the last token it keeps.
 
-    A thought of 1,768 tokens has no exit at exactly 176.8: the one at 177 is that of a tenth.
+    A thought of 1,768 tokens has no exit at 176.8: the one at 177 is that of a tenth.
     """
     tenths = len(FRACTIONS) - 1
     for i, fraction in enumerate(FRACTIONS):

@@ -1,8 +1,8 @@
-"""How much of its thought tokens a model could save by stopping alone: of all, of right thoughts, and by kind of problem.
+"""How much of its thought tokens a model could save by stopping alone: of all, of right thoughts, by kind of problem.
 
-All of it knows the right answer, and is an upper bound. *Saveable* is what comes after the answer is settled. What comes
-after the first right answer is more, by answers that were hit upon and lost again: by luck, most of all where an answer
-is one of four.
+All of it knows the right answer, and is an upper bound. *Saveable* is what comes after the answer is settled. What
+comes after the first right answer is more, by answers that were hit upon and lost again: by luck, most of all where an
+answer is one of four.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def saving_of(records: Sequence[CutThought]) -> dict[str, Any]:
 
 
 def parts_of(records: Sequence[CutThought]) -> dict[str, dict[str, Part]]:
-    """By pass rate where every question was sampled more than once, and by level and subject where records have them."""
+    """By pass rate where every question was sampled more than once; by level and subject where records have them."""
     kinds: dict[str, Callable[[CutThought], str | None]] = {
         "level": lambda r: r.difficulty,
         "subject": lambda r: r.subject,
@@ -55,7 +55,7 @@ def band(rate: float) -> str:
 
 
 def part_of(records: Sequence[CutThought], part: Measure[CutThought], whole: Measure[CutThought]) -> Interval:
-    """A quantity as a part of another, each question counting by its means; questions without any of it are left out."""
+    """A quantity as a part of another, each question counting by its means; questions without the other left out."""
     wholes = {question: own for question, own in by_question(records, whole).items() if any(own)}
     parts = {question: own for question, own in by_question(records, part).items() if question in wholes}
     if not wholes:

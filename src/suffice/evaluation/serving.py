@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import NamedTuple
 
 from suffice.config import DEFAULT_INDUCER
+from suffice.run.files import read_json
 
 OPEN, CLOSE = "<think>", "</think>"
+
+
+REASONING_PARSERS = {"qwen3": "qwen3", "qwen3_moe": "qwen3", "qwen2": "deepseek_r1", "llama": "deepseek_r1"}
+"""vLLM's parser of thoughts by model type. A qwen2 or llama that writes `<think>` is a QwQ or an R1-Distill. SGLang
+spells the same ones with a hyphen."""
 
 
 class Served(NamedTuple):
@@ -19,19 +26,34 @@ class Served(NamedTuple):
     request: dict[str, object]
 
 
-def serve_lines(budget: int, model: str = "MODEL", parser: str = "PARSER") -> list[Served]:
+def parser_of(checkpoint: Path) -> str | None:
+    """vLLM's parser for a checkpoint folder; None where it is none, or its model type does not tell."""
+    config = checkpoint / "config.json"
+    return REASONING_PARSERS.get(read_json(config).get("model_type", "")) if config.is_file() else None
+
+
+def serve_lines(budget: int, model: str, parser: str | None) -> list[Served]:
     """The lines for each engine, with our inducer where the engine can be told what to say at the end.
 
     Args:
         budget: in thought tokens.
-        model: a folder or hub id; of llama.cpp its GGUF file.
-        parser: vLLM's of the model's thoughts.
+        model: a folder or hub id; llama.cpp takes a GGUF file of it.
+        parser: vLLM's of the model's thoughts; None leaves it for the reader to name.
     """
-    said = DEFAULT_INDUCER.partition(CLOSE)[0]
-    marks = json.dumps({"reasoning_start_str": OPEN, "reasoning_end_str": said + CLOSE})
+    parser = parser or "PARSER"
+    said = DEFAULT_INDUCER.partition(CLOSE)[0].strip()
+    marks = json.dumps({"reasoning_start_str": OPEN, "reasoning_end_str": DEFAULT_INDUCER})
     vllm = ["vllm", "serve", model, "--reasoning-parser", parser, "--reasoning-config", marks]
-    sglang = ["python", "-m", "sglang.launch_server", "--model-path", model, "--reasoning-parser", parser]
-    llama = ["llama-server", "-m", model, "--reasoning-budget", str(budget), "--reasoning-budget-message", said]
+    sglang = [
+        "python",
+        "-m",
+        "sglang.launch_server",
+        "--model-path",
+        model,
+        "--reasoning-parser",
+        parser.replace("_", "-"),
+    ]
+    llama = ["llama-server", "-m", "MODEL.gguf", "--reasoning-budget", str(budget), "--reasoning-budget-message", said]
     return [
         Served("vLLM", shlex.join(vllm), {"thinking_token_budget": budget}),
         Served(

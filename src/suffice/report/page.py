@@ -233,7 +233,8 @@ def _protocols(run: Contents) -> list[tuple[str, list[tuple[str, Any]]]]:
     shared: dict[tuple[str, Protocol], list[str]] = {}
     for kind, found in (("evaluation", run.evaluations), ("diagnosis", run.diagnoses)):
         for label, each in found.items():
-            shared.setdefault((kind, each.protocol), []).append(label)
+            if each.protocol is not None:
+                shared.setdefault((kind, each.protocol), []).append(label)
     return [
         (f"{kind}: {', '.join(labels)}", list(protocol.as_dict().items()))
         for (kind, protocol), labels in shared.items()

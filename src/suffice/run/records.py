@@ -285,6 +285,31 @@ class Stop(Record):
         return f"{self.kind}-{self.parameter}"
 
 
+class Stopped(Record):
+    """All thoughts stopped by one rule, against the same thoughts as they were."""
+
+    rule: str = Field(description="In words.")
+    budget: PositiveInt | None = Field(None, description="Thought tokens, where that is the rule.")
+    accuracy: Difference
+    changed: NonNegativeInt = Field(description="Questions whose accuracy it changes.")
+    thought_tokens: float = Field(ge=0, description="A thought, mean.")
+    saved_tokens: Estimate = Field(description="A thought; of an evaluation with answers and trials.")
+    saved_fraction: Estimate = Field(description="Of the tokens as they were.")
+
+
+class BudgetAdvice(Record):
+    """The smallest thinking budget that surely costs no more than so many points of accuracy."""
+
+    points: float = Field(ge=0, description="Of accuracy that may be lost at the lower end of the interval.")
+    longest: NonNegativeInt | None = Field(description="Thought, in tokens; null over several tasks.")
+    budgets: list[Stopped] = Field(description="All that were weighed, rising.")
+    recommended: Stopped | None = Field(description="Null: no budget is safe.")
+    others: list[Stopped] = Field([], description="Other ways to shorten: an exit when sure, a trained model.")
+    price: float | None = Field(None, description="Of a million generated tokens.")
+    speed: float | None = Field(None, description="Tokens a second that one request gets.")
+    sentence: str
+
+
 class Summary(Record):
     """What every summary says of where its records come from."""
 
@@ -306,6 +331,7 @@ class EvaluationSummary(Summary):
     levels: dict[str, Level] = Field(description="By difficulty.")
     seconds: float | None = Field(None, ge=0, description="That it took, where it was not interrupted.")
     variant: Stop | None = None
+    budget: BudgetAdvice | None = Field(None, description="What to serve, where budgets were measured.")
 
 
 # ------------------------------------------------------------------------------------------------------- diagnosis
@@ -369,7 +395,9 @@ class Saving(Record):
         UNKNOWN,
         description="Tokens after the FIRST right forced answer of a thought that ended right, as a part of all.",
     )
-    first_right_right: Estimate = Field(UNKNOWN, description="The same as a part of those of thoughts that ended right.")
+    first_right_right: Estimate = Field(
+        UNKNOWN, description="The same as a part of those of thoughts that ended right."
+    )
     luck: Estimate = Field(
         UNKNOWN, description="Share of thoughts whose forced answer was right at one exit and wrong at a later one."
     )
@@ -382,31 +410,6 @@ class Part(Saving):
     accuracy: Estimate
     thought_tokens: Estimate
     saveable_fraction: Estimate
-
-
-class Stopped(Record):
-    """All thoughts stopped by one rule, against the same thoughts as they were."""
-
-    rule: str = Field(description="In words.")
-    budget: PositiveInt | None = Field(None, description="Thought tokens, where that is the rule.")
-    accuracy: Difference
-    changed: NonNegativeInt = Field(description="Questions whose accuracy it changes.")
-    thought_tokens: float = Field(ge=0, description="A thought, mean.")
-    saved_tokens: Estimate = Field(description="A thought; of an evaluation with answers and trials.")
-    saved_fraction: Estimate = Field(description="Of the tokens as they were.")
-
-
-class BudgetAdvice(Record):
-    """The smallest thinking budget that surely costs no more than so many points of accuracy."""
-
-    points: float = Field(ge=0, description="Of accuracy that may be lost at the lower end of the interval.")
-    longest: NonNegativeInt | None = Field(description="Thought, in tokens; null over several tasks.")
-    budgets: list[Stopped] = Field(description="All that were weighed, rising.")
-    recommended: Stopped | None = Field(description="Null: no budget is safe.")
-    others: list[Stopped] = Field([], description="Other ways to shorten: an exit when sure, a trained model.")
-    price: float | None = Field(None, description="Of a million generated tokens.")
-    speed: float | None = Field(None, description="Tokens a second that one request gets.")
-    sentence: str
 
 
 class DiagnosisSummary(Summary, Saving):
