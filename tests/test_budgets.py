@@ -182,7 +182,7 @@ def test_what_is_saved_in_money_and_time_by_hand():
     assert worth(advice, advice.recommended) == [
         "saves 0.02 (−0.13 to 0.17) per 1,000 answers, at your price",
         "saves 1.2 (−9.0 to 11.4) s an answer, at your speed",
-        "no thought takes more than 2 s",
+        "lets no thought take more than 2 s",
     ]
 
 

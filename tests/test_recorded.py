@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from disk import names
+from suffice import cli
 from suffice.errors import DataError
 from suffice.evaluation.budgets import Terms
 from suffice.evaluation.recorded import diagnose_recorded, fraction_of, holds_exits, read_thoughts
@@ -273,3 +276,72 @@ def test_a_file_without_exits_or_thoughts_is_refused(tmp_path: Path):
 def test_a_budget_above_every_thought_is_refused(tmp_path: Path):
     told = refusal(written(tmp_path, SETTLED, SLOW), terms=Terms(budgets=[100, 200]))
     assert "a thinking budget of 200 stops nothing: the longest thought has 200 tokens" in told
+
+
+# -- from the command line
+
+
+@pytest.fixture
+def suffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command line in an empty working folder: exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[object, str, str]:
+        monkeypatch.setattr(sys, "argv", ["suffice", *map(str, arguments)])
+        code: object = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_recorded_exits_are_diagnosed_without_a_model(tmp_path: Path, suffice: Any):
+    records = [SETTLED | {"id": f"p{i}"} for i in range(200)]  # right at 20 and from 60 on, of 100
+    path = written(tmp_path, *records)
+    code, out, err = suffice("diagnose", "--from", path, "--out", "found", "--price", "0.6", "--speed", "50")
+    assert code == 0, err
+    assert names(tmp_path / "found") == ["data.json", "diagnosis", "diagnosis.png", "manifest.json"]
+    assert "Serve a thinking budget of" in out
+    assert "vllm serve MODEL" in out
+    code, out, _ = suffice("diagnose", "--from", path, "--out", "again", "--json")
+    assert json.loads(out)["first_right"]["mean"] == pytest.approx(0.8)
+    assert suffice("report", "found")[0] == 0
+    page = (tmp_path / "found" / "report.html").read_text()
+    assert "Serve a thinking budget of 60 tokens" in page
+    assert "thinking_token_budget" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["lab/arithmetic"], "leave MODEL out"),
+        (["--base-url", "http://localhost:1/v1"], "leave --base-url out"),
+        (["--max-thought-tokens", "5"], "leave --max-thought-tokens out"),
+        (["--task", "gsm8k"], "leave --task out"),
+        (["--budgets", "300"], "a thinking budget of 300 stops nothing: the longest thought has 200 tokens"),
+        (["--fields", "gold"], "is not a list of pairs"),
+        (["--fields", "gold=label"], "no gold: there is no 'label' among its columns"),
+        (["--fields", "prompt=gold"], "unknown name 'prompt'"),
+        (["--price", "0"], "--price 0 is not a number above 0"),
+        (["--speed", "inf"], "--speed inf is not a number above 0"),
+    ],
+)
+def test_wrong_use_is_one_line_and_leaves_nothing(tmp_path: Path, suffice: Any, options: list[str], said: str):
+    path = written(tmp_path, SETTLED, SLOW)
+    code, out, err = suffice("diagnose", "--from", path, *options, "--out", "found")
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert names(tmp_path) == ["exits.jsonl"]
+
+
+def test_records_without_exits_need_a_model(tmp_path: Path, suffice: Any):
+    path = written(tmp_path, {"problem": "p"})
+    code, _, err = suffice("diagnose", "--from", path, "--out", "found")
+    assert code == 2
+    assert "holds no exits: give the MODEL" in err
+    assert "leave --fields out" in suffice("diagnose", "m", "--from", path, "--fields", "gold=g")[2]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import inf, isfinite
+import shutil
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,9 +29,9 @@ from suffice.cli.tables import (
     show_budget,
     show_comparison,
     show_curve,
+    show_lines,
     show_metrics,
     show_parts,
-    show_serving,
     show_stops,
 )
 from suffice.errors import SufficeError
@@ -110,6 +111,8 @@ def diagnose(
 
     own = {"samples": samples, "recorded": recorded and str(recorded), **_terms(budgets, points, price, speed)}
     request: Request | None = None
+    if recorded:
+        refuse(asked.context, "--from brings its own problems and thoughts", BROUGHT)
     fields = fields_of(asked.fields) if recorded else {}
     if recorded and holds_exits(recorded, fields):
         its_own = {"recorded", "fields", "budgets", "points", "price", "speed", "out", "as_json"}
@@ -117,12 +120,12 @@ def diagnose(
         directory, summaries = diagnose_exits(recorded, fields, asked.out, own)
     else:
         if recorded:
-            refuse(asked.context, "--from brings its own problems and thoughts", BROUGHT)
-            if asked.model is None:
-                raise SufficeError(
-                    f"{recorded} holds no exits: give the MODEL that is to answer early in its thoughts, or say which "
-                    "column holds them, --fields exits=COLUMN"
-                )
+            refuse(asked.context, f"{recorded} holds no exits, and what suffice eval wrote needs none", {"fields"})
+        if recorded and asked.model is None:
+            raise SufficeError(
+                f"{recorded} holds no exits: give the MODEL that is to answer early in its thoughts, or say which "
+                "column holds them: --fields exits=COLUMN"
+            )
         directory, request, found = measure("diagnose", asked, problems, own)
         summaries = by_label(found)
     picture = save_diagnosis_picture(Run(directory).diagnoses(), directory / PICTURE)
@@ -170,7 +173,6 @@ def compare(
 BROUGHT = {
     "task",
     "path",
-    "fields",
     "split",
     "prompt",
     "revision",
@@ -203,9 +205,13 @@ def diagnose_exits(
         found = diagnose_recorded(recorded, fields, grader, terms)
     run, label = Run(create_run(directory)), found.summary.task
     origin = Origin(task=label, path=str(recorded), sha256=checksum([recorded]))
-    write_json(run.path / DATA, [origin.as_dict()])
-    run.write(manifest())
-    run.write_diagnosis(label, found)
+    try:
+        write_json(run.path / DATA, [origin.as_dict()])
+        run.write(manifest())
+        run.write_diagnosis(label, found)
+    except SufficeError:
+        shutil.rmtree(directory)
+        raise
     return directory, {label: found.summary.as_dict()}
 
 
@@ -213,9 +219,7 @@ def _terms(budgets: str | None, points: float, price: float | None, speed: float
     """The parts of a request that decide which budget is recommended."""
     for option, value in (("--price", price), ("--speed", speed)):
         if value is not None and not 0 < value < inf:
-            raise SufficeError(f"{option} {value:g} is not above 0; leave it out, or give what it is")
-    if not isfinite(points):
-        raise SufficeError(f"--points {points:g} is no number of points, such as 2")
+            raise SufficeError(f"{option} {value:g} is not a number above 0; leave it out, or give what it is")
     weighed = [] if budgets is None else numbers("--budgets", budgets, least=1)
     return {"budgets": sorted(set(weighed)), "points": points, "price": price, "speed": speed}
 
@@ -223,7 +227,7 @@ def _terms(budgets: str | None, points: float, price: float | None, speed: float
 def _recommend(summaries: dict[str, dict[str, Any]], request: Request | None) -> None:
     """Which budget to serve, by task and for all, and how."""
     from suffice.evaluation.budgets import overall
-    from suffice.evaluation.serving import parser_of
+    from suffice.evaluation.serving import parser_of, serve_lines
     from suffice.run.records import BudgetAdvice
 
     found = {
@@ -240,7 +244,8 @@ def _recommend(summaries: dict[str, dict[str, Any]], request: Request | None) ->
     if serve and serve.recommended and serve.recommended.budget:
         model = request.model if request else "MODEL"
         checkpoint = request.checkpoint if request else None
-        show_serving(serve.recommended.budget, model, parser_of(Path(checkpoint)) if checkpoint else None)
+        parser = parser_of(Path(checkpoint)) if checkpoint else None
+        show_lines(serve_lines(serve.recommended.budget, model, parser))
 
 
 def measure(

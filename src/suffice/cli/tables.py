@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from suffice.numbers import UNKNOWN, interval, number, of
 
 if TYPE_CHECKING:
     from suffice.bench.found import BenchFound
+    from suffice.evaluation.serving import Served
     from suffice.run.records import BudgetAdvice
 
 
@@ -155,11 +157,11 @@ def show_budget(label: str, advice: BudgetAdvice) -> None:
         tell(f"  {line}")
 
 
-def show_serving(budget: int, model: str, parser: str | None) -> None:
-    from suffice.evaluation.serving import serve_lines
-
-    tell("To serve it (docs/budgets.md says what each engine does with it):")
-    for served in serve_lines(budget, model, parser):
+def show_lines(lines: Sequence[Served]) -> None:
+    """How a budget is served."""
+    if lines:
+        tell("To serve it:")
+    for served in lines:
         tell(f"  {served.engine}: {served.start}")
         tell(f"    in every request: {json.dumps(served.request)}")
 

@@ -209,7 +209,7 @@ def worth(advice: BudgetAdvice, stopped: Stopped) -> list[str]:
         said.append(f"saves {interval(*stopped.saved_tokens, 1 / advice.speed)} s an answer, at your speed")
         if stopped.budget:
             longest = number(stopped.budget / advice.speed, 0)
-            said.append(f"no thought takes more than {longest} s")
+            said.append(f"lets no thought take more than {longest} s")
     return said
 
 
