@@ -66,7 +66,7 @@ def stopped(budget: int, accuracy: tuple[float, float, float], changed: int = 1)
 
 
 def chosen(advice: BudgetAdvice) -> int | None:
-    return advice.recommended and advice.recommended.budget
+    return advice.recommended.budget if advice.recommended else None
 
 
 # -- from a diagnosis

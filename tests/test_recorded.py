@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks import real_models
 
 from disk import names
 from suffice import cli
@@ -276,6 +277,15 @@ def test_a_file_without_exits_or_thoughts_is_refused(tmp_path: Path):
 def test_a_budget_above_every_thought_is_refused(tmp_path: Path):
     told = refusal(written(tmp_path, SETTLED, SLOW), terms=Terms(budgets=[100, 200]))
     assert "a thinking budget of 200 stops nothing: the longest thought has 200 tokens" in told
+
+
+# -- what the page of real models shows
+
+
+def test_the_page_of_real_models_shows_what_was_recorded():
+    page = real_models.PAGE.read_text(encoding="utf-8")
+    assert real_models.rendered(page) == page
+    assert all(f"<!-- real {name} -->\n|" in page for name in real_models.TABLES)
 
 
 # -- from the command line

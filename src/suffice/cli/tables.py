@@ -63,6 +63,8 @@ def show_stops(summaries: dict[str, dict[str, Any]]) -> None:
 
 def show_comparison(found: dict[str, Any]) -> None:
     """One table for all tasks as the papers print it, or one a task where the terminal is too narrow for that."""
+    from suffice.run.records import BudgetAdvice
+
     tasks = {task: each["rows"] for task, each in found["tasks"].items()}
     overall = {"overall": found["overall"]} if found["overall"] else {}
     table = papers_table(tasks | overall)
@@ -71,6 +73,9 @@ def show_comparison(found: dict[str, Any]) -> None:
     else:
         for task, rows in (tasks | overall).items():
             say.print(papers_table({task: rows}))
+    for task, each in found["tasks"].items():
+        if each["budget"]:
+            show_budget(f"{task}, {found['sides'][0]}", BudgetAdvice.model_validate(each["budget"]))
     lines = [f"Not compared: only {', '.join(names)} has {task}" for task, names in found["left_out"].items()]
     for task, each in found["tasks"].items():
         for row in each["rows"]:

@@ -11,6 +11,7 @@ from suffice.report import findings, plots
 from suffice.report.examples import CLASSES, compared_examples
 from suffice.report.findings import ranged
 from suffice.report.parts import Cell, Table, difficulty, fill, shape
+from suffice.report.serving import budget_table
 from suffice.run.files import write_text
 
 if TYPE_CHECKING:
@@ -126,6 +127,8 @@ def _task(key: str, name: str, each: OnTask, first: str, last: str) -> dict[str,
     return {
         "name": name,
         "outcomes": [(side, contest.outcome, contest.sentence) for side, contest in each.outcomes.items()],
+        "budget": each.budget and f"To serve {first} untrained: {each.budget.sentence}",
+        "budgets": each.budget and budget_table("Against the same, not stopped", each.budget),
         "frontier": shape(
             f"{key}-frontier",
             f"On the Pareto front: {', '.join(front[:3])}{more}",

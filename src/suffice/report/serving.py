@@ -31,7 +31,7 @@ def serving(
             (label, each.sentence, worth(each, each.recommended) if each.recommended else [])
             for label, each in every.items()
         ],
-        "tables": [_table(label, each) for label, each in every.items() if each.recommended or each.others],
+        "tables": [budget_table(label, each) for label, each in every.items() if each.recommended or each.others],
         "lines": [
             (each.engine, each.start, json.dumps(each.request)) for each in serve_lines(serve.budget, model, None)
         ]
@@ -40,7 +40,8 @@ def serving(
     }
 
 
-def _table(label: str, advice: BudgetAdvice) -> Table:
+def budget_table(label: str, advice: BudgetAdvice) -> Table:
+    """The recommended budget and the other ways to shorten."""
     ways = [*([advice.recommended] if advice.recommended else []), *advice.others]
     return Table(label, ["accuracy, points", "thinking tokens", "saved"], [(each.rule, _cells(each)) for each in ways])
 
