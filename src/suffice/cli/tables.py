@@ -63,6 +63,7 @@ def show_stops(summaries: dict[str, dict[str, Any]]) -> None:
 
 def show_comparison(found: dict[str, Any]) -> None:
     """One table for all tasks as the papers print it, or one a task where the terminal is too narrow for that."""
+    from suffice.evaluation.budgets import saves
     from suffice.run.records import BudgetAdvice
 
     tasks = {task: each["rows"] for task, each in found["tasks"].items()}
@@ -73,9 +74,6 @@ def show_comparison(found: dict[str, Any]) -> None:
     else:
         for task, rows in (tasks | overall).items():
             say.print(papers_table({task: rows}))
-    for task, each in found["tasks"].items():
-        if each["budget"]:
-            show_budget(f"{task}, {found['sides'][0]}", BudgetAdvice.model_validate(each["budget"]))
     lines = [f"Not compared: only {', '.join(names)} has {task}" for task, names in found["left_out"].items()]
     for task, each in found["tasks"].items():
         for row in each["rows"]:
@@ -85,6 +83,10 @@ def show_comparison(found: dict[str, Any]) -> None:
                 lines.append(f"{task}, {row['side']}: paired, accuracy {accuracy}, thinking tokens {thought}")
         for side, outcome in each["outcomes"].items():
             lines.append(f"{task}, {side}: {outcome['sentence']}")
+        if each["budget"]:
+            advice = BudgetAdvice.model_validate(each["budget"])
+            lines.append(f"{task}, {found['sides'][0]} untrained: {advice.sentence}")
+            lines += [f"{task}, beside that budget, {other.rule}: {saves(other)}" for other in advice.others]
         for key, values in each["protocols"].items():
             said = ", ".join(f"{value} for {side}" for side, value in values.items())
             lines.append(f"{task}: sampled differently, {key} {said}")
