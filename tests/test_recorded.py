@@ -73,10 +73,12 @@ def test_what_is_saveable_by_hand(tmp_path: Path):
 
 
 def test_the_interval_of_a_part_is_the_delta_methods(tmp_path: Path):
-    # parts 20 of 100 and 60 of 100, R = 0.4; residuals −20 and 20 over 100: s = 0.2·√2, SE = 0.2; t(1 df) = 12.706
-    records = [thought("p", 100, {80: "7"}), thought("q", 100, {40: "7"})]
-    found_fraction = found(written(tmp_path, *records)).summary.saveable_fraction
-    assert found_fraction == pytest.approx((0.4, 0.4 - 12.7062047 * 0.2, 0.4 + 12.7062047 * 0.2))
+    # parts 40, 50 and 60 of 100, R = 0.5; residuals −10, 0 and 10 over 100: s = 0.1, SE = 0.1/√3; t(2 df) = 4.30265
+    records = [thought(name, 100, {at: "7"}) for name, at in {"p": 60, "q": 50, "r": 40}.items()]
+    half = 4.3026527 * 0.1 / 3**0.5
+    assert found(written(tmp_path, *records)).summary.saveable_fraction == pytest.approx((0.5, 0.5 - half, 0.5 + half))
+    # with 20 and 60 alone the half width is 12.7 · 0.2, beyond what a part can be
+    assert found(written(tmp_path, records[0], thought("s", 100, {80: "7"}))).summary.saveable_fraction[1:] == (0, 1)
 
 
 def test_the_curve_takes_the_last_exit_within_each_fraction(tmp_path: Path):
@@ -157,8 +159,18 @@ def test_a_weak_model_that_overthinks_is_worth_training(tmp_path: Path):
     wrong = [thought(f"q{i}", 100, {25: "1", 75: "1"}, "1") for i in range(160)]
     summary = found(written(tmp_path, *right, *wrong)).summary
     assert summary.worth_training
-    assert "75 % (75 to 75) of the thinking tokens of right thoughts" in summary.conclusion
+    # all 20 alike: u = 1 − 0.05^(1/20) = 0.13911; 0.86089 · 0.75 = 0.64567, and 0.78478
+    assert summary.saveable_right == pytest.approx((0.75, 0.64567, 0.78478), abs=1e-5)
+    assert "75 % (65 to 78) of the thinking tokens of right thoughts" in summary.conclusion
     assert ", 8 % (5 to 12) of those of all" in summary.conclusion
+
+
+def test_two_right_questions_that_agree_leave_a_wide_interval(tmp_path: Path):
+    records = [thought(name, 100, {40: "7"}) for name in "pq"] + [thought("r", 100, {40: "1"}, "1")]
+    summary = found(written(tmp_path, *records)).summary
+    # u = 1 − √0.05 = 0.77639: 0.22361 · 0.6 = 0.13416, and 0.91056
+    assert summary.saveable_right == pytest.approx((0.6, 0.13416, 0.91056), abs=1e-5)
+    assert not summary.worth_training
 
 
 def test_a_single_right_question_proves_nothing(tmp_path: Path):
@@ -195,10 +207,12 @@ def test_fields_are_found_under_other_names(tmp_path: Path):
     ]
 
 
-def test_samples_without_a_number_are_numbered_and_more_in_an_exit_is_ignored(tmp_path: Path):
+def test_samples_without_a_number_are_numbered_and_more_in_an_exit_is_ignored_and_json_is_read(tmp_path: Path):
     thoughts = read_thoughts(written(tmp_path, thought("p", 5, {}), thought("q", 5, {}), thought("p", 5, {})), {})
     assert [(t.id, t.sample) for t in thoughts] == [("p", 0), ("q", 0), ("p", 1)]
     path = written(tmp_path, thought("p", 5, {}) | {"exits": [[2, "7", 0.5]]})
+    assert read_thoughts(path, {})[0].exits == [(2, "7")]
+    path = written(tmp_path, thought("p", 5, {}) | {"exits": '[[2, "7"]]'})
     assert read_thoughts(path, {})[0].exits == [(2, "7")]
 
 

@@ -116,6 +116,24 @@ def ratio_change(after: Samples, before: Samples, level: float = 0.95) -> Interv
     return Interval(ratio - 1, ratio - 1 - half, ratio - 1 + half)
 
 
+def part_interval(parts: Samples, wholes: Samples, level: float = 0.95) -> Interval:
+    """mean(parts) / mean(wholes) of a quantity of which each part lies between 0 and its whole, by the delta method.
+
+    The ends are kept within 0 and 1. Where all n questions have the same part R the delta method's width is zero;
+    instead at most u of all questions can be unlike those seen, as in `proportion_difference`, and the interval is
+    (1 − u)·R to (1 − u)·R + u.
+
+    Raises:
+        ValueError: as of `ratio_change`.
+    """
+    found = Interval(*(1 + end for end in ratio_change(parts, wholes, level)))
+    first, second = _joined(parts, wholes)
+    if not _constant((first - found.mean * second) / second.mean()):
+        return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0))
+    unseen = 1 - (1 - level) ** (1 / len(first))
+    return Interval(found.mean, (1 - unseen) * found.mean, (1 - unseen) * found.mean + unseen)
+
+
 def over_seeds(questions: Interval, means: Sequence[float], level: float = 0.95) -> Interval:
     """The interval of a figure that several training runs estimate, over seeds AND questions.
 

@@ -24,7 +24,7 @@ from suffice.run.directory import Diagnosis
 from suffice.run.records import CutThought, DiagnosisSummary, Exit
 from suffice.tasks.fields import joined
 from suffice.tasks.files import Record, read_records
-from suffice.tasks.text import is_blank
+from suffice.tasks.text import is_blank, opened
 
 NEEDED = ("id", "gold", "thought_tokens", "exits", "answer")
 OPTIONAL = {"sample": "sample", "kind": "kind", "level": "level", "difficulty": "level", "subject": "subject"}
@@ -132,7 +132,7 @@ def _thought(record: Record, fields: Mapping[str, str], drawn: Counter[str]) -> 
         gold=gold,
         kind=kind,
         thought_tokens=tokens,
-        exits=_exits(values["exits"], tokens, gold),
+        exits=_exits(opened(values["exits"]), tokens, gold),
         answer=_answer(values["answer"], gold),
         level=_optional("level", values),
         subject=_optional("subject", values),

@@ -14,7 +14,7 @@ from suffice.evaluation.summary import Measure, average, by_question, rate
 from suffice.groups import Verdict
 from suffice.interval import UNKNOWN, Interval
 from suffice.run.records import CutThought, Part
-from suffice.statistics import ratio_change
+from suffice.statistics import part_interval
 
 PASS_RATES = {"at least 95 %": 0.95, "50 to 95 %": 0.5, "5 to 50 %": 0.05, "below 5 %": 0.0}
 """Bands of a question's pass rate, each with the least that belongs to it. GRPO-λ (arXiv 2505.18086) shortens the
@@ -62,8 +62,7 @@ def part_of(records: Sequence[CutThought], part: Measure[CutThought], whole: Mea
         return UNKNOWN
     if len(wholes) == 1:
         return UNKNOWN._replace(mean=sum(*parts.values()) / sum(*wholes.values()))
-    change = ratio_change(parts, wholes)
-    return Interval(*(1 + end for end in change))
+    return part_interval(parts, wholes)
 
 
 def right_in_full(r: CutThought) -> bool:
