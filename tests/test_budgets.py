@@ -251,6 +251,18 @@ def test_an_evaluation_that_was_not_stopped_recommends_nothing():
     assert advise_stops(plain, stops[2:]) is None
 
 
+def test_a_model_that_says_nothing_is_told_that_no_budget_is_safe():
+    silent = evaluation([sample("p", "WRONG", 0, 0), sample("q", "WRONG", 0, 0)])
+    stops = [
+        evaluation(silent.records, variant=Stop(kind="inducer", budget=50)),
+        evaluation(silent.records, variant=Stop(kind="deer", threshold=0.95)),
+    ]
+    advice = advise_stops(silent, stops)
+    assert advice is not None
+    assert advice.recommended is None
+    assert advice.sentence.endswith("budgets from 50 on are above every thought and stop nothing.")
+
+
 def test_a_comparison_sets_the_budget_beside_the_trained_model():
     plain, stops = measured()
     trained = evaluation([sample("p", "CORRECT", 30, 2), sample("q", "CORRECT", 30, 2)])

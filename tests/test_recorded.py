@@ -337,6 +337,7 @@ def test_recorded_exits_are_diagnosed_without_a_model(tmp_path: Path, suffice: A
     page = (tmp_path / "found" / "report.html").read_text()
     assert "Serve a thinking budget of 60 tokens" in page
     assert "thinking_token_budget" in page
+    assert "where they sufficed" not in page  # no thought was recorded
 
 
 @pytest.mark.parametrize(

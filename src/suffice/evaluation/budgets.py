@@ -153,7 +153,8 @@ def overall(tasks: Mapping[str, BudgetAdvice]) -> BudgetAdvice | None:
 def against(untouched: Point, point: Point, budget: int | None = None) -> Stopped:
     """A way to stop against the samples as they are. Tokens are all that were generated, where those are known."""
     saved = paired_difference(untouched.tokens, point.tokens)
-    kept = ratio_change(point.tokens, untouched.tokens)
+    some = any(length for own in untouched.tokens.values() for length in own)
+    kept = ratio_change(point.tokens, untouched.tokens) if some else UNKNOWN
     lengths = [sum(own) / len(own) for own in point.thought_tokens.values()]
     return Stopped(
         rule=point.name,
