@@ -210,6 +210,14 @@ def test_over_tasks_each_counts_the_same_and_a_budget_above_a_task_changes_nothi
     assert at_80.saved_fraction.mean == pytest.approx((0 + 0.2) / 2)
 
 
+def test_a_task_with_no_thought_as_long_as_any_budget_takes_part():
+    short = advise(point("", [1, 1], [10, 20]), {30: point("", [1, 1], [10, 20])})
+    long = advise(point("", [1, 1], [100, 100]), {30: point("", [1, 0], [30, 30])})
+    together = overall({"short": short, "long": long})
+    assert together is not None
+    assert [(each.budget, each.accuracy.mean, each.thought_tokens) for each in together.budgets] == [(30, -0.25, 22.5)]
+
+
 def test_one_task_has_no_overall():
     assert overall({"t": advise(point("", [1, 1], [100, 60]), {50: point("", [1, 1], [50, 50])})}) is None
 

@@ -131,6 +131,7 @@ def show_curve(label: str, summary: dict[str, Any]) -> None:
             *(interval(*of(point[name]), 100) for name in ("accuracy", "lost", "mended")),
         )
     say.print(table)
+    tell(f"sufficed, where right in the end: {interval(*of(summary['sufficient_fraction']), 100)} % of the thought")
     if summary.get("saveable_cost"):
         tell(f"saveable per 1,000 answers, at your price: {interval(*of(summary['saveable_cost']), digits=2)}")
 

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from suffice.errors import DataError
+from suffice.evaluation.baselines import CONFIDENT
 from suffice.evaluation.savings import right_in_full
 from suffice.evaluation.stops import Point, point_of
 from suffice.evaluation.summary import by_question
@@ -21,7 +22,7 @@ from suffice.interval import UNKNOWN, Interval
 from suffice.numbers import interval, number
 from suffice.run.directory import Evaluation
 from suffice.run.records import BudgetAdvice, CutThought, Stopped
-from suffice.statistics import mean_of, paired_difference, proportion_difference, ratio_change
+from suffice.statistics import Samples, mean_of, paired_difference, proportion_difference, ratio_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ _LEADS = [*range(10, 20), *range(20, 50, 2), *range(50, 100, 5)]
 """First two digits of the budgets that are weighed by default: no two neighbours are more than a tenth apart."""
 SHORTEST = 0.01  # of the longest thought, below which no budget is weighed by default
 IN_A_ROW = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20)
-CONFIDENT = 0.95
+"""How many equal answers are tried as a sign of being sure."""
 
 
 def round_budgets(longest: int) -> list[int]:
@@ -115,6 +116,7 @@ def advise(
     return BudgetAdvice(
         points=terms.points,
         longest=longest,
+        thought_tokens=_mean_of(untouched.thought_tokens),
         budgets=weighed,
         recommended=recommended,
         others=[*([kept] if kept else []), *(against(untouched, point) for point in trained)],
@@ -142,6 +144,7 @@ def overall(tasks: Mapping[str, BudgetAdvice]) -> BudgetAdvice | None:
     return BudgetAdvice(
         points=first.points,
         longest=None,
+        thought_tokens=sum(advice.thought_tokens for advice in tasks.values()) / len(tasks),
         budgets=weighed,
         recommended=recommended,
         price=first.price,
@@ -155,13 +158,12 @@ def against(untouched: Point, point: Point, budget: int | None = None) -> Stoppe
     saved = paired_difference(untouched.tokens, point.tokens)
     some = any(length for own in untouched.tokens.values() for length in own)
     kept = ratio_change(point.tokens, untouched.tokens) if some else UNKNOWN
-    lengths = [sum(own) / len(own) for own in point.thought_tokens.values()]
     return Stopped(
         rule=point.name,
         budget=budget,
         accuracy=proportion_difference(point.accuracy, untouched.accuracy),
         changed=sum(sum(own) != sum(untouched.accuracy[question]) for question, own in point.accuracy.items()),
-        thought_tokens=sum(lengths) / len(lengths),
+        thought_tokens=_mean_of(point.thought_tokens),
         saved_tokens=saved,
         saved_fraction=_negated(kept),
     )
@@ -267,16 +269,15 @@ def _on_task(advice: BudgetAdvice, budget: int) -> Stopped | None:
     """What a budget does to a task; None where that was not weighed."""
     if found := next((each for each in advice.budgets if each.budget == budget), None):
         return found
-    if advice.longest is None or budget < advice.longest or not advice.budgets:
+    if advice.longest is None or budget < advice.longest:
         return None
     nothing = Interval(0.0, 0.0, 0.0)
-    as_it_is = advice.budgets[-1].thought_tokens + advice.budgets[-1].saved_tokens.mean
     return Stopped(
         rule=f"a budget of {budget:,}",
         budget=budget,
         accuracy=nothing,
         changed=0,
-        thought_tokens=as_it_is,
+        thought_tokens=advice.thought_tokens,
         saved_tokens=nothing,
         saved_fraction=nothing,
     )
@@ -292,6 +293,12 @@ def _mean(tasks: Sequence[Stopped], budget: int) -> Stopped:
         saved_tokens=mean_of([each.saved_tokens for each in tasks]),
         saved_fraction=mean_of([each.saved_fraction for each in tasks]),
     )
+
+
+def _mean_of(samples: Samples) -> float:
+    """Over questions, of their means."""
+    means = [sum(own) / len(own) for own in samples.values()]
+    return sum(means) / len(means)
 
 
 def _negated(interval: Interval) -> Interval:

@@ -302,6 +302,7 @@ class BudgetAdvice(Record):
 
     points: float = Field(ge=0, description="Of accuracy that may be lost at the lower end of the interval.")
     longest: NonNegativeInt | None = Field(description="Thought, in tokens; null over several tasks.")
+    thought_tokens: float = Field(ge=0, description="A thought as it is, mean.")
     budgets: list[Stopped] = Field(description="All that were weighed, rising.")
     recommended: Stopped | None = Field(description="Null: no budget is safe.")
     others: list[Stopped] = Field([], description="Other ways to shorten: an exit when sure, a trained model.")
