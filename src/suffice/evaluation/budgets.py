@@ -9,14 +9,14 @@ is not, is never recommended.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from suffice.errors import DataError
 from suffice.evaluation.baselines import CONFIDENT
 from suffice.evaluation.savings import right_in_full
 from suffice.evaluation.stops import Point, point_of
-from suffice.evaluation.summary import by_question
 from suffice.groups import Verdict
 from suffice.interval import UNKNOWN, Interval
 from suffice.numbers import interval, number
@@ -71,8 +71,11 @@ def advise_cut(records: Sequence[CutThought], terms: Terms = USUAL) -> BudgetAdv
     That is a little less than the model can: it may think on from that exit to its budget. Thought tokens alone count.
     """
     longest = max(r.thought_tokens for r in records)
-    untouched = _point("as it is", records, {id(r): (right_in_full(r), r.thought_tokens) for r in records})
-    stops = {budget: _at_budget(records, budget) for budget in terms.budgets or round_budgets(longest)}
+    untouched = _point("as it is", records, _as_it_is)
+    stops = {
+        budget: _point(f"a budget of {budget:,}", records, partial(_at_budget, budget=budget))
+        for budget in terms.budgets or round_budgets(longest)
+    }
     return advise(untouched, stops, _when_sure(records), terms)
 
 
@@ -216,13 +219,19 @@ def worth(advice: BudgetAdvice, stopped: Stopped) -> list[str]:
     return said
 
 
-def _at_budget(records: Sequence[CutThought], budget: int) -> Point:
-    outcomes = {}
-    for r in records:
-        within = bisect_right(r.exits, budget, key=lambda each: each.exit)
-        right = within > 0 and r.exits[within - 1].verdict is Verdict.CORRECT
-        outcomes[id(r)] = (right, budget) if r.thought_tokens > budget else (right_in_full(r), r.thought_tokens)
-    return _point(f"a budget of {budget:,}", records, outcomes)
+Outcome = tuple[bool, int]
+"""Whether a thought ended right, and its tokens."""
+
+
+def _as_it_is(r: CutThought) -> Outcome:
+    return right_in_full(r), r.thought_tokens
+
+
+def _at_budget(r: CutThought, budget: int) -> Outcome:
+    if r.thought_tokens <= budget:
+        return _as_it_is(r)
+    within = bisect_right(r.exits, budget, key=lambda each: each.exit)
+    return within > 0 and r.exits[within - 1].verdict is Verdict.CORRECT, budget
 
 
 def _when_sure(records: Sequence[CutThought]) -> list[Point]:
@@ -230,38 +239,47 @@ def _when_sure(records: Sequence[CutThought]) -> list[Point]:
     many forced answers in a row are equal. What is asked for in vain is not counted."""
     exits = [each for r in records for each in r.exits]
     if exits and all(each.confidence is not None for each in exits):
-        outcomes = {id(r): _leaves(r, [(each.confidence or 0) >= CONFIDENT for each in r.exits]) for r in records}
-        return [_point(f"an exit when {100 * CONFIDENT:.0f} % sure, tries not counted", records, outcomes)]
-    found = []
-    for row in IN_A_ROW:
-        if any(each.answer is not None for each in exits) and row < max(len(r.exits) for r in records):
-            outcomes = {id(r): _leaves(r, _repeated(r, row)) for r in records}
-            name = f"an exit when {row} forced answers in a row agree, tries not counted"
-            found.append(_point(name, records, outcomes))
-    return found
+        sure = {id(r): [(each.confidence or 0) >= CONFIDENT for each in r.exits] for r in records}
+        name = f"an exit when {100 * CONFIDENT:.0f} % sure, tries not counted"
+        return [_point(name, records, lambda r: _leaves(r, sure[id(r)]))]
+    runs = {id(r): _runs(r) for r in records}
+    longest = max((run for own in runs.values() for run in own), default=0)
+    return [
+        _point(
+            f"an exit when {row} forced answers in a row agree, tries not counted",
+            records,
+            partial(lambda r, row: _leaves(r, [run >= row for run in runs[id(r)]]), row=row),
+        )
+        for row in IN_A_ROW
+        if row <= longest
+    ]
 
 
-def _repeated(r: CutThought, row: int) -> list[bool]:
-    """At each exit whether the last `row` answers, of which none is missing, are the same text."""
+def _runs(r: CutThought) -> list[int]:
+    """At each exit how many answers in a row, up to it, are the same text; 0 where there is none."""
     found, run, last = [], 0, None
     for each in r.exits:
-        run = run + 1 if each.answer is not None and each.answer == last else int(each.answer is not None)
+        run = 0 if each.answer is None else run + 1 if each.answer == last else 1
         last = each.answer
-        found.append(run >= row)
+        found.append(run)
     return found
 
 
-def _leaves(r: CutThought, sure: Sequence[bool]) -> tuple[bool, int]:
-    """Outcome and thought tokens of one that leaves at its first sure exit."""
-    for each, leaves in zip(r.exits, sure, strict=True):
-        if leaves:
-            return each.verdict is Verdict.CORRECT, each.exit
-    return right_in_full(r), r.thought_tokens
+def _leaves(r: CutThought, sure: Sequence[bool]) -> Outcome:
+    """At its first sure exit, if there is one."""
+    if True not in sure:
+        return _as_it_is(r)
+    left = r.exits[sure.index(True)]
+    return left.verdict is Verdict.CORRECT, left.exit
 
 
-def _point(name: str, records: Sequence[CutThought], outcomes: Mapping[int, tuple[bool, int]]) -> Point:
-    accuracy = by_question(records, lambda r: outcomes[id(r)][0])
-    lengths = by_question(records, lambda r: outcomes[id(r)][1])
+def _point(name: str, records: Sequence[CutThought], outcome: Callable[[CutThought], Outcome]) -> Point:
+    accuracy: dict[str, list[float]] = {}
+    lengths: dict[str, list[float]] = {}
+    for r in records:
+        right, tokens = outcome(r)
+        accuracy.setdefault(r.problem, []).append(float(right))
+        lengths.setdefault(r.problem, []).append(float(tokens))
     return Point(name, accuracy, lengths, lengths)
 
 
