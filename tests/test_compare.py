@@ -20,7 +20,7 @@ from sides import BUDGETS, PROTOCOL, evaluation, sample, write, write_eval
 from suffice.cli import screen, tables
 from suffice.config import load_recipe
 from suffice.errors import DataError, RunError
-from suffice.evaluation.compare import compare_all, mean_of, on_front
+from suffice.evaluation.compare import compare_all, on_front
 from suffice.evaluation.sides import Side, read_side, read_sides, short
 from suffice.evaluation.stops import Point, Rival, along, beside, contest, rival, sentence
 from suffice.interval import UNKNOWN, Interval
@@ -28,6 +28,7 @@ from suffice.report import write_comparison
 from suffice.report.examples import CLASSES, compared_examples, shortened
 from suffice.run.directory import Run
 from suffice.run.records import Sample, Step, Stop
+from suffice.statistics import mean_of
 
 RIGHT, WRONG = "CORRECT", "WRONG"
 T_1 = 12.706205  # Student's quantile for 95 % and one degree of freedom

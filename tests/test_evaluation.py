@@ -197,7 +197,8 @@ def test_an_early_stop_is_safe_only_where_the_loss_is_surely_small():
 
 
 def test_the_conclusion_follows_the_interval():
-    said = [sentence(Interval(*ends), None) for ends in [(0.5, 0.4, 0.6), (0.05, 0.02, 0.08), (0.2, 0.1, 0.3)]]
+    none = Interval(0.02, 0.01, 0.03)  # of all thoughts: a weak model's are mostly wrong
+    said = [sentence(Interval(*ends), none, None) for ends in [(0.5, 0.4, 0.6), (0.05, 0.02, 0.08), (0.2, 0.1, 0.3)]]
     assert [text.partition(":")[0] for text in said] == [
         "Worth training",
         "Not worth training",

@@ -23,12 +23,14 @@ from suffice.card import hub_id
 from suffice.engines.local import train
 from suffice.engines.local.build import build_engine
 from suffice.errors import RunError
+from suffice.evaluation.recorded import diagnose_recorded
 from suffice.export import export, serve_command
 from suffice.grading import Grader
 from suffice.lab import base_path
 from suffice.model.load import load_model
 from suffice.run.directory import Run
 from suffice.run.files import read_json, write_json
+from suffice.run.layout import AFTER, BEFORE
 
 IDS = torch.arange(3, 19)[None]
 
@@ -121,6 +123,29 @@ def test_tokenizer_template_and_generation_config_go_along_and_the_trainers_file
     assert folder == run / "export"
     assert {"model.safetensors", "config.json", "README.md"} <= set(names(folder))
     assert not [name for name in names(folder) if name.startswith("trainer.")]
+
+
+@pytest.mark.slow
+def test_a_diagnosed_checkpoint_says_which_budget_to_serve(run: Path, tmp_path: Path):
+    assert "thinking_token_budget" not in card_of(run, out=tmp_path / "undiagnosed")
+    assert export(run, tmp_path / "plain").lines == []
+    path = tmp_path / "exits.jsonl"
+    known = {"gold": "7", "thought_tokens": 100, "exits": [[60, "7"]], "answer": "7"}
+    path.write_text("".join(json.dumps({"id": i} | known) + "\n" for i in range(200)), encoding="utf-8")
+    with Grader() as grader:
+        diagnosis = diagnose_recorded(path, {}, grader)
+    Run(run).write_diagnosis(AFTER, diagnosis)
+    Run(run).write_diagnosis(BEFORE, diagnosis)
+    exported = export(run, tmp_path / "diagnosed")
+    card = (exported.folder / "README.md").read_text(encoding="utf-8")
+    said = "Serve a thinking budget of 60 tokens: +0.0 points (−1.5 to +1.5)"
+    assert exported.budget.startswith(said)
+    assert f"This checkpoint: {said}" in card
+    assert f"The base, for comparison: {said}" in card
+    assert '`{"thinking_token_budget": 60}`' in card
+    assert str(exported.folder) in exported.lines[0].start
+    assert str(exported.folder) not in card  # it moves with its folder
+    assert "This checkpoint" not in card_of(run, out=tmp_path / "earlier", step=1)  # that was not diagnosed
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from safetensors import SafetensorError, safe_open
 from suffice.config import Recipe
 from suffice.errors import RunError
 from suffice.evaluation.compare import compare
+from suffice.evaluation.serving import Served
 from suffice.interval import Interval
 from suffice.methods import registry
 from suffice.model.resolve import BASES
 from suffice.report.findings import Unit, movement, ranged
 from suffice.run.directory import Run
 from suffice.run.layout import AFTER, BEFORE, greedy, step_name
-from suffice.run.records import Change
+from suffice.run.records import BudgetAdvice, Change
 
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 ROWS: list[tuple[str, str, Unit]] = [
@@ -30,8 +32,12 @@ ROWS: list[tuple[str, str, Unit]] = [
 ]
 
 
-def render_card(run: Run, recipe: Recipe, step: int, serve: str) -> str:
-    """The README.md of the checkpoint of a step; `serve` is the command that serves the folder it stands in.
+def render_card(run: Run, recipe: Recipe, step: int, serve: str, lines: Sequence[Served] = ()) -> str:
+    """The README.md of the checkpoint of a step.
+
+    Args:
+        serve: the command that serves the folder it stands in.
+        lines: those that serve it with the budget that its diagnosis recommends.
 
     Raises:
         RunError: the weights or what the run says of its data are missing or damaged.
@@ -62,6 +68,9 @@ def render_card(run: Run, recipe: Recipe, step: int, serve: str) -> str:
         if temperature
         else "do_sample=False",
         serve=serve,
+        budget=budget_of(run, label_of(run, recipe, step)),
+        base_budget=budget_of(run, BEFORE),
+        lines=lines,
         version=made.suffice if made else "",
         **measured(run, recipe, step),
     )
@@ -97,8 +106,7 @@ def weights_of(checkpoint: Path) -> tuple[int, str]:
 
 def measured(run: Run, recipe: Recipe, step: int) -> dict[str, Any]:
     """What the card says of the evaluations before training and at a step; `rows` is empty if there are none."""
-    chosen = run.chosen()
-    label = AFTER if step == (chosen.step if chosen else recipe.train.steps) else step_name(step)
+    label = label_of(run, recipe, step)
     if not all(map(run.is_evaluated, (BEFORE, label, greedy(BEFORE), greedy(label)))):
         return {"rows": []}
     pairs = {"sampled": (BEFORE, label), "greedy": (greedy(BEFORE), greedy(label))}
@@ -120,6 +128,18 @@ def measured(run: Run, recipe: Recipe, step: int) -> dict[str, Any]:
         "task": after.task,
         "problems": after.protocol.problems,
     }
+
+
+def budget_of(run: Run, label: str) -> BudgetAdvice | None:
+    """What to serve of a model that the run measured under this label, where its diagnosis is there."""
+    found = run.diagnoses().get(label)
+    return found.budget if found else None
+
+
+def label_of(run: Run, recipe: Recipe, step: int) -> str:
+    """Of what was measured of the checkpoint of a step."""
+    chosen = run.chosen()
+    return AFTER if step == (chosen.step if chosen else recipe.train.steps) else step_name(step)
 
 
 def moved(metric: str, change: Change) -> str:

@@ -127,7 +127,7 @@ class RolloutSection(Section):
     max_thought_tokens: int = Field(8192, ge=1)
     max_answer_tokens: int = Field(1024, ge=1, description="Own budget of every answer; published answers run 440-520.")
     inducer: str = Field(DEFAULT_INDUCER, description="Text injected at an exit; holds the close of the thought.")
-    cache_gb: float = Field(4.0, gt=0, description="Key/value memory of one wave of rollouts.")
+    cache_gb: float = Field(4.0, gt=0, description="Key/value memory of the rollouts that run at once.")
 
 
 class ObjectiveSection(Section):

@@ -187,7 +187,7 @@ def served_seconds(
     return passes * pass_seconds(shape, device, speed, tokens / passes, seen)
 
 
-def waves_seconds(
+def local_seconds(
     shape: Shape,
     device: Device,
     speed: Speed,
@@ -200,15 +200,17 @@ def waves_seconds(
     answer: float = 0.0,
     most: float = 0.0,
 ) -> float:
-    """Of the local sampler: waves that have room should every row be as long as `longest`, each as many passes long as
-    that. Then the wave's branches, `exits` a row, answer with `answer` tokens and at most `most`; meanwhile their
-    spines' keys and values are held twice."""
+    """Of the local sampler: as many places as have room should every row be as long as `longest`; rows that wait take
+    the places of those that end, so that passes number as in `served_seconds`. Branches, `exits` a row, answer with
+    `answer` tokens and at most `most`, those of all places together; their spines' keys and values are held twice."""
     held = longest * shape.cache_bytes * (2 if exits else 1)
-    wave = min(rows, max(1, cache // held))
-    seconds = longest * pass_seconds(shape, device, speed, wave * mean / longest, longest / 2)
+    places = min(rows, max(1, cache // held))
+    passes = longest if rows <= places else max(longest, rows * mean / places + longest / 2)
+    seconds = passes * pass_seconds(shape, device, speed, rows * mean / passes, longest / 2)
     if exits:
-        seconds += most * pass_seconds(shape, device, speed, wave * exits * answer / most, mean / 2)
-    return math.ceil(rows / wave) * seconds
+        times = math.ceil(rows / places)
+        seconds += times * most * pass_seconds(shape, device, speed, places * exits * answer / most, mean / 2)
+    return seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +276,7 @@ def estimate(
         """Seconds of `rows` rows of `mean` tokens with the local sampler on one GPU."""
         if tokens_per_second:
             return rows * mean / tokens_per_second
-        return waves_seconds(shape, device, local, rows=rows, mean=mean, longest=longest, cache=cache, **branches)
+        return local_seconds(shape, device, local, rows=rows, mean=mean, longest=longest, cache=cache, **branches)
 
     spines, exits = train.problems_per_step * recipe.group.spines, recipe.group.exits
     whole, answer = a.thought + a.answer, rollout.max_answer_tokens

@@ -10,28 +10,29 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from suffice.card import render_card
+from suffice.card import budget_of, label_of, render_card
 from suffice.errors import RunError
+from suffice.evaluation.serving import Served, parser_of, serve_lines
 from suffice.model.checkpoint import damage
 from suffice.run.directory import Run
-from suffice.run.files import read_json, whole_directory, write_text
+from suffice.run.files import whole_directory, write_text
 from suffice.run.layout import EXPORT, FILES, TENSORS, TRAINER
+from suffice.run.records import BudgetAdvice
 
 TRAINERS_OWN = {TRAINER, TENSORS, FILES}
 """Files that only a resumed training reads."""
 
-REASONING_PARSERS = {"qwen3": "qwen3", "qwen3_moe": "qwen3", "qwen2": "deepseek_r1", "llama": "deepseek_r1"}
-"""vLLM's parser of thoughts by model type. A qwen2 or llama that writes `<think>` is a QwQ or an R1-Distill."""
-
 
 class Exported(NamedTuple):
-    """Where the model lies, the step it was taken at, why that one where the guard says so, and the command that serves
-    it."""
+    """Where the model lies, the step it was taken at, why that one where the guard says so, the command that serves it,
+    and, where a diagnosis of it is there, which thinking budget to serve and how."""
 
     folder: Path
     step: int
     why: str
     serve: str
+    budget: str
+    lines: list[Served]
 
 
 def export(directory: Path, out: Path | None = None, step: int | None = None) -> Exported:
@@ -50,14 +51,23 @@ def export(directory: Path, out: Path | None = None, step: int | None = None) ->
     target = out or directory / EXPORT
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RunError(f"{target} exists already; choose another directory with --out, or remove it")
-    card = render_card(run, recipe, taken, serve_command(".", checkpoint))
+    advice = budget_of(run, label_of(run, recipe, taken))
+    card = render_card(run, recipe, taken, serve_command(".", checkpoint), _lines(advice, ".", checkpoint))
     with whole_directory(target) as folder:
         for file in checkpoint.iterdir():
             if file.name not in TRAINERS_OWN:
                 shutil.copyfile(file, folder / file.name)
         write_text(folder / "README.md", card)
     why = ", which the guard chose" if step is None and run.chosen() else ""
-    return Exported(target, taken, why, serve_command(str(target), checkpoint))
+    said, lines = advice.sentence if advice else "", _lines(advice, str(target), checkpoint)
+    return Exported(target, taken, why, serve_command(str(target), checkpoint), said, lines)
+
+
+def _lines(advice: BudgetAdvice | None, folder: str, checkpoint: Path) -> list[Served]:
+    """How to serve a folder with the recommended budget; none where none is safe, or nothing was diagnosed."""
+    if advice is None or advice.recommended is None or advice.recommended.budget is None:
+        return []
+    return serve_lines(advice.recommended.budget, folder, parser_of(checkpoint))
 
 
 def find_step(run: Run, step: int | None) -> int:
@@ -83,5 +93,5 @@ def find_step(run: Run, step: int | None) -> int:
 
 def serve_command(folder: str, checkpoint: Path) -> str:
     """The vLLM command that serves a folder; without a parser where the model's type does not tell which is right."""
-    parser = REASONING_PARSERS.get(read_json(checkpoint / "config.json").get("model_type"))
+    parser = parser_of(checkpoint)
     return shlex.join(["vllm", "serve", folder, *(["--reasoning-parser", parser] if parser else [])])

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from suffice.interval import Interval
+from suffice.interval import UNKNOWN, Interval
 
 Array = NDArray[np.float64]
 Samples = Mapping[str, Sequence[float]]
@@ -162,6 +162,24 @@ def bootstrap_interval(
     return Interval(value, min(low, value), max(high, value))
 
 
+def part_interval(parts: Samples, wholes: Samples, level: float = 0.95) -> Interval:
+    """mean(parts) / mean(wholes) of a quantity of which each part lies between 0 and its whole, by the delta method.
+
+    The ends are kept within 0 and 1. Where all n questions have the same part R the delta method's width is zero;
+    instead at most u of all questions can be unlike those seen, as in `proportion_difference`, and the interval is
+    (1 − u)·R to (1 − u)·R + u.
+
+    Raises:
+        ValueError: as of `ratio_change`.
+    """
+    found = Interval(*(1 + end for end in ratio_change(parts, wholes, level)))
+    first, second = _joined(parts, wholes)
+    if not _constant((first - found.mean * second) / second.mean()):
+        return Interval(found.mean, max(found.low, 0.0), min(found.high, 1.0))
+    unseen = 1 - (1 - level) ** (1 / len(first))
+    return Interval(found.mean, (1 - unseen) * found.mean, (1 - unseen) * found.mean + unseen)
+
+
 def over_seeds(questions: Interval, means: Sequence[float], level: float = 0.95) -> Interval:
     """The interval of a figure that several training runs estimate, over seeds AND questions.
 
@@ -190,6 +208,21 @@ def over_seeds(questions: Interval, means: Sequence[float], level: float = 0.95)
 
     mean, low, high = questions
     return Interval(mean, mean - half(mean - low), mean + half(high - mean))
+
+
+def mean_of(estimates: Sequence[Interval]) -> Interval:
+    """The mean of independent estimates, such as of several tasks, each counting the same.
+
+    Its interval is put together from theirs, distances from the mean added in squares on either side (the method of
+    variance estimates recovery, Zou and Donner 2008). Unknown where one of them has none.
+    """
+    if not all(each.bounded for each in estimates):
+        return UNKNOWN
+    n = len(estimates)
+    mean = sum(each.mean for each in estimates) / n
+    below = math.sqrt(sum((each.mean - each.low) ** 2 for each in estimates)) / n
+    above = math.sqrt(sum((each.mean - each.high) ** 2 for each in estimates)) / n
+    return Interval(mean, mean - below, mean + above)
 
 
 def _t_interval(per_question: Array, level: float) -> Interval:

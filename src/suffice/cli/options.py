@@ -29,6 +29,19 @@ _of_server = partial(typer.Option, rich_help_panel="A model on a server")
 Count = Annotated[int | None, _of_problems("--problems", min=2, help="Problems, drawn by the seed; unset: all.")]
 Samples = Annotated[int, _of_sampling("--samples", min=1, help="Samples per problem.")]
 
+_of_budgets = partial(typer.Option, rich_help_panel="A budget to serve")
+
+Budgets = Annotated[
+    str | None, _of_budgets("--budgets", help="Thinking tokens to weigh, such as 4096,8192; unset: chosen by lengths.")
+]
+Points = Annotated[
+    float, _of_budgets("--points", min=0, max=100, help="Points of accuracy that the recommended budget may cost.")
+]
+Price = Annotated[float | None, _of_budgets("--price", min=0, help="Of a million generated tokens, for savings.")]
+Speed = Annotated[
+    float | None, _of_budgets("--speed", min=0, help="Tokens a second that one request gets, for the time saved.")
+]
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -151,6 +164,22 @@ def numbers(option: str, text: str, least: int = 0) -> list[int]:
     if not all(part.isdecimal() and len(part) < 20 and int(part) >= least for part in parts):
         raise SufficeError(f"{option} {text!r} is not a list of whole numbers from {least} on, such as 8,16,32")
     return [int(part) for part in parts]
+
+
+def fields_of(text: str | None) -> dict[str, str]:
+    """`gold=label,exits=probes` as a dictionary.
+
+    Raises:
+        SufficeError: it is something else.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from suffice.config import Fields
+
+    try:
+        return TypeAdapter(dict[str, str]).validate_python(TypeAdapter(Fields).validate_python(text or {}))
+    except ValidationError:
+        raise SufficeError(f"--fields {text!r:.60} is not a list of pairs field=column, such as gold=label") from None
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:

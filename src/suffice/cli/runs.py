@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from suffice.cli.options import Json
 from suffice.cli.screen import emit, say, tell
+from suffice.cli.tables import show_lines
 
 AnyRun = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a training run.")]
@@ -47,6 +48,12 @@ def export(
 
     exported = export_model(run, out, checkpoint)
     if as_json:
-        emit({"export": str(exported.folder), "step": exported.step, "serve": exported.serve})
+        shown: dict[str, Any] = {"export": str(exported.folder), "step": exported.step, "serve": exported.serve}
+        if exported.budget:
+            shown |= {"budget": exported.budget, "lines": [each._asdict() for each in exported.lines]}
+        emit(shown)
     tell(f"Exported: {exported.folder}, step {exported.step}{exported.why}")
     tell(f"Next: {exported.serve}")
+    if exported.budget:
+        tell(exported.budget)
+    show_lines(exported.lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,18 @@ from suffice.numbers import UNKNOWN, interval, number, of
 
 if TYPE_CHECKING:
     from suffice.bench.found import BenchFound
+    from suffice.evaluation.serving import Served
+    from suffice.run.records import BudgetAdvice
+
+
+SAVINGS = {
+    "accuracy": "right, %",
+    "saveable_right": "saveable, % of right thoughts",
+    "saveable_fraction": "… of all",
+    "first_right_right": "after first right, % of right thoughts",
+    "first_right": "… of all",
+    "luck": "luck, %",
+}
 
 
 NOTHING = {"mean": None, "low": None, "high": None}
@@ -71,6 +85,9 @@ def show_stops(summaries: dict[str, dict[str, Any]]) -> None:
 
 def show_comparison(found: dict[str, Any]) -> None:
     """One table for all tasks as the papers print it, or one a task where the terminal is too narrow for that."""
+    from suffice.evaluation.budgets import saves
+    from suffice.run.records import BudgetAdvice
+
     tasks = {task: each["rows"] for task, each in found["tasks"].items()}
     overall = {"overall": found["overall"]} if found["overall"] else {}
     table = papers_table(tasks | overall)
@@ -90,6 +107,10 @@ def show_comparison(found: dict[str, Any]) -> None:
         lines += [f"{task}, {note}" for note in each["notes"]]
         for side, outcome in each["outcomes"].items():
             lines.append(f"{task}, {side}: {outcome['sentence']}")
+        if each["budget"]:
+            advice = BudgetAdvice.model_validate(each["budget"])
+            lines.append(f"{task}, {found['sides'][0]} untrained: {advice.sentence}")
+            lines += [f"{task}, beside that budget, {other.rule}: {saves(other)}" for other in advice.others]
         for key, values in each["protocols"].items():
             said = ", ".join(f"{value} for {side}" for side, value in values.items())
             lines.append(f"{task}: sampled differently, {key} {said}")
@@ -168,8 +189,47 @@ def show_curve(label: str, summary: dict[str, Any]) -> None:
             *(interval(*of(point[name]), 100) for name in ("accuracy", "lost", "mended")),
         )
     say.print(table)
-    if "saveable_cost" in summary:
+    tell(f"sufficed, where right in the end: {interval(*of(summary['sufficient_fraction']), 100)} % of the thought")
+    if summary.get("saveable_cost"):
         tell(f"saveable per 1,000 answers, at your price: {interval(*of(summary['saveable_cost']), digits=2)}")
+
+
+def show_parts(summary: dict[str, Any]) -> None:
+    """What could be saved, over all and by kind of problem; and how much of it is luck."""
+    whole = {**summary, "accuracy": summary["full"]["accuracy"]}
+    caption = "saveable: thinking tokens after the answer is settled; luck: right at an exit, wrong at a later one"
+    table = Table("", "n", *SAVINGS.values(), caption=caption)
+    table.add_row("all", "", *(interval(*of(whole[key]), 100) for key in SAVINGS))
+    for kind, parts in summary.get("parts", {}).items():
+        for name, part in parts.items():
+            figures = (interval(*of(part[key]), 100) for key in SAVINGS)
+            table.add_row(f"{kind} {name}", str(part["problems"]), *figures)
+    say.print(table)
+
+
+def show_budget(label: str, advice: BudgetAdvice) -> None:
+    """The budget to serve, beside the other ways to shorten."""
+    from suffice.evaluation.budgets import worth
+
+    rows = [*([advice.recommended] if advice.recommended else []), *advice.others]
+    if rows:
+        table = Table(label, "accuracy, points", "thinking tokens", "saved, %", caption="against the same, not stopped")
+        for each in rows:
+            accuracy = interval(*each.accuracy, 100, signed=True)
+            table.add_row(each.rule, accuracy, number(each.thought_tokens), interval(*each.saved_fraction, 100))
+        say.print(table)
+    say.print(f"{label}: {advice.sentence}", style="bold", markup=False)
+    for line in worth(advice, advice.recommended) if advice.recommended else ():
+        tell(f"  {line}")
+
+
+def show_lines(lines: Sequence[Served]) -> None:
+    """How a budget is served."""
+    if lines:
+        tell("To serve it:")
+    for served in lines:
+        tell(f"  {served.engine}: {served.start}")
+        tell(f"    in every request: {json.dumps(served.request)}")
 
 
 def show_demo(result: dict[str, Any]) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import sqrt
 from typing import Any
 
 from suffice.errors import DataError
 from suffice.evaluation.at_budgets import at_budgets
+from suffice.evaluation.budgets import USUAL, Terms, advise_stops
 from suffice.evaluation.compared import Compared, MeanChange, MeanMetrics, MeanRow, OnTask, Row
 from suffice.evaluation.equal_cost import trained, with_controls
 from suffice.evaluation.scores import asked_alike, at_equal_accuracy, gaps, moved, scores
 from suffice.evaluation.sides import PLAIN, Side
-from suffice.evaluation.stops import Contest, Point, contest
+from suffice.evaluation.stops import Contest, Point, contest, point_of
 from suffice.evaluation.summary import (
     ENDLESS_SHARES,
     ENDLESS_TOKENS,
@@ -26,8 +26,8 @@ from suffice.evaluation.summary import (
 )
 from suffice.interval import UNKNOWN, Interval
 from suffice.run.directory import Evaluation
-from suffice.run.records import Change, StopKind
-from suffice.statistics import Samples, paired_difference, proportion_difference, ratio_change
+from suffice.run.records import BudgetAdvice, Change, StopKind
+from suffice.statistics import Samples, mean_of, paired_difference, proportion_difference, ratio_change
 
 _SAMPLED_BY = (
     "temperature",
@@ -121,21 +121,6 @@ def on_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     ]
 
 
-def mean_of(estimates: Sequence[Interval]) -> Interval:
-    """The mean of independent estimates, such as of several tasks, each counting the same.
-
-    Its interval is put together from theirs, distances from the mean added in squares on either side (the method of
-    variance estimates recovery, Zou and Donner 2008). Unknown where one of them has none.
-    """
-    if not all(each.bounded for each in estimates):
-        return UNKNOWN
-    n = len(estimates)
-    mean = sum(each.mean for each in estimates) / n
-    below = sqrt(sum((each.mean - each.low) ** 2 for each in estimates)) / n
-    above = sqrt(sum((each.mean - each.high) ** 2 for each in estimates)) / n
-    return Interval(mean, mean - below, mean + above)
-
-
 def _on_task(task: str, sides: Sequence[Side]) -> OnTask:
     first = sides[0].plain(task)
     named = [
@@ -176,6 +161,7 @@ def _on_task(task: str, sides: Sequence[Side]) -> OnTask:
         protocols=_differing(plain),
         outcomes=_outcomes(plain, sides[0].evaluations[task]),
         notes=notes,
+        budget=_budget(plain, sides[0].evaluations[task]),
     )
 
 
@@ -183,16 +169,20 @@ def _outcomes(plain: Mapping[str, Evaluation], first: Mapping[str, Evaluation]) 
     stops: dict[StopKind, list[Point]] = {}
     for variant, evaluation in first.items():
         if variant != PLAIN and (stop := evaluation.summary.variant):
-            stops.setdefault(stop.kind, []).append(_point(variant, evaluation))
+            stops.setdefault(stop.kind, []).append(point_of(variant, evaluation))
     if not stops:
         return {}
-    untouched = _point("the untouched model", first[PLAIN])
-    return {name: contest(_point(name, each), untouched, stops) for name, each in list(plain.items())[1:]}
+    untouched = point_of("the untouched model", first[PLAIN])
+    return {name: contest(point_of(name, each), untouched, stops) for name, each in list(plain.items())[1:]}
 
 
-def _point(name: str, evaluation: Evaluation) -> Point:
-    measures = (OUTCOMES["accuracy"], LENGTHS["thought_tokens"], LENGTHS["tokens"])
-    return Point(name, *(by_question(evaluation.records, measure) for measure in measures))
+def _budget(plain: Mapping[str, Evaluation], first: Mapping[str, Evaluation]) -> BudgetAdvice | None:
+    """What to serve of the first side, beside the other sides, on the terms that its evaluation was asked on."""
+    asked = first[PLAIN].summary.budget
+    terms = Terms(points=asked.points, price=asked.price, speed=asked.speed) if asked else USUAL
+    stopped = [evaluation for variant, evaluation in first.items() if variant != PLAIN]
+    trained = [point_of(name, evaluation) for name, evaluation in list(plain.items())[1:]]
+    return advise_stops(first[PLAIN], stopped, terms, trained)
 
 
 def _overall(tasks: Sequence[Sequence[Row]]) -> list[MeanRow]:

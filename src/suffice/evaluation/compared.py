@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from suffice.evaluation.stops import Contest
 from suffice.run.records import (
     AtBudgets,
+    BudgetAdvice,
     Change,
     Difference,
     Estimate,
@@ -56,6 +57,7 @@ class OnTask(Record):
         description="By side, where the first side's training-free stops were measured."
     )
     notes: list[str] = Field(description="What else a reader should know, one sentence each.")
+    budget: BudgetAdvice | None = Field(None, description="What to serve of the first side, where that was measured.")
 
 
 class MeanMetrics(Record):

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from suffice.errors import Interrupted, RunError, SufficeError, UnfitError
 from suffice.evaluation.baselines import baselines, default_budgets, stops
+from suffice.evaluation.budgets import Terms, advise_stops
 from suffice.evaluation.collect import collect, grade
 from suffice.evaluation.diagnose import diagnose
 from suffice.evaluation.doubts import doubts
 from suffice.evaluation.evaluate import evaluation_of, owned
 from suffice.evaluation.prepare import Work
+from suffice.evaluation.request import Request
 from suffice.grading import Grader
 from suffice.run import layout
 from suffice.run.directory import Diagnosis, Evaluation, Run
@@ -55,6 +58,11 @@ def perform(work: Work, directory: Path) -> Performed:
             raise Interrupted(f"stopped; {how}") from None
         raise type(error)(f"{error}; {how}") from error
     return found
+
+
+def terms(request: Request) -> Terms:
+    """By which a budget is chosen."""
+    return Terms(sorted(set(request.budgets)), request.points, request.price, request.speed)
 
 
 def begin(work: Work, directory: Path) -> None:
@@ -106,6 +114,8 @@ def _evaluate(work: Work, run: Run, task: str, grader: Grader, journal: Journal)
     doubted = doubts(traces, protocol, served=request.server is not None)
     plain = evaluation_of(work.source, problems, protocol, traces, doubted)
     stopped = baselines(plain, owned(problems, traces), budgets) if request.baselines else {}
+    if advice := advise_stops(plain, [*stopped.values()], terms(request)):
+        plain = replace(plain, summary=plain.summary.model_copy(update={"budget": advice}))
     found = {task: plain} | {layout.stopped(task, stop): evaluation for stop, evaluation in stopped.items()}
     for label in reversed(found):  # the task's own folder last: it says that all are there
         run.write_evaluation(label, found[label])
@@ -121,7 +131,7 @@ def _diagnose(work: Work, run: Run, task: str, grader: Grader, journal: Journal)
         grader,
         journal=journal,
         recorded=work.recorded,
-        price=request.price,
+        terms=terms(request),
         served=request.server is not None,
     )
     run.write_diagnosis(task, found)

@@ -55,6 +55,8 @@ class Request(Section):
     baselines: bool = False
     budgets: list[int] = Field([])
     price: float | None = Field(None, gt=0, description="Of a million generated tokens, in any currency.")
+    points: float = Field(2.0, ge=0, le=100, description="Of accuracy that a recommended budget may cost.")
+    speed: float | None = Field(None, gt=0, description="Tokens a second that one request gets.")
 
 
 def read_request(run: Path, verb: str) -> Request:

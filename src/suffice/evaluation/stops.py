@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from suffice.evaluation.summary import LENGTHS, OUTCOMES, by_question
 from suffice.interval import Interval
 from suffice.numbers import interval, number
+from suffice.run.directory import Evaluation
 from suffice.run.records import Difference, Record, StopKind
 from suffice.statistics import Samples, paired_difference, proportion_difference
 
@@ -39,6 +41,11 @@ class Point:
 
     def length(self, which: Length) -> Samples:
         return self.thought_tokens if which == "thought_tokens" else self.tokens
+
+
+def point_of(name: str, evaluation: Evaluation) -> Point:
+    measures = (OUTCOMES["accuracy"], LENGTHS["thought_tokens"], LENGTHS["tokens"])
+    return Point(name, *(by_question(evaluation.records, measure) for measure in measures))
 
 
 class Rival(Record):

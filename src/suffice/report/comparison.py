@@ -11,6 +11,7 @@ from suffice.report import findings, plots
 from suffice.report.examples import CLASSES, compared_examples
 from suffice.report.findings import ranged
 from suffice.report.parts import Cell, Table, difficulty, fill, shape
+from suffice.report.serving import budget_table
 from suffice.run.files import write_text
 
 if TYPE_CHECKING:
@@ -130,13 +131,15 @@ def _task(key: str, name: str, each: OnTask, first: str, last: str) -> dict[str,
     return {
         "name": name,
         "outcomes": [(side, contest.outcome, contest.sentence) for side, contest in each.outcomes.items()],
+        "budget": each.budget and f"To serve {first} untrained: {each.budget.sentence}",
+        "budgets": each.budget and budget_table("Against the same, not stopped", each.budget),
         "frontier": shape(
             f"{key}-frontier",
             f"On the Pareto front: {', '.join(front[:3])}{more}",
             plots.frontier_figure(spots, KINDS),
         ),
         "table": Table("", ["accuracy", "points", "thinking", "tokens", "CR"], cells),
-        "budgets": _budgets(rows),
+        "at_budgets": _at_budgets(rows),
         "difficulty": difficulty(levels, (first, last), f"{key}-"),
         "notes": [f"{note}." for note in each.notes]
         + [
@@ -146,7 +149,7 @@ def _task(key: str, name: str, each: OnTask, first: str, last: str) -> dict[str,
     }
 
 
-def _budgets(rows: Sequence[Row]) -> Table:
+def _at_budgets(rows: Sequence[Row]) -> Table:
     """Accuracy at the largest thinking budgets and over all of them, of sides that no stop has ended."""
     curves = {row.side: row.at_budgets for row in rows if row.at_budgets}
     shown = {side: [(f"{at.budget:,}", at.accuracy) for at in each.curve[-4:]] for side, each in curves.items()}

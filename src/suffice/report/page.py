@@ -16,10 +16,11 @@ from suffice.report import findings, plots
 from suffice.report.examples import KINDS, cut_examples, sample_examples
 from suffice.report.findings import NARROW, Unit, ranged
 from suffice.report.parts import Cell, Shape, Table, difficulty, fill, shape
+from suffice.report.serving import serving
 from suffice.report.source import Contents, read_contents
 from suffice.run.files import write_text
 from suffice.run.layout import AFTER, BEFORE, REPORT, greedy, step_of
-from suffice.run.records import Change, DiagnosisSummary, EvaluationSummary, Protocol, Together
+from suffice.run.records import Change, DiagnosisSummary, EvaluationSummary, Part, Protocol, Together
 
 SAMPLES, CUTS = 12, 4
 
@@ -84,6 +85,7 @@ def _context(run: Contents) -> dict[str, Any]:
         "cost": _cost(run),
         "guard": _guard(run),
         "diagnosis": _diagnosis(run.diagnoses),
+        "serving": serving(run.evaluations, run.diagnoses),
         "difficulty": difficulty({label: each.levels for label, each in run.main.items()}, (BEFORE, AFTER)),
         "examples": examples,
         "kinds": [(kind, totals[kind]) for kind in KINDS if totals[kind]],
@@ -243,6 +245,9 @@ def _diagnosis(diagnoses: dict[str, DiagnosisSummary]) -> dict[str, Any] | None:
     measures: list[tuple[str, Callable[[DiagnosisSummary], Interval], Unit]] = [
         ("Part that sufficed, where right in the end", lambda each: each.sufficient_fraction, "percent"),
         ("Part that could be saved", lambda each: each.saveable_fraction, "percent"),
+        ("… of right thoughts", lambda each: each.saveable_right, "percent"),
+        ("Part after the first right answer", lambda each: each.first_right, "percent"),
+        ("Right at an exit, wrong at a later one", lambda each: each.luck, "percent"),
         ("Tokens that could be saved", lambda each: each.saveable_tokens, "tokens"),
     ]
     rows = [
@@ -251,8 +256,23 @@ def _diagnosis(diagnoses: dict[str, DiagnosisSummary]) -> dict[str, Any] | None:
     return {
         "shape": shape("diagnosis", findings.diagnosis_title(diagnoses), figure),
         "table": Table("Diagnosis", list(diagnoses), rows),
+        "parts": [
+            _parts(f"{label}, by {kind}" if len(diagnoses) > 1 else f"By {kind}", parts)
+            for label, each in diagnoses.items()
+            for kind, parts in each.parts.items()
+        ],
         "conclusions": [(label, each.conclusion) for label, each in diagnoses.items()],
     }
+
+
+def _parts(title: str, parts: dict[str, Part]) -> Table:
+    columns = ["problems", "right", "could be saved", "… of right thoughts", "after the first right", "luck"]
+    rows: list[tuple[str, list[Cell]]] = []
+    for name, each in parts.items():
+        shares = (each.accuracy, each.saveable_fraction, each.saveable_right, each.first_right, each.luck)
+        cells: list[Cell] = [[(*ranged(share, "percent"), False)] for share in shares]
+        rows.append((name, [[(f"{each.problems:,}", "", False)], *cells]))
+    return Table(title, columns, rows)
 
 
 def _protocols(run: Contents) -> list[tuple[str, list[tuple[str, Any]]]]:
@@ -260,7 +280,8 @@ def _protocols(run: Contents) -> list[tuple[str, list[tuple[str, Any]]]]:
     shared: dict[tuple[str, Protocol], list[str]] = {}
     for kind, found in (("evaluation", run.evaluations), ("diagnosis", run.diagnoses)):
         for label, each in found.items():
-            shared.setdefault((kind, each.protocol), []).append(label)
+            if each.protocol is not None:
+                shared.setdefault((kind, each.protocol), []).append(label)
     return [(f"{kind}: {', '.join(labels)}", protocol.facts()) for (kind, protocol), labels in shared.items()]
 
 

@@ -26,7 +26,7 @@ from suffice.run.records import (
 @dataclass(frozen=True, slots=True)
 class Contents:
     """Absent parts are empty. Evaluations and diagnoses are by label, before and after training first; samples only
-    those of evaluations that a table compares."""
+    those of evaluations that a table compares, and cuts only those whose thought was recorded."""
 
     name: str
     recipe: dict[str, Any]
@@ -66,7 +66,7 @@ def read_contents(path: Path) -> Contents:
         evaluations=evaluations,
         samples={label: run.evaluation(label).records for label in evaluations if _is_main(label)},
         diagnoses=diagnoses,
-        cuts={label: run.diagnosis(label).records for label in diagnoses},
+        cuts={label: [cut for cut in run.diagnosis(label).records if cut.thought] for label in diagnoses},
         comparison=run.comparison(),
         alarms=[line for line in run.guard() if line.reason],
         chosen=run.chosen(),

@@ -326,6 +326,32 @@ class Stop(Record):
         return f"{self.kind}-{self.parameter}"
 
 
+class Stopped(Record):
+    """All thoughts stopped by one rule, against the same thoughts as they were."""
+
+    rule: str = Field(description="In words.")
+    budget: PositiveInt | None = Field(None, description="Thought tokens, where that is the rule.")
+    accuracy: Difference
+    changed: NonNegativeInt = Field(description="Questions whose accuracy it changes.")
+    thought_tokens: float = Field(ge=0, description="A thought, mean.")
+    saved_tokens: Estimate = Field(description="A thought; of an evaluation with answers and trials.")
+    saved_fraction: Estimate = Field(description="Of the tokens as they were.")
+
+
+class BudgetAdvice(Record):
+    """The smallest thinking budget that surely costs no more than so many points of accuracy."""
+
+    points: float = Field(ge=0, description="Of accuracy that may be lost at the lower end of the interval.")
+    longest: NonNegativeInt | None = Field(description="Thought, in tokens; null over several tasks.")
+    thought_tokens: float = Field(ge=0, description="A thought as it is, mean.")
+    budgets: list[Stopped] = Field(description="All that were weighed, rising.")
+    recommended: Stopped | None = Field(description="Null: no budget is safe.")
+    others: list[Stopped] = Field([], description="Other ways to shorten: an exit when sure, a trained model.")
+    price: float | None = Field(None, description="Of a million generated tokens.")
+    speed: float | None = Field(None, description="Tokens a second that one request gets.")
+    sentence: str
+
+
 class Summary(Record):
     """What every summary says of where its records come from."""
 
@@ -333,9 +359,8 @@ class Summary(Record):
 
     model: str
     task: str
-    protocol: Protocol
-    token_counts: Literal["tokenizer", "server", "characters"] = Field(
-        description="By whom tokens were counted; `characters`: the server's count, shared out."
+    token_counts: Literal["tokenizer", "server", "characters", "recorded"] = Field(
+        description="By whom tokens were counted; `characters`: the server's count, shared out; `recorded`: elsewhere."
     )
     doubts: list[str] = Field([], description="What of the samples should make one doubt the figures, and what to do.")
 
@@ -343,11 +368,13 @@ class Summary(Record):
 class EvaluationSummary(Summary):
     """`evaluations/<label>/summary.json`."""
 
+    protocol: Protocol
     metrics: Metrics
     levels: dict[str, Level] = Field(description="By difficulty.")
     at_budgets: AtBudgets | None = Field(None, description="Null where a stop has ended the thoughts already.")
     seconds: float | None = Field(None, ge=0, description="That it took, where it was not interrupted.")
     variant: Stop | None = None
+    budget: BudgetAdvice | None = Field(None, description="What to serve, where budgets were measured.")
 
 
 # ------------------------------------------------------------------------------------------------------- diagnosis
@@ -358,11 +385,13 @@ class Exit(Record):
 
     fraction: float = Field(ge=0, le=1)
     exit: NonNegativeInt
-    verdict: Verdict
+    verdict: Verdict = Field(description="UNPARSED where there is no answer.")
+    answer: str | None = Field(None, description="Of recorded exits; null where there is no answer.")
+    confidence: float | None = Field(None, description="Of sampled exits, 0…1; null where a server does not tell.")
 
 
 class CutThought(Record):
-    """A line of a diagnosis' `records.jsonl`: one thought, and what was answered at its exits."""
+    """A line of a diagnosis' `records.jsonl`: one thought, and what was answered at its exits, in their order."""
 
     problem: str
     difficulty: str | None
@@ -380,6 +409,7 @@ class CutThought(Record):
     thought: str
     sufficient_text: str | None = Field(description="The thought up to there.")
     answer: str
+    subject: str | None = None
 
 
 class CurvePoint(Record):
@@ -399,9 +429,37 @@ class Full(Record):
     thought_tokens: Estimate
 
 
-class DiagnosisSummary(Summary):
+class Saving(Record):
+    """What of the thought tokens could be saved by stopping alone, by one who knows the right answer. Parts in 0…1."""
+
+    saveable_right: Estimate = Field(
+        UNKNOWN, description="Saveable tokens as a part of those of thoughts that ended right."
+    )
+    first_right: Estimate = Field(
+        UNKNOWN,
+        description="Tokens after the FIRST right forced answer of a thought that ended right, as a part of all.",
+    )
+    first_right_right: Estimate = Field(
+        UNKNOWN, description="The same as a part of those of thoughts that ended right."
+    )
+    luck: Estimate = Field(
+        UNKNOWN, description="Share of thoughts whose forced answer was right at one exit and wrong at a later one."
+    )
+
+
+class Part(Saving):
+    """The part of a diagnosis that has one pass rate, level or subject."""
+
+    problems: PositiveInt
+    accuracy: Estimate
+    thought_tokens: Estimate
+    saveable_fraction: Estimate
+
+
+class DiagnosisSummary(Summary, Saving):
     """`diagnosis/<label>/summary.json`."""
 
+    protocol: Protocol | None = Field(description="Null where exits were recorded elsewhere.")
     curve: list[CurvePoint]
     full: Full
     lost: Estimate = Field(description="Share of thoughts that were right at any point and ended wrong.")
@@ -416,6 +474,8 @@ class DiagnosisSummary(Summary):
     conclusion: str = Field(description="One sentence.")
     worth_training: bool
     saveable_cost: Estimate | None = Field(None, description="Per 1,000 answers, in the currency of the price given.")
+    parts: dict[str, dict[str, Part]] = Field({}, description="By pass rate, level and subject, where there are some.")
+    budget: BudgetAdvice | None = Field(None, description="What to serve.")
 
 
 # ------------------------------------------------------------------------------------------------------ comparison
