@@ -238,6 +238,7 @@ def test_a_published_protocol_and_every_sampler_belong_to_the_records(
     said = suffice("compare", "paper", "own")
     assert "sampled differently, top_k 0 for " in said.out + said.err
     assert "there are: paper, qwen3" in refused(*asked, "--protocol", "qwen2")
+    assert "lower the budgets, without --protocol qwen3" in refused(*EVAL[:6], "--protocol", "qwen3")
 
 
 def test_an_evaluation_of_a_single_problem_has_no_interval(

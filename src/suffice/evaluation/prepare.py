@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from suffice.config import DEFAULT_INDUCER
-from suffice.errors import DataError, SufficeError
-from suffice.evaluation.protocols import PAPER_SAMPLES
+from suffice.errors import DataError, RecipeError, SufficeError
+from suffice.evaluation.protocols import PAPER_SAMPLES, PROTOCOLS
 from suffice.evaluation.request import Request
 from suffice.evaluation.source import Sampling, Source, Trace
 from suffice.evaluation.summary import check_questions
@@ -67,7 +67,12 @@ def prepare(request: Request) -> Work:
         for listed in problems.values():
             check_questions(listed)
     everything = [problem for listed in problems.values() for problem in listed]
-    source, thought, answer = _open(request, everything)
+    try:
+        source, thought, answer = _open(request, everything)
+    except RecipeError as error:  # of budgets that the model cannot hold
+        if request.protocol and "max_thought_tokens" in PROTOCOLS[request.protocol]:
+            raise RecipeError(f"{error}, without --protocol {request.protocol}") from None
+        raise
 
     def protocol(task: str) -> Sampling:
         samples = PAPER_SAMPLES.get(task, 4) if request.samples == "paper" else request.samples
