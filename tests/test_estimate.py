@@ -27,11 +27,12 @@ from suffice.estimate import (
     disk_bytes,
     engine_of,
     estimate,
+    local_seconds,
     memory_of,
     pass_seconds,
     served_seconds,
     tokens_of,
-    waves_seconds,
+    width_of,
 )
 from suffice.lab import base_path
 from suffice.model.shape import KNOWN, read_shape, shape_of
@@ -125,7 +126,7 @@ def test_operations_are_those_of_the_benchmarks():
     assert 3 * QWEN3_8B.flops(1000, 500_500, 700) == Work(tokens=1000, pairs=500_500, scored=700).flops(model)
 
 
-def kept_bytes(layers: int, tokens: int) -> int:
+def kept_bytes(layers: int, tokens: int, *, half: bool) -> int:
     """What autograd keeps for the backward pass of a model of 512 hidden units, its weights apart."""
     torch.manual_seed(0)
     shape = {"vocab_size": 64, "hidden_size": 512, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64}
@@ -139,12 +140,14 @@ def kept_bytes(layers: int, tokens: int) -> int:
         return tensor
 
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+    precision = torch.autocast("cpu", torch.bfloat16, enabled=half)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), precision:
         model.model(input_ids=torch.zeros(1, tokens, dtype=torch.long), use_cache=False)
-    return sum(storage.nbytes() for place, storage in kept.items() if place not in own) - 2 * weights
+    return sum(storage.nbytes() for place, storage in kept.items() if place not in own) - half * 2 * weights
 
 
-def test_activations_are_what_autograd_keeps():
+@pytest.mark.parametrize("width", [2, 4])
+def test_activations_are_what_autograd_keeps(width: int):
     shape = read_shape(
         {
             "vocab_size": 64,
@@ -157,8 +160,8 @@ def test_activations_are_what_autograd_keeps():
             "max_position_embeddings": 512,
         }
     )
-    measured = kept_bytes(4, 256) - kept_bytes(2, 256)
-    assert shape.activation_bytes(256, checkpointing=False) == pytest.approx(measured, rel=0.1)
+    measured = kept_bytes(4, 256, half=width == 2) - kept_bytes(2, 256, half=width == 2)
+    assert shape.activation_bytes(256, checkpointing=False, width=width) == pytest.approx(measured, rel=0.1)
 
 
 def test_checkpointing_keeps_an_input_a_layer_and_one_layer_whole():
@@ -265,7 +268,7 @@ def test_lora_keeps_weights_in_two_bytes_and_pays_only_for_adapters():
     found = memory_of(recipe, shape, "local", 1, Assumptions.of(recipe))
     assert found.weights * GIB == 2 * shape.parameters + 4 * adapters
     assert (found.gradients + found.optimizer) * GIB == 12 * adapters
-    assert disk_bytes(recipe, shape, "local") == 4 * (2 * shape.parameters + 12 * adapters)
+    assert disk_bytes(recipe, shape, "local", 2) == 4 * (2 * shape.parameters + 12 * adapters)
     # shards of verl hold one type: the frozen weights too are in float32
     sharded = memory_of(recipe, shape, "verl", 1, Assumptions.of(recipe))
     assert sharded.weights * GIB == 4 * shape.parameters + 4 * adapters
@@ -361,15 +364,41 @@ def test_a_server_whose_cache_is_small_takes_more_passes_but_reads_as_much():
     assert few - many == pytest.approx((100 * 2000 / 8 + 2500 - 5000) * weights / 1e12)
 
 
-def test_the_local_sampler_goes_in_waves_of_the_budget():
-    known = {"rows": 25, "mean": 2000, "longest": 3000, "cache": 10 * 3000 * QWEN3_8B.cache_bytes}
-    wave = 3000 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 10 * 2 / 3, 1500)
-    assert waves_seconds(QWEN3_8B, PLAIN, WHOLE, **known) == pytest.approx(3 * wave)
+def test_rows_that_wait_take_the_places_of_others_in_the_local_sampler():
+    known = {"mean": 2000, "longest": 3000, "cache": 10 * 3000 * QWEN3_8B.cache_bytes}
+    together = 3000 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 10 * 2 / 3, 1500)
+    assert local_seconds(QWEN3_8B, PLAIN, WHOLE, rows=10, **known) == pytest.approx(together)
+    # ten places: 25 · 2000 / 10 passes, and half of the longest while places stand empty
+    waiting = 6500 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 50_000 / 6500, 1500)
+    assert local_seconds(QWEN3_8B, PLAIN, WHOLE, rows=25, **known) == pytest.approx(waiting)
     # with branches only half as many spines have room
-    half = 3000 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 5 * 2 / 3, 1500)
+    half = 11_500 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 50_000 / 11_500, 1500)
     answers = 500 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 5 * 8 * 0.4, 1000)
-    branching = waves_seconds(QWEN3_8B, PLAIN, WHOLE, exits=8, answer=200, most=500, **known)
-    assert branching == pytest.approx(5 * (half + answers))
+    branching = local_seconds(QWEN3_8B, PLAIN, WHOLE, rows=25, exits=8, answer=200, most=500, **known)
+    assert branching == pytest.approx(half + 5 * answers)
+
+
+def test_float32_reads_and_keeps_twice_as_much():
+    weights = 4 * (QWEN3_8B.linear + QWEN3_8B.head)
+    assert pass_seconds(QWEN3_8B, PLAIN, WHOLE, 10, 1000, 4) == (weights + 10 * 1000 * 294_912) / 1e12
+    layer = 16 * 128 * 40 + 24 * 4096 + 16 * 12288
+    assert QWEN3_8B.activation_bytes(1, checkpointing=False, width=4) == 36 * layer
+    known = {"rows": 25, "mean": 2000, "longest": 3000, "cache": 10 * 3000 * QWEN3_8B.cache_bytes}
+    # five places
+    slow = 11_500 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 50_000 / 11_500, 1500, 4)
+    assert local_seconds(QWEN3_8B, PLAIN, WHOLE, width=4, **known) == pytest.approx(slow)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "width"),
+    [("cpu", "auto", 4), ("H100", "auto", 2), ("H100", "float32", 4), ("cpu", "bfloat16", 2)],
+)
+def test_the_estimate_is_in_the_type_that_the_engine_takes(device, dtype, width):
+    recipe = load_recipe("lab-s-grpo", [f"model.dtype={dtype}", "model.lora=8"])
+    assert width_of(recipe, DEVICES[device]) == width
+    found = estimate(recipe, QWEN3_8B, DEVICES[device])
+    adapters = QWEN3_8B.adapters(8)
+    assert found.memory.weights * GIB == pytest.approx(width * QWEN3_8B.parameters + 4 * adapters)
 
 
 def test_a_measured_speed_takes_the_place_of_the_data_sheet():

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import psutil
 
 from suffice.model.shape import Shape
 
@@ -71,6 +75,38 @@ def gpus_here() -> list[Gpu]:
         return []
     each = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     return [Gpu(one.name, one.total_memory / GIB) for one in each]
+
+
+def cpu_here(threads: int) -> Device:
+    """This machine's processor with so many torch threads, measured in half a second: float32 products of 64 rows, and
+    the reading of a matrix larger than its caches."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        left, right = torch.randn(64, 1024), torch.randn(1024, 4096)
+        matrix, vector = torch.randn(2**13, 2**13), torch.randn(2**13)
+        products = _seconds(lambda: left @ right)
+        reading = _seconds(lambda: matrix @ vector)
+    finally:
+        torch.set_num_threads(before)
+    return Device(
+        "cpu",
+        memory=psutil.virtual_memory().total / GIB,
+        bandwidth=matrix.nbytes / reading,
+        flops=2 * 64 * 1024 * 4096 / products,
+    )
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    """The shortest of a few runs, which other work on the machine lengthens least."""
+    found = []
+    for _ in range(6):
+        started = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - started)
+    return min(found)
 
 
 def device_for(here: list[Gpu], shape: Shape) -> Device:

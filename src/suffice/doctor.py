@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from suffice.config import Recipe, RolloutSection, RunSection
-from suffice.devices import DEVICES, GIB, NEEDS_GPU, Gpu, device_for, gpus_here
+from suffice.devices import DEVICES, GIB, NEEDS_GPU, Gpu, cpu_here, device_for, gpus_here
 from suffice.errors import ModelError, RecipeError, SufficeError
 from suffice.estimate import Estimate, engine_of, estimate
 from suffice.extras import install_command
@@ -63,6 +63,8 @@ def examine_recipe(
         RecipeError: there is no such kind of GPU.
         DataError: local problems are malformed.
     """
+    from suffice.model.device import threads_for
+
     if gpu is not None and gpu not in DEVICES:
         raise RecipeError(f"unknown --gpu {gpu!r}; known: {', '.join(DEVICES)}")
     gpus = gpus_here()
@@ -75,10 +77,13 @@ def examine_recipe(
     if shape is None:
         return findings, None
     prompt = _longest_prompt(recipe, chat) if chat and here else None
+    device = DEVICES[gpu] if gpu else device_for(gpus, shape)
+    if device.name == "cpu" and gpu is None:
+        device = cpu_here(threads_for(shape.parameters, recipe.train.threads))
     found = estimate(
         recipe,
         shape,
-        DEVICES[gpu] if gpu else device_for(gpus, shape),
+        device,
         mean_thought=mean_thought,
         prompt=prompt,
         tokens_per_second=tokens_per_second,

@@ -106,7 +106,7 @@ class Memory:
         return max(update, rollout + (0.0 if self.takes_turns else self.trained)) + self.headroom
 
 
-def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptions) -> Memory:
+def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptions, width: int = 2) -> Memory:
     """Full training keeps float32 weights (4 bytes a parameter), gradients (4) and AdamW's moments (8), with verl
     sharded over a node's GPUs; LoRA those three for the adapters, and the weights in bfloat16, with verl in float32,
     since its shards hold one type. Locally, autocast adds a bfloat16 copy of the weights. Where verl keeps all of it in
@@ -126,24 +126,24 @@ def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptio
         at_work = shape.weights(shape.experts) / shape.layers + (shape.head if shape.tied else 2 * shape.head)
         weights, gradients, moments, shards = 2 * at_work, min(gradients, 4 * at_work), 0, 1
     elif rank:
-        weights = (4 if engine == "verl" else 2) * shape.parameters + 4 * trained
+        weights = (4 if engine == "verl" else width) * shape.parameters + 4 * trained
     elif engine == "local":
-        weights = 6 * trained if recipe.model.dtype != "float32" else 4 * trained
+        weights = 6 * trained if width == 2 else 4 * trained
     else:
         weights = 4 * trained
     group = longest = a.prompt + rollout.max_thought_tokens + rollout.max_answer_tokens
-    rows, kept = recipe.train.problems_per_step * recipe.group.spines, shape.cache_bytes
+    rows, kept = recipe.train.problems_per_step * recipe.group.spines, width // 2 * shape.cache_bytes
     if recipe.objective.layout == "spine" and engine == "local":
         own = recipe.group.exits * (a.inducer + rollout.max_answer_tokens)
         group = a.prompt + recipe.group.spines * (longest - a.prompt + own)
     micro_batch = max(recipe.train.micro_batch_tokens or MICRO_BATCH, group)
     logits = 8 * micro_batch * shape.vocabulary if engine == "verl" else 16 * min(2**26, micro_batch * shape.vocabulary)
-    activations = shape.activation_bytes(micro_batch, checkpointing=recipe.model.gradient_checkpointing)
+    a_token = shape.activation_bytes(1, checkpointing=recipe.model.gradient_checkpointing, width=width)
     return Memory(
         weights=weights / shards / GIB,
         gradients=gradients / shards / GIB,
         optimizer=moments / shards / GIB,
-        activations=activations / GIB,
+        activations=a_token * micro_batch / GIB,
         logits=logits / GIB,
         sampler=(2 * shape.parameters / cluster.tensor_parallel / GIB) if engine == "verl" else 0.0,
         cache=rollout.cache_gb if engine == "verl" else 2 * min(rollout.cache_gb, rows * longest * kept / GIB),
@@ -152,10 +152,10 @@ def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptio
     )
 
 
-def pass_seconds(shape: Shape, device: Device, speed: Speed, rows: float, context: float) -> float:
+def pass_seconds(shape: Shape, device: Device, speed: Speed, rows: float, context: float, width: int = 2) -> float:
     """Of one decoding pass of `rows` rows with `context` tokens behind each: the longer of reading all weights and
-    every row's keys and values, and of the operations, plus what a pass costs anyway."""
-    read = 2 * (shape.read(rows) + shape.head) + rows * context * shape.cache_bytes
+    every row's keys and values, each number `width` bytes, and of the operations, plus what a pass costs anyway."""
+    read = width * (shape.read(rows) + shape.head + rows * context * shape.cache_bytes / 2)
     work = shape.flops(rows, rows * context, rows)
     return speed.pass_seconds + max(read / (device.bandwidth * speed.bandwidth), work / (device.flops * speed.flops))
 
@@ -199,17 +199,18 @@ def local_seconds(
     exits: int = 0,
     answer: float = 0.0,
     most: float = 0.0,
+    width: int = 2,
 ) -> float:
     """Of the local sampler: as many places as have room should every row be as long as `longest`; rows that wait take
     the places of those that end, so that passes number as in `served_seconds`. Branches, `exits` a row, answer with
     `answer` tokens and at most `most`, those of all places together; their spines' keys and values are held twice."""
-    held = longest * shape.cache_bytes * (2 if exits else 1)
+    held = longest * shape.cache_bytes * width / 2 * (2 if exits else 1)
     places = min(rows, max(1, cache // held))
     passes = longest if rows <= places else max(longest, rows * mean / places + longest / 2)
-    seconds = passes * pass_seconds(shape, device, speed, rows * mean / passes, longest / 2)
+    seconds = passes * pass_seconds(shape, device, speed, rows * mean / passes, longest / 2, width)
     if exits:
         times = math.ceil(rows / places)
-        seconds += times * most * pass_seconds(shape, device, speed, places * exits * answer / most, mean / 2)
+        seconds += times * most * pass_seconds(shape, device, speed, places * exits * answer / most, mean / 2, width)
     return seconds
 
 
@@ -249,6 +250,11 @@ def engine_of(recipe: Recipe) -> str:
     return "verl" if recipe.cluster.nodes > 1 or recipe.cluster.gpus else "local"
 
 
+def width_of(recipe: Recipe, device: Device) -> int:
+    """Bytes of a number that passes are computed in: 4 on a CPU, else 2, unless the recipe says which."""
+    return {"auto": 4 if device.name == "cpu" else 2, "float32": 4, "bfloat16": 2}[recipe.model.dtype]
+
+
 def estimate(
     recipe: Recipe,
     shape: Shape,
@@ -270,13 +276,15 @@ def estimate(
     tokens = tokens_of(recipe, a, "rows" if name == "verl" else recipe.objective.layout)
     local = SPEEDS["cpu"] if device.name == "cpu" else SPEEDS["local"]
     speed, cache = SPEEDS["verl"] if name == "verl" else local, recipe.rollout.cache_gb * GIB
-    train, rollout, held_out = recipe.train, recipe.rollout, recipe.eval
+    train, rollout, held_out, width = recipe.train, recipe.rollout, recipe.eval, width_of(recipe, device)
 
     def alone(rows: float, mean: float, longest: float, **branches: Any) -> float:
         """Seconds of `rows` rows of `mean` tokens with the local sampler on one GPU."""
         if tokens_per_second:
             return rows * mean / tokens_per_second
-        return local_seconds(shape, device, local, rows=rows, mean=mean, longest=longest, cache=cache, **branches)
+        return local_seconds(
+            shape, device, local, rows=rows, mean=mean, longest=longest, cache=cache, width=width, **branches
+        )
 
     spines, exits = train.problems_per_step * recipe.group.spines, recipe.group.exits
     whole, answer = a.thought + a.answer, rollout.max_answer_tokens
@@ -320,27 +328,27 @@ def estimate(
         parameters=shape.parameters,
         assumptions=a,
         tokens=tokens,
-        memory=memory_of(recipe, shape, name, gpus, a),
+        memory=memory_of(recipe, shape, name, gpus, a, width),
         seconds_rollout=seconds_rollout,
         seconds_update=seconds_update,
         hours_steps=train.steps * (seconds_rollout + seconds_update) / 3600,
         hours_evaluation=evaluation / 3600,
         hours_pass_rates=None if pass_rates is None else pass_rates / 3600,
-        checkpoints_gib=disk_bytes(recipe, shape, name) / GIB,
+        checkpoints_gib=disk_bytes(recipe, shape, name, width) / GIB,
     )
 
 
-def disk_bytes(recipe: Recipe, shape: Shape, engine: str) -> int:
+def disk_bytes(recipe: Recipe, shape: Shape, engine: str, width: int) -> int:
     """Of all checkpoints at the end. Locally each holds weights and AdamW's moments in float32; of LoRA the merged
-    weights in bfloat16 and the adapters. verl keeps its last two whole, weights and moments in float32, of LoRA the
-    frozen weights among them, and while it saves a third one with the weights once more in float32; each as a Hugging
-    Face folder besides, in bfloat16 where that is computed in.
+    weights, in what passes are computed in, and the adapters. verl keeps its last two whole, weights and moments in
+    float32, of LoRA the frozen weights among them, and while it saves a third one with the weights once more in
+    float32; each as a Hugging Face folder besides, in what passes are computed in.
     """
     count = math.ceil(recipe.train.steps / recipe.train.checkpoint_every)
     rank, parameters = recipe.model.lora, shape.parameters
     trained = shape.adapters(rank) if rank else parameters
-    published = (4 if recipe.model.dtype == "float32" else 2) * parameters
+    published = width * parameters
     if engine == "verl":
         state = 4 * parameters + (4 * trained if rank else 0) + 8 * trained
         return count * published + min(3, count) * state + 4 * parameters
-    return count * (2 * parameters + 12 * trained if rank else 12 * parameters)
+    return count * (width * parameters + 12 * trained if rank else 12 * parameters)

@@ -31,6 +31,10 @@ def free_memory(device: torch.device) -> int:
 
 
 def set_threads(model: Any, threads: int = 0) -> None:
-    """Torch threads: as asked; else one for a small model, one per core this process may use for others."""
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads or (1 if model.num_parameters() < SMALL else cores))
+    """Torch threads: as `threads_for` says."""
+    torch.set_num_threads(threads_for(model.num_parameters(), threads))
+
+
+def threads_for(parameters: int, threads: int = 0) -> int:
+    """As asked; else one for a small model, one per core that this process may use for others."""
+    return threads or (1 if parameters < SMALL else len(os.sched_getaffinity(0)))

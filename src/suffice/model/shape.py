@@ -76,16 +76,18 @@ class Shape:
         attended = 4 * self.head_dim * self.heads * self.layers * pairs
         return 2 * self.linear * tokens + attended + 2 * self.head * scored
 
-    def activation_bytes(self, tokens: float, *, checkpointing: bool) -> float:
-        """What the backward pass keeps of a micro-batch under bfloat16 autocast, the head apart.
+    def activation_bytes(self, tokens: float, *, checkpointing: bool, width: int = 2) -> float:
+        """What the backward pass keeps of a micro-batch, the head apart, under bfloat16 autocast or, where numbers have
+        a width of 4 bytes, in float32.
 
         A layer keeps about 27 bytes a token for each hidden unit (norms and residuals in float32 among them), 10 for
-        each query and each key-value unit, 8 for each unit of the feed-forward, as counted with
-        `torch.autograd.graph.saved_tensors_hooks`. With checkpointing every layer keeps its float32 input alone, and
-        one layer at a time the rest.
+        each query and each key-value unit, 8 for each unit of the feed-forward, in float32 24, 16 and 16, as counted
+        with `torch.autograd.graph.saved_tensors_hooks`. With checkpointing every layer keeps its float32 input alone,
+        and one layer at a time the rest.
         """
         wide = self.feed_forward * self.active + self.shared
-        units = 10 * self.head_dim * (self.heads + self.kv_heads) + 27 * self.hidden + 8 * wide
+        a_head, a_unit, an_inner = (10, 27, 8) if width == 2 else (16, 24, 16)
+        units = a_head * self.head_dim * (self.heads + self.kv_heads) + a_unit * self.hidden + an_inner * wide
         return tokens * (4 * self.hidden * self.layers + units if checkpointing else units * self.layers)
 
 
