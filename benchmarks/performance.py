@@ -235,7 +235,7 @@ def servers() -> str:
 def _said(found: str | None, *, whole: bool) -> str:
     if found is None:
         return ""
-    return found if whole else found.partition(":")[0]
+    return re.sub(r"</?\w+>", r"`\g<0>`", found) if whole else found.partition(":")[0]
 
 
 def result(name: str) -> dict[str, Any]:

@@ -64,11 +64,12 @@ def vllm(folder: Path, options: tuple[str, ...], log: Path) -> Iterator[str]:
 
 
 def suffice(verb: str, *words: str) -> Any:
-    """What a verb prints as JSON; its one line of complaint where it refuses."""
+    """What a verb prints as JSON; what it complains of where it refuses."""
     command = [sys.executable, "-m", "suffice", verb, *words, "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode == 2:
-        return next(line for line in reversed(done.stderr.splitlines()) if line.startswith("error: "))
+        complaint = next(line for line in reversed(done.stderr.splitlines()) if line.startswith("error: "))
+        return complaint.partition("; ")[0]
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
