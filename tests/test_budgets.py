@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from itertools import pairwise
 
@@ -285,12 +284,11 @@ def test_a_comparison_sets_the_budget_beside_the_trained_model():
 # -- how to serve it
 
 
-def test_serving_lines_carry_the_budget_and_the_inducer():
+def test_serving_lines_carry_the_budget_and_the_inducer_where_it_does_no_harm():
     served = {each.engine: each for each in serve_lines(4096, "my model", "deepseek_r1")}
     vllm = shlex.split(served["vLLM"].start)
-    assert vllm[:5] == ["vllm", "serve", "my model", "--reasoning-parser", "deepseek_r1"]
-    marks = json.loads(vllm[vllm.index("--reasoning-config") + 1])
-    assert marks == {"reasoning_start_str": "<think>", "reasoning_end_str": DEFAULT_INDUCER}
+    # an end of its own would reach into answers: docs/servers.md
+    assert vllm == ["vllm", "serve", "my model", "--reasoning-parser", "deepseek_r1"]
     assert served["vLLM"].request == {"thinking_token_budget": 4096}
     assert "--enable-strict-thinking" in served["SGLang"].start
     assert "--reasoning-parser deepseek-r1" in served["SGLang"].start

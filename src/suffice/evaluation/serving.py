@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from suffice.config import DEFAULT_INDUCER
 from suffice.run.files import read_json
 
-OPEN, CLOSE = "<think>", "</think>"
+CLOSE = "</think>"
 
 
 REASONING_PARSERS = {"qwen3": "qwen3", "qwen3_moe": "qwen3", "qwen2": "deepseek_r1", "llama": "deepseek_r1"}
@@ -42,8 +41,7 @@ def serve_lines(budget: int, model: str, parser: str | None) -> list[Served]:
     """
     parser = parser or "PARSER"
     said = DEFAULT_INDUCER.partition(CLOSE)[0].strip()
-    marks = json.dumps({"reasoning_start_str": OPEN, "reasoning_end_str": DEFAULT_INDUCER})
-    vllm = ["vllm", "serve", model, "--reasoning-parser", parser, "--reasoning-config", marks]
+    vllm = ["vllm", "serve", model, "--reasoning-parser", parser]
     sglang = [
         "python",
         "-m",
