@@ -48,7 +48,7 @@ from suffice.run.files import read_json, read_jsonl, write_jsonl, write_text
 from suffice.run.layout import LOCK
 from suffice.run.lock import locked
 from verl_cpu import ENVIRONMENT, options
-from verl_making import translated
+from verl_making import configured, translated
 
 pytestmark = pytest.mark.slow
 
@@ -449,6 +449,33 @@ def test_a_run_of_verls_that_another_process_holds_is_refused_before_anything_is
     run = run_of_verl(tmp_path / "run", 6)
     with locked(run), pytest.raises(RunError, match="another process works in"):
         resume(run)
+
+
+@needs_verl
+def test_a_run_that_is_resumed_is_held_against_what_is_installed_by_now(tmp_path, monkeypatch):
+    from omegaconf import OmegaConf
+
+    run = run_of_verl(tmp_path / "run", 6)
+    config, _ = configured()
+    config.trainer.device = "cpu"
+    OmegaConf.save(config, run / "verl.yaml")
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    monkeypatch.setattr(installed, "SERVERS", {"vllm": "no_such_server"})
+    with pytest.raises(SufficeError, match="needs no-such-server, which is not installed"):
+        resume(run)
+
+
+def test_an_evaluation_that_would_take_hours_here_is_refused_on_verl():
+    from suffice.engines.verl.training import check_evaluation
+
+    check_evaluation(load_recipe("lab-s-grpo"))
+    recipe = load_recipe("qwen3-8b-s-grpo", ["train.eval_every=50"])
+    with pytest.raises(
+        SufficeError, match=r"train\.eval_every = 50 would evaluate for about .* hours .* set train"
+    ) as error:
+        check_evaluation(recipe)
+    assert "\n" not in str(error.value)
+    check_evaluation(load_recipe("qwen3-8b-s-grpo"))
 
 
 def test_nothing_is_made_where_verl_cannot_train(tmp_path, monkeypatch):

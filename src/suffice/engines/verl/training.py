@@ -179,12 +179,14 @@ def load(
     check_evaluation(recipe)
     chat, problems = chat_and_problems(recipe, grader, stopped)
     check_fits(skeleton(section.path, section.revision), chat, problems, rollout)
-    settings = ""
-    if not (run / VERL_CONFIGURATION).exists():
+    begun = run / VERL_CONFIGURATION
+    if begun.exists():
+        config: Any = OmegaConf.load(begun)
+    else:
         model = model_folder(section, weights=True)
         config = configuration(recipe, run, chat, problems, overrides, model=model)
-        check_runnable(config)
-        settings = str(OmegaConf.to_yaml(config))
+    check_runnable(config)
+    settings = str(OmegaConf.to_yaml(config))
     order, guard = Problems(problems, recipe.run.seed), replayed(recipe.guard, run, saved.steps)
     return VerlTraining(run, section, recipe.train, chat, order, guard, saved.steps, settings)
 
