@@ -221,7 +221,9 @@ def test_an_engine_that_is_not_known_is_asked_for_a_budget_in_every_way(taken: s
     if taken == "nothing":
         assert row.state == "ignored"
         assert row.found.startswith("thinking_token_budget: asked for 0, 5, 10 thinking tokens, 40, 40, 40 came")
-        assert row.found.endswith("thinking_budget_tokens: ignored, nvext.max_thinking_tokens: ignored")
+        assert row.found.endswith(
+            "reasoning_budget_tokens: ignored, thinking_budget_tokens: ignored, nvext.max_thinking_tokens: ignored"
+        )
     else:
         assert row.state == "honoured"
         assert row.found.startswith("nvext.max_thinking_tokens: asked for 0, 5, 10 thinking tokens, 4, 9, 14 came")

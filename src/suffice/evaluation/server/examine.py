@@ -238,9 +238,9 @@ class _Examination:
         if isinstance(free, Judged) or not free.thought_tokens:
             self.judged(what, Judged("unknown", "no thought was seen and counted that a budget could end"))
             return
-        own = self.engine.budget if self.engine else None
+        own = self.engine.budget if self.engine else ()
         tried: dict[str, Judged] = {}
-        for spelling in [own] if own else SPELLINGS:
+        for spelling in own or SPELLINGS:
             tried[spelling], spent = await self.budget(spelling, free, steady)
             if spent and tried[spelling].state == "honoured":
                 self.judged(what, Judged("honoured", f"{spelling}: {tried[spelling].found}"))

@@ -15,13 +15,13 @@ from suffice.model.marks import FAMILIES
 
 
 class Engine(NamedTuple):
-    """Where it tells its version, what its requests call a thinking budget, and how it is served so that one is kept
-    and does not reach into the answer."""
+    """Where it tells its version, what its requests have called a thinking budget, and how it is served so that one is
+    kept and does not reach into the answer."""
 
     name: str
     path: str
     key: str
-    budget: str | None = None
+    budget: tuple[str, ...] = ()
     serving: str | None = None
     sparing: str | None = None
 
@@ -31,18 +31,25 @@ ENGINES = {
         "vLLM",
         "/version",
         "version",
-        "thinking_token_budget",
+        ("thinking_token_budget",),
         "with the --reasoning-parser of the model's family",
         "without a reasoning_end_str of your own",
     ),
     "sglang": Engine("SGLang", "/get_server_info", "version"),
-    "llamacpp": Engine("llama.cpp", "/props", "build_info", "thinking_budget_tokens", "with --reasoning-format auto"),
+    "llamacpp": Engine(
+        "llama.cpp",
+        "/props",
+        "build_info",
+        ("reasoning_budget_tokens", "thinking_budget_tokens"),
+        "with --reasoning-format auto",
+    ),
     "library": Engine("Ollama", "/api/version", "version"),
 }
 """By `owned_by` of a model that they list."""
 
 SPELLINGS: dict[str, Callable[[int], dict[str, Any]]] = {
     "thinking_token_budget": lambda budget: {"thinking_token_budget": budget},
+    "reasoning_budget_tokens": lambda budget: {"reasoning_budget_tokens": budget},
     "thinking_budget_tokens": lambda budget: {"thinking_budget_tokens": budget},
     "nvext.max_thinking_tokens": lambda budget: {"nvext": {"max_thinking_tokens": budget}},
 }
