@@ -191,7 +191,7 @@ def test_a_forced_answer_continues_the_prompt_the_opening_mark_the_thought_and_t
     problem = Problem("p", "t", "1 + 1 = ?", "2")
     source = LocalSource("it", model, chat)
     (found,) = next(
-        source.force([(problem, trace)], Sampling(1, 1.0, 1.0, 64, 5), lambda trace: [0, 3], lambda n: None)
+        source.force([(problem, trace)], Sampling(1, 1.0, 1.0, 64, 5), lambda trace: [0, 3], lambda n, note="": None)
     )
     thought = chat.tokenizer.encode("so it is 2", add_special_tokens=False)
     opening = "" if name == "qwen3_5_think" else chat.marks.open
@@ -213,7 +213,7 @@ def test_a_model_without_marks_is_evaluated_on_its_answers_and_not_trained():
         chat_of(real_template("qwen2_5"), added=())
     source = LocalSource("it", None, chat)
     with pytest.raises(ModelError, match="it has no marks of a thought, so no thought can be cut"):
-        next(source.sample([], Sampling(1, 1.0, 1.0, 4, 4), lambda trace: [0], lambda n: None))
+        next(source.sample([], Sampling(1, 1.0, 1.0, 4, 4), lambda trace: [0], lambda n, note="": None))
 
 
 def test_no_text_begins_with_the_marks_of_two_families():

@@ -70,7 +70,7 @@ def keep(lots, found):
         found += lot
 
 
-def ignore(count):
+def ignore(count, note=""):
     pass
 
 

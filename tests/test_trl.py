@@ -156,7 +156,7 @@ def local_updates(run: Run, groups: list[Group], advantage: Tensor) -> tuple[lis
         temperature=recipe.rollout.temperature,
         precision=nullcontext,
     )
-    batches = updater.layout(groups, advantage, updater.objective, recipe.train.micro_batch_tokens)
+    batches = updater.layout(groups, advantage, updater.objective, updater.micro_batch)
     with torch.no_grad():
         olds = [batch.logprobs(model, updater.temperature)[0] for batch in batches]
         # our correction for a sampler that differs from the trainer, which TRL makes for vLLM alone, is not at work

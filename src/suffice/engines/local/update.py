@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from suffice.config import ObjectiveSection, TrainSection
+from suffice.config import MICRO_BATCH, ObjectiveSection, TrainSection
 from suffice.engines.policy import Precision
 from suffice.errors import NonFiniteError
 from suffice.groups import Group
@@ -45,6 +45,7 @@ class Updater:
         self.learning_rate = train.learning_rate
         self.clip = (objective.clip_low or 0.0, objective.clip_high or 0.0)
         self.layout = LAYOUTS[objective.layout]
+        self.micro_batch = train.micro_batch_tokens or MICRO_BATCH
         self.temperature = temperature
         self.told: Callable[[int, int], None] = lambda done, of: None
         self.objective = Objective(
@@ -53,7 +54,7 @@ class Updater:
 
     def __call__(self, model: Any, groups: Sequence[Group], advantage_P_G: Tensor, step: int) -> dict[str, float]:
         """`updates_per_batch` optimizer steps on a batch; metrics of the last, none if no member has an advantage."""
-        batches = self.layout(groups, advantage_P_G, self.objective, self.train.micro_batch_tokens)
+        batches = self.layout(groups, advantage_P_G, self.objective, self.micro_batch)
         if not batches:
             return {}
         updates = self.train.updates_per_batch
@@ -136,7 +137,7 @@ class Updater:
         found = []
         for group, advantage_G in zip(groups, advantage_P_G, strict=True):
             self.optimizer.zero_grad()
-            for batch in self.layout([group], advantage_G[None], self.objective, self.train.micro_batch_tokens):
+            for batch in self.layout([group], advantage_G[None], self.objective, self.micro_batch):
                 self.backward(model, batch, None)
             if not all(p.grad is None or p.grad.isfinite().all() for p in self.learned):
                 found.append(group)
