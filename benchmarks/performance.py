@@ -130,6 +130,27 @@ def decode() -> str:
     return table(heads, rows) + source(found)
 
 
+def real_speed() -> str:
+    found = result("real_speed")
+    rows = {row["case"]: row for row in found["rows"]}
+    machine, one = rows["machine"], rows["step"]
+    what = {
+        "read": "reading 32 prompts of 64 tokens",
+        "decode": "decoding, 32 rows",
+        "update": f"update, micro-batches of {rows['update']['micro_batch_tokens']:,} tokens",
+    }
+    lines = [
+        [text, f"{rows[name]['tokens_per_second']:.0f}", percent(rows[name]["share_of_limit"])]
+        for name, text in what.items()
+    ]
+    limits = (
+        f"\nThe machine: products of 32 rows at {machine['products_32'] / 1e9:.0f} GFLOP/s, of 1,024 at "
+        f"{machine['products_1024'] / 1e9:.0f}, memory read at {machine['read'] / 1e9:.0f} GB/s. A step took "
+        f"{one['seconds_rollout']:.0f} s of rollout for {one['tokens_decode']:,} tokens.\n"
+    )
+    return table(["", "tokens/s", "of what the machine allows"], lines) + limits + source(found)
+
+
 def estimates() -> str:
     """What `suffice doctor` says of the recipes for 8 GPUs: nothing is recorded, it is arithmetic."""
     names = [
@@ -260,7 +281,7 @@ def percent(share: float) -> str:
 
 
 MADE = (spine, dense_mask, memory, ceiling, growth, decode, step, trl_step, grading, estimates, kills)
-MADE += (faults, fuzz, servers)
+MADE += (faults, fuzz, servers, real_speed)
 TABLES = {made.__name__: made for made in MADE}
 
 

@@ -18,7 +18,8 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.models import advantages, serial_group
+from benchmarks.models import INDUCER, advantages, serial_group
+from benchmarks.models import PROMPT as GROUP_PROMPT
 from benchmarks.record import Json, Record, publish
 from suffice.config import Recipe, load_recipe
 from suffice.engines.local.build import build_engine
@@ -117,7 +118,8 @@ def cases(path: str) -> Iterator[dict[str, Any]]:
 
         seconds, pushed = updated(engine)
         # forward, and backward to the inputs: frozen weights get no gradient of their own
-        work = 2 * 2 * weights * pushed
+        scored = pushed - GROUPS * (GROUP_PROMPT + 8 * INDUCER)
+        work = 2 * 2 * ((weights - head.numel()) * pushed + head.numel() * scored)
         yield {
             "case": "update",
             "micro_batch_tokens": engine.train.micro_batch_tokens,
