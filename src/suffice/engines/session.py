@@ -173,12 +173,12 @@ def train(recipe: Recipe, run: Path, *, find: Find, load: Load, resume: bool = F
 def take_steps(training: Training, session: Session, trackers: Trackers, name: str, done: int, steps: int) -> int:
     """Follow an engine's steps after `done`; the last of them."""
     last = done
-    with ExitStack() as stack:
-        advance = stack.enter_context(progress(name, steps, done=done))
+    with progress(name, steps, done=done) as advance:
         session = replace(session, tell=lambda note: advance(0, note))
-        for last, figures in stack.enter_context(closing(training.steps(session))):
-            trackers.log(last, figures)
-            advance(1, f"accuracy {figures['accuracy']:.2f}, thinking tokens {figures['thought_tokens']:.0f}")
+        with closing(training.steps(session)) as taken:
+            for last, figures in taken:
+                trackers.log(last, figures)
+                advance(1, f"accuracy {figures['accuracy']:.2f}, thinking tokens {figures['thought_tokens']:.0f}")
     return last
 
 

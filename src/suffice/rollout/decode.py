@@ -132,9 +132,8 @@ class Decoder:
         """
         logits, result = stream.start(count)
         device, longest = logits.device, max(ask.longest for ask in asks)
-        # by result; a place that only fills a shape gets a row of its own at the end
         noise = torch.from_numpy(np.stack([keyed(ask.key).random(longest) for ask in asks])).to(device)
-        noise = torch.cat([noise, noise[:1]])
+        # by result; what a place that only fills a shape samples goes to a row of its own at the end
         sampled = torch.zeros(len(asks) + 1, longest, dtype=torch.long, device=device)
         logprobs = torch.zeros(len(asks) + 1, longest, dtype=sampling_dtype(logits), device=device)
         ends, blanks = (torch.tensor(sorted(ids), device=device) for ids in (self.end_ids, self.blank_ids))

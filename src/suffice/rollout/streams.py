@@ -2,8 +2,8 @@
 
 `PromptStream` samples full rollouts: every distinct prompt of those that begin together is pushed once, however many
 rollouts start from it, prompts that wait take the places of rows that finish, and the keys and values of finished rows
-can be kept. `BranchStream` samples answers at exits from kept keys and values: no
-thought is pushed twice, and branches of one spine read the same copy.
+can be kept. `BranchStream` samples answers at exits from kept keys and values: no thought is pushed twice, and branches
+of one spine read the same copy.
 """
 
 from __future__ import annotations
@@ -50,43 +50,42 @@ class PromptStream:
         if self.plain and self.model.config._attn_implementation == "sdpa":
             use_layouts(self.model)  # which reads a cache where it lies
         self.begun = self.slots or len(self.asks)
-        lots, row_N, logits = self._read(self.asks[: self.begun], count)
-        self.width = max(lot.width for lot in lots)
-        self.cache = joined([lot.cache for lot in lots], [lot.width for lot in lots])
-        self.padding = self.width - torch.cat([lot.length for lot in lots])
-        self._take(row_N)
-        return logits[row_N], torch.arange(len(row_N), device=logits.device)
+        read = self._read(self.asks[: self.begun], count)
+        self.cache, self.width = read.cache, read.width
+        self.padding = read.width - read.length
+        self._take(read.place)
+        return read.logits[read.place], torch.arange(len(read.place), device=read.place.device)
 
     def refill(self, row_N: Tensor, count: Count) -> tuple[Tensor, Tensor]:
         first, self.begun = self.begun, self.begun + len(row_N)
-        lots, place_N, logits = self._read(self.asks[first : self.begun], count)
-        fresh, start = joined([lot.cache for lot in lots], [lot.width for lot in lots]), max(lot.width for lot in lots)
-        length_N = torch.cat([lot.length for lot in lots])[place_N]
+        read = self._read(self.asks[first : self.begun], count)
         self.padding[row_N] = self.width  # nobody there needs a column of theirs
         spare = int(self.padding.min())
-        if start > self.width or spare > self.width * SPARE:
-            self._widen(max(start, self.width - spare) - self.width)
-        for layer, new in zip(self.cache.layers, fresh.layers, strict=True):
-            layer.put(row_N, new.keys[place_N], new.values[place_N])
-        self.padding[row_N] = self.width - length_N
-        return logits[place_N], torch.arange(first, self.begun, device=logits.device)
+        if read.width > self.width or spare > self.width * SPARE:
+            self._widen(max(read.width, self.width - spare) - self.width)
+        for layer, new in zip(self.cache.layers, read.cache.layers, strict=True):
+            layer.put(row_N, new.keys[read.place], new.values[read.place])
+        self.padding[row_N] = self.width - read.length[read.place]
+        return read.logits[read.place], torch.arange(first, self.begun, device=read.place.device)
 
-    def _read(self, asks: Sequence[Ask], count: Count) -> tuple[list[Lot], Tensor, Tensor]:
-        """The distinct prefixes of some asks, in lots of similar length; of each ask its place among all of them, in
-        the order of the lots, and logits of what follows them."""
+    def _read(self, asks: Sequence[Ask], count: Count) -> Read:
+        """Push the distinct prefixes of some asks, in lots of similar length."""
         distinct = sorted(dict.fromkeys(tuple(ask.prefix) for ask in asks), key=len)
-        place = {prefix: row for row, prefix in enumerate(distinct)}
-        device, lots, logits = self.model.device, [], []
+        row = {prefix: i for i, prefix in enumerate(distinct)}
+        device, caches, widths, logits = self.model.device, [], [], []
         for prefixes in read_together(distinct, 1.0 if self.recurrent else PADDED):
             width = len(prefixes[-1])
             tokens = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prefixes], device=device)
-            length = torch.tensor([len(p) for p in prefixes], device=device)
+            padding = torch.tensor([width - len(p) for p in prefixes], device=device)[:, None]
             columns = torch.arange(width, device=device)
-            mask, positions = columns >= (width - length)[:, None], (columns - (width - length)[:, None]).clamp(min=0)
-            lots.append(Lot(growing_cache(self.model), width, length))
-            logits.append(self._push(lots[-1].cache, tokens, mask.long(), positions))
+            mask, positions = columns >= padding, (columns - padding).clamp(min=0)
+            caches.append(growing_cache(self.model))
+            widths.append(width)
+            logits.append(self._push(caches[-1], tokens, mask.long(), positions))
             count.add(prefill=sum(map(len, prefixes)))
-        return lots, torch.tensor([place[tuple(ask.prefix)] for ask in asks], device=device), torch.cat(logits)
+        length = torch.tensor([len(p) for p in distinct], device=device)
+        place = torch.tensor([row[tuple(ask.prefix)] for ask in asks], device=device)
+        return Read(joined(caches, widths), widths[-1], length, torch.cat(logits), place)
 
     def step(self, token_B: Tensor) -> Tensor:
         self.width += 1
@@ -132,12 +131,15 @@ class PromptStream:
         return output.logits[:, -1]
 
 
-class Lot(NamedTuple):
-    """Prefixes that were read together: a cache of their own, its columns, and how many of them each prefix takes."""
+class Read(NamedTuple):
+    """Distinct prefixes in one cache, how many columns it has and how many of them each takes, and logits of what
+    follows each; of every ask the place of its prefix among them."""
 
     cache: DynamicCache
     width: int
     length: Tensor
+    logits: Tensor
+    place: Tensor
 
 
 def read_together(prefixes: Sequence[tuple[int, ...]], padded: float) -> list[list[tuple[int, ...]]]:
