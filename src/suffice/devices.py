@@ -77,6 +77,11 @@ def gpus_here() -> list[Gpu]:
     return [Gpu(one.name, one.total_memory / GIB) for one in each]
 
 
+def memory_here() -> float:
+    """Of this machine, in GiB."""
+    return psutil.virtual_memory().total / GIB
+
+
 def cpu_here(threads: int) -> Device:
     """This machine's processor with so many torch threads, measured in half a second: float32 products of 64 rows, and
     the reading of a matrix larger than its caches."""
@@ -93,7 +98,7 @@ def cpu_here(threads: int) -> Device:
         torch.set_num_threads(before)
     return Device(
         "cpu",
-        memory=psutil.virtual_memory().total / GIB,
+        memory=memory_here(),
         bandwidth=matrix.nbytes / reading,
         flops=2 * 64 * 1024 * 4096 / products,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from suffice.config import Recipe, RolloutSection, RunSection
-from suffice.devices import DEVICES, GIB, NEEDS_GPU, Gpu, cpu_here, device_for, gpus_here
+from suffice.devices import DEVICES, GIB, NEEDS_GPU, Gpu, cpu_here, device_for, gpus_here, memory_here
 from suffice.errors import ModelError, RecipeError, SufficeError
 from suffice.estimate import Estimate, engine_of, estimate
 from suffice.extras import install_command
@@ -37,7 +37,7 @@ def examine() -> list[Finding]:
         Finding("python", platform.python_version()),
         *(Finding(package, version(package)) for package in ("suffice", "torch", "transformers")),
         Finding("cores", f"{len(os.sched_getaffinity(0))}, torch threads {torch.get_num_threads()}"),
-        Finding("memory", f"{_memory():.0f} GiB"),
+        Finding("memory", f"{memory_here():.0f} GiB"),
         Finding("disk here", f"{shutil.disk_usage(Path.cwd()).free / GIB:.0f} GiB free"),
         Finding("device", _device()),
         Finding("LoRA (peft)", _installed("peft", "lora")),
@@ -147,10 +147,10 @@ def _check(recipe: Recipe, model: Any, chat: Chat) -> None:
         ModelError: the run would be refused.
     """
     from suffice.model.checkpoint import try_save
-    from suffice.model.vocabulary import check_ids
+    from suffice.model.vocabulary import chat_ids, check_ids
     from suffice.objective.spine import check_config
 
-    check_ids(model, chat, {chat.open_id, chat.close_id, chat.pad_id, *chat.end_ids, *chat.inducer})
+    check_ids(model, chat, chat_ids(chat))
     chat.render("1 + 1 = ?")
     try_save(model, chat.tokenizer)
     if recipe.objective.layout == "spine" and engine_of(recipe) == "local":
@@ -238,7 +238,7 @@ def _engine(recipe: Recipe, shape: Shape, found: Estimate, mean_thought: float |
 def _fits(recipe: Recipe, here: list[Gpu], found: Estimate) -> Finding:
     """The estimate against this machine's GPU, or, where it has none, against the kind that was estimated for."""
     if found.device == "cpu":
-        room, where = _memory(), "this machine"
+        room, where = memory_here(), "this machine"
     elif here:
         room, where = here[0].gib, here[0].name
     else:
@@ -266,10 +266,6 @@ def _disk(run: RunSection, found: Estimate) -> Finding:
     if found.checkpoints_gib <= free:
         return Finding("disk", text)
     return Finding("disk", f"{text}; raise train.checkpoint_every or set run.dir to a larger disk", ok=False)
-
-
-def _memory() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def _device() -> str:

@@ -76,8 +76,7 @@ def check_room(path: str, config: Any, dtype: torch.dtype, device: torch.device)
     """
     if getattr(config, "quantization_config", None):
         return  # of a size of its own
-    with torch.device("meta"):
-        needed = _kind(config).from_config(config).num_parameters() * dtype.itemsize
+    needed = _without_weights(config).num_parameters() * dtype.itemsize
     if needed > (left := free_memory(device)):
         half = "" if dtype.itemsize == 2 else ' (half of that with model.dtype = "bfloat16")'
         raise ModelError(
@@ -111,13 +110,17 @@ def skeleton(path: str, revision: str | None = None) -> Any:
         raise ModelError(f"{path} cannot be loaded: {wrong}")
     try:
         config = AutoConfig.from_pretrained(resolved, revision=revision, trust_remote_code=False)
-        with torch.device("meta"):
-            model = _kind(config).from_config(config)
+        model = _without_weights(config)
     except Exception as error:
         raise unloadable(path, resolved, error) from error
     if generation := read_generation(path, revision):
         model.generation_config = savable(generation)
     return model
+
+
+def _without_weights(config: Any) -> Any:
+    with torch.device("meta"):
+        return _kind(config).from_config(config)
 
 
 def _kind(config: Any) -> Any:

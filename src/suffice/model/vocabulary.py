@@ -25,13 +25,18 @@ def check_tokens(model: Any, chat: Chat) -> None:
         ModelError: it has not.
     """
     rows, marks = embedding(model), (chat.open_id, chat.close_id)
-    check_ids(model, chat, {*marks, chat.pad_id, *chat.end_ids, *chat.inducer, *chat.render("1 + 1 = ?")} - {NONE})
+    check_ids(model, chat, {*chat_ids(chat), *chat.render("1 + 1 = ?")})
     if NONE not in marks and torch.equal(rows[chat.open_id], rows[chat.close_id]):
         open_mark, close_mark = chat.tokenizer.convert_ids_to_tokens(marks)
         raise ModelError(
             f"{chat.tokenizer.name_or_path} never learnt its marks: {open_mark} and {close_mark} have one and the same "
             "embedding; take a model that was trained to think"
         )
+
+
+def chat_ids(chat: Chat) -> set[int]:
+    """The tokens of a chat, whatever the question: marks, padding, ends of turn, the inducer."""
+    return {chat.open_id, chat.close_id, chat.pad_id, *chat.end_ids, *chat.inducer} - {NONE}
 
 
 def check_ids(model: Any, chat: Chat, ids: Iterable[int]) -> None:

@@ -17,14 +17,14 @@ from hashlib import blake2b
 from pathlib import Path
 
 from suffice.config import ModelSection, Recipe, RolloutSection, TaskSection
-from suffice.devices import device_for, gpus_here
+from suffice.devices import Device, device_for, gpus_here
 from suffice.engines.policy import training_dtype
 from suffice.errors import Interrupted, ModelError, RecipeError
 from suffice.estimate import estimate
 from suffice.grading import Grader
 from suffice.groups import Group, Problem, Verdict
 from suffice.model.resolve import resolve_path
-from suffice.model.shape import shape_of
+from suffice.model.shape import Shape, shape_of
 from suffice.rollout import Sampler, grade_groups
 from suffice.run.files import read_jsonl
 from suffice.run.journal import Journal
@@ -39,6 +39,15 @@ SHAPING = (".safetensors", ".json", ".jinja", ".model", ".txt")
 """Endings of the files of a checkpoint that decide what it says."""
 
 
+def place_of(section: ModelSection) -> tuple[Shape, Device] | None:
+    """A model's shape, and the device that it would run on here; None for a kind of model that is not estimated."""
+    try:
+        shape = shape_of(resolve_path(section.path), section.revision)
+    except ModelError:
+        return None
+    return shape, device_for(gpus_here(), shape)
+
+
 def check_patience(recipe: Recipe, file: Path, problems: Sequence[Problem]) -> None:
     """
     Args:
@@ -49,11 +58,9 @@ def check_patience(recipe: Recipe, file: Path, problems: Sequence[Problem]) -> N
     """
     known = sum(1 for _ in read_jsonl(file)) if file.exists() else 0
     left, of = len(problems) - known, recipe.task.solved_of
-    try:
-        shape = shape_of(resolve_path(recipe.model.path), recipe.model.revision)
-    except ModelError:
-        return  # of a kind of model that is not estimated
-    device, asked = device_for(gpus_here(), shape), recipe.model_copy(deep=True)
+    if (place := place_of(recipe.model)) is None:
+        return
+    (shape, device), asked = place, recipe.model_copy(deep=True)
 
     def hours(limit: int) -> float:
         asked.task.limit = limit

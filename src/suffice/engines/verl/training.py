@@ -16,10 +16,9 @@ from typing import Any
 import torch
 
 from suffice.config import GuardSection, ModelSection, Recipe, RolloutSection, TrainSection
-from suffice.devices import device_for, gpus_here
 from suffice.engines.local.build import chat_and_problems
 from suffice.engines.local.engine import Problems
-from suffice.engines.local.passrate import PATIENCE
+from suffice.engines.local.passrate import PATIENCE, place_of
 from suffice.engines.policy import Policy, precision
 from suffice.engines.session import Saved, Session, Steps, Stopped
 from suffice.engines.verl.data import write_problems
@@ -27,7 +26,7 @@ from suffice.engines.verl.installed import check_installed, check_runnable
 from suffice.engines.verl.launch import check_gpus, check_ray, configuration, model_folder
 from suffice.engines.verl.main import FAILED
 from suffice.engines.verl.translate import OURS
-from suffice.errors import ModelError, RecipeError, RunError
+from suffice.errors import RecipeError, RunError
 from suffice.estimate import estimate
 from suffice.grading import Grader
 from suffice.groups import Problem
@@ -36,9 +35,7 @@ from suffice.guard.rules import Guard
 from suffice.model.device import set_threads
 from suffice.model.load import load_model, skeleton
 from suffice.model.positions import check_positions
-from suffice.model.resolve import resolve_path
-from suffice.model.shape import shape_of
-from suffice.model.vocabulary import check_ids
+from suffice.model.vocabulary import chat_ids, check_ids
 from suffice.rollout import Chat
 from suffice.run.directory import Run
 from suffice.run.files import write_text
@@ -198,11 +195,9 @@ def check_evaluation(recipe: Recipe) -> None:
     """
     if not recipe.train.eval_every:
         return
-    try:
-        shape = shape_of(resolve_path(recipe.model.path), recipe.model.revision)
-    except ModelError:
-        return  # of a kind of model that is not estimated
-    hours = estimate(recipe, shape, device_for(gpus_here(), shape)).hours_evaluation
+    if (place := place_of(recipe.model)) is None:
+        return
+    hours = estimate(recipe, *place).hours_evaluation
     if hours > PATIENCE:
         raise RecipeError(
             f"train.eval_every = {recipe.train.eval_every} would evaluate for about {hours:,.0f} hours with the local "
@@ -217,7 +212,7 @@ def check_fits(model: Any, chat: Chat, problems: Sequence[Problem], rollout: Rol
         ModelError, RecipeError: the vocabulary lacks a token of the chat, or the positions do not hold the longest
             member; what a config says of a model is enough to know.
     """
-    check_ids(model, chat, {chat.open_id, chat.close_id, chat.pad_id, *chat.end_ids, *chat.inducer})
+    check_ids(model, chat, chat_ids(chat))
     check_positions(model, chat, problems, rollout.max_thought_tokens, rollout.max_answer_tokens)
 
 
