@@ -36,7 +36,7 @@ DEVICES = {
         Device("3090", 23.5, 0.936e12, 71e12),
         Device("A10", 22, 0.6e12, 125e12),
         Device("L4", 22, 0.3e12, 121e12),
-        Device("cpu", 16.0, 10e9, 70e9),
+        Device("cpu", 16.0, 20e9, 70e9),
     )
 }
 
