@@ -328,10 +328,11 @@ def said_of(found: Estimate) -> Iterator[tuple[str, str]]:
             f"{_time(found.hours_pass_rates)} for pass rates, sampled by the local engine on one GPU and kept for "
             "later runs; a lower task.limit makes that less, and task.solved_from counts in what a server sampled",
         )
+    speeds = "short measurements of a processor, not of a run" if found.device == "cpu" else "data sheets, not measured"
     yield (
         "assumed",
         f"{found.gpus} × {found.device}; thoughts of {a.thought:,.0f} tokens, answers of {a.answer:.0f}, prompts of "
-        f"{a.prompt}; no group replaced; speeds from data sheets, not measured. --gpu, --mean-thought and "
+        f"{a.prompt}; no group replaced; speeds from {speeds}. --gpu, --mean-thought and "
         "--tokens-per-second say otherwise",
     )
 
