@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from suffice.errors import Interrupted, SufficeError
+
 RESULTS = Path(__file__).parent / "results"
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a row on standard output.")]
@@ -81,3 +83,15 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
 def round_to(value: Any, digits: int) -> Any:
     """A float at so many significant digits; anything else as it is."""
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
+def reported(main: Callable[..., None]) -> None:
+    """Run a script's `main` as a command line: a mistake is one line and exit code 2, being stopped 130."""
+    try:
+        typer.run(main)
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(130)
+    except SufficeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

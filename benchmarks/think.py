@@ -1,9 +1,11 @@
 """Teach an instruct model to think, and to overthink by a stated amount, from worked problems.
 
-    python -m benchmarks.think MODEL --data FILE [FILE …] --out FOLDER [--examples 1200]
+    python -m benchmarks.think MODEL --data FILE [--data FILE …] --out FOLDER [--operations 1] [--test 400]
 
-MODEL is a checkpoint folder or hub id whose template opens the thought, or whose vocabulary has its marks. FILE holds
-problems as JSON lines with `question`, `answer` and either an `equation` or a `solution` with GSM8K's `<<a+b=c>>`.
+MODEL is a checkpoint folder or hub id of an instruct model that does not think; it gets marks where it has none. FILE
+holds problems as JSON lines with `question`, `answer` and either an `equation` or a `solution` with GSM8K's `<<a+b=c>>`.
+Those of more than `--operations` are left out, as are questions asked before; `--test` of the rest are held out. FOLDER
+gets both as `test.jsonl` and `train.jsonl`, and what learns from the second: checkpoints, and in the end `base`.
 
 A thought says what to do, does it, says the answer and then rechecks it. Most rechecks repeat what is known; some find
 and mend a mistake. The mistake itself stands before what is trained, so that mistakes are not what is learnt. Cut
@@ -29,19 +31,28 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from suffice.config import DEFAULT_INDUCER
+from benchmarks.marks import marked
+from benchmarks.record import reported
+from suffice.errors import Interrupted, ModelError, RunError
 from suffice.groups import Branch, Group, Problem, Spine
 from suffice.model.chat import Chat
 from suffice.model.checkpoint import latest_checkpoint, restore, save_checkpoint
 from suffice.model.device import set_threads
-from suffice.model.load import load_chat, load_model
-from suffice.model.lora import add_lora
+from suffice.model.lora import add_lora, merged_state
 from suffice.objective import Objective, spine_batches
 from suffice.objective.memory import micro_batch_tokens
+from suffice.rollout import Ask, Count, Decoder
+from suffice.rollout.streams import PromptStream
+from suffice.run.files import read_json, whole_directory, write_jsonl
+from suffice.run.layout import TRAINER
 from suffice.run.progress import progress
 from suffice.run.signals import stop_requests
+from suffice.tasks import PROMPTS
 
-ASK = "\nPut your final answer in \\boxed{}."
+ASK = PROMPTS["answer-boxed"]
+Record = dict[str, Any]
+BASE = "base"
+LONGEST = 160  # tokens of a thought that is looked for
 WORDS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide"}
 OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
@@ -53,7 +64,7 @@ class Habits:
     that begin with a mistake."""
 
     fewest: int = 1
-    most: int = 4
+    most: int = 3
     slips: float = 0.25
 
 
@@ -91,7 +102,7 @@ def written(value: Fraction) -> str:
     return f"{float(value):.4f}".rstrip("0")
 
 
-def worked(record: dict[str, Any]) -> list[Step]:
+def worked(record: Record) -> list[Step]:
     """The steps to a record's answer; none where they are not plain arithmetic or do not lead there."""
     found: list[Step] = []
     try:
@@ -204,16 +215,26 @@ def reply(answer: str, chat: Chat) -> list[int]:
     return ids
 
 
-def lessons(files: Sequence[Path], chat: Chat, seed: int, habits: Habits, exits: int) -> Iterator[Group]:
-    """Endless, in an order of the seed's own: all problems anew with every pass."""
+def split(files: Sequence[Path], operations: int, test: int, seed: int) -> tuple[list[Record], list[Record]]:
+    """(train, test): problems of at most so many operations, each question once."""
     records = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    known = [(record, steps) for record in records if (steps := worked(record))]
+    known = {
+        " ".join(record["question"].split()): record for record in records if 0 < len(worked(record)) <= operations
+    }
+    chosen = list(known.values())
+    random.Random(seed).shuffle(chosen)
+    return chosen[test:], chosen[:test]
+
+
+def lessons(train: Sequence[Record], chat: Chat, seed: int, habits: Habits, exits: int) -> Iterator[Group]:
+    """Endless, in an order of the seed's own: all problems anew with every pass."""
+    known = list(train)
     draw = random.Random(seed)
     while True:
         draw.shuffle(known)
-        for record, steps in known:
-            problem = Problem(record["id"], "think", record["question"] + ASK, record["answer"])
-            yield lesson(problem, think(steps, draw, habits), chat, draw, exits)
+        for record in known:
+            problem = Problem(record["id"], "think", f"{record['question']}\n{ASK}", record["answer"])
+            yield lesson(problem, think(worked(record), draw, habits), chat, draw, exits)
 
 
 def teach(
@@ -235,33 +256,68 @@ def teach(
     return nats
 
 
+def thinks(model: Any, chat: Chat, records: Sequence[Record]) -> bool:
+    """Whether a model closes most of its thoughts already."""
+    prompts = [chat.render(f"{record['question']}\n{ASK}") for record in records]
+    asks = [Ask(prompt + chat.opening(prompt), str(i), LONGEST) for i, prompt in enumerate(prompts)]
+    decoder = Decoder(chat.open_id, chat.close_id, chat.end_ids, 0.0, 1.0)
+    said = decoder.run(PromptStream(model, asks, chat.pad_id), asks, Count())
+    return 2 * sum(chat.close_id in each.tokens for each in said) > len(said)
+
+
+def prepared(path: str, problems: Sequence[Record]) -> tuple[Any, Chat]:
+    """A model with marks that does not think yet.
+
+    Raises:
+        ModelError: it does, or it cannot be taught to.
+    """
+    model, chat = marked(path)
+    set_threads(model)
+    if thinks(model, chat, problems):
+        raise ModelError(f"{path} closes its thoughts already; it needs no teaching: suffice diagnose {path}")
+    return model, chat
+
+
 def main(
     model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
     data: Annotated[list[Path], typer.Option(help="Worked problems; may be given again.")],
-    out: Annotated[Path, typer.Option(help="Where checkpoints are written.")],
+    out: Annotated[Path, typer.Option(help="Where checkpoints are written, and in the end the model as `base`.")],
+    operations: int = 1,
+    test: int = 400,
     examples: int = 1200,
     batch: int = 8,
-    exits: int = 2,
+    exits: int = 1,
     rank: int = 16,
-    rate: float = 2e-4,
+    rate: float = 5e-4,
     warmup: int = 10,
     seed: int = 0,
 ) -> None:
-    habits = Habits()
-    chat = load_chat(model, DEFAULT_INDUCER)
-    trained = load_model(model, device="cpu", dtype="float32")
-    set_threads(trained)
-    torch.manual_seed(seed)
-    trained = add_lora(trained, rank).train()
-    optimizer = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=rate, weight_decay=0.0)
+    facts = {"data": [file.name for file in data], "operations": operations, "test": test, "examples": examples,
+             "batch": batch, "exits": exits, "rank": rank, "rate": rate, "warmup": warmup, "seed": seed,
+             "habits": asdict(Habits())}  # fmt: skip
     saved = latest_checkpoint(out) if out.exists() else None
-    done = restore(saved, trained, optimizer)["step"] if saved else 0
+    done = 0
+    if saved:
+        state = read_json(saved / TRAINER)
+        if {key: state.get(key) for key in facts} != facts:
+            raise RunError(f"{out} was taught otherwise; give its own options, or another --out")
+        done = state["step"]
+    steps = examples // batch
+    if (out / BASE).exists():
+        print(f"{out / BASE} thinks already")
+        return
+    train, held_out = split(data, operations, test, seed)
+    for name, records in (("train", train), ("test", held_out)):
+        write_jsonl(out / f"{name}.jsonl", records)
+    plain, chat = prepared(model, held_out[:8])
+    torch.manual_seed(seed)
+    trained = add_lora(plain, rank).train()
+    optimizer = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=rate, weight_decay=0.0)
+    if saved:
+        restore(saved, trained, optimizer)
     objective = Objective("token", "sampled", chat.close_id, exits)
     most = micro_batch_tokens(trained)
-    facts = {"model": model, "data": [file.name for file in data], "habits": asdict(habits), "seed": seed,
-             "examples": examples, "batch": batch, "exits": exits, "rank": rank, "rate": rate}  # fmt: skip
-    source = lessons(data, chat, seed, habits, exits)
-    steps = examples // batch
+    source = lessons(train, chat, seed, Habits(), exits)
     with stop_requests() as stopped, progress("think", steps, done=done) as advance:
         for step in range(1, steps + 1):
             groups = [next(source) for _ in range(batch)]
@@ -274,10 +330,12 @@ def main(
             if step % 50 == 0 or step == steps or stopped():
                 save_checkpoint(out, step, trained, chat.tokenizer, optimizer, facts)
             if stopped() and step < steps:
-                print(f"stopped after {step} of {steps}; give the same command again to go on")
-                return
-    print(f"{out}/checkpoints/step-{steps:06d} thinks; suffice diagnose says how much it overthinks")
+                raise Interrupted(f"stopped after {step} of {steps}; the same command goes on")
+    with whole_directory(out / BASE) as folder:
+        trained.get_base_model().save_pretrained(folder, state_dict=merged_state(trained))
+        chat.tokenizer.save_pretrained(folder)
+    print(f"{out / BASE} thinks; suffice diagnose says how much it overthinks")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    reported(main)
