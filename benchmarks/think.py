@@ -2,8 +2,8 @@
 
     python -m benchmarks.think MODEL --data FILE [--data FILE …] --out FOLDER [--operations 1] [--test 400]
 
-MODEL is a checkpoint folder or hub id of an instruct model that does not think; it gets marks where it has none. FILE
-holds problems as JSON lines with `question`, `answer` and either an `equation` or a `solution` with GSM8K's `<<a+b=c>>`.
+MODEL is a checkpoint folder or hub id of an instruct model that does not think; it gets marks where it has none.
+FILE holds problems as JSON lines with `question`, `answer` and an `equation`, or a `solution` with GSM8K's `<<a+b=c>>`.
 Those of more than `--operations` are left out, as are questions asked before; `--test` of the rest are held out. FOLDER
 gets both as `test.jsonl` and `train.jsonl`, and what learns from the second: checkpoints, and in the end `base`.
 
@@ -93,6 +93,11 @@ class Thought:
     lines: list[str]
     said: list[str | None]
     answer: str
+
+
+def asked(record: Record) -> str:
+    """As `--prompt answer-boxed` has it."""
+    return f"{record['question']}\n{ASK}"
 
 
 def written(value: Fraction) -> str:
@@ -233,7 +238,7 @@ def lessons(train: Sequence[Record], chat: Chat, seed: int, habits: Habits, exit
     while True:
         draw.shuffle(known)
         for record in known:
-            problem = Problem(record["id"], "think", f"{record['question']}\n{ASK}", record["answer"])
+            problem = Problem(record["id"], "think", asked(record), record["answer"])
             yield lesson(problem, think(worked(record), draw, habits), chat, draw, exits)
 
 
@@ -256,16 +261,16 @@ def teach(
     return nats
 
 
-def thinks(model: Any, chat: Chat, records: Sequence[Record]) -> bool:
+def thinks(model: Any, chat: Chat, questions: Sequence[str]) -> bool:
     """Whether a model closes most of its thoughts already."""
-    prompts = [chat.render(f"{record['question']}\n{ASK}") for record in records]
+    prompts = [chat.render(question) for question in questions]
     asks = [Ask(prompt + chat.opening(prompt), str(i), LONGEST) for i, prompt in enumerate(prompts)]
     decoder = Decoder(chat.open_id, chat.close_id, chat.end_ids, 0.0, 1.0)
     said = decoder.run(PromptStream(model, asks, chat.pad_id), asks, Count())
     return 2 * sum(chat.close_id in each.tokens for each in said) > len(said)
 
 
-def prepared(path: str, problems: Sequence[Record]) -> tuple[Any, Chat]:
+def prepared(path: str, questions: Sequence[str]) -> tuple[Any, Chat]:
     """A model with marks that does not think yet.
 
     Raises:
@@ -273,7 +278,7 @@ def prepared(path: str, problems: Sequence[Record]) -> tuple[Any, Chat]:
     """
     model, chat = marked(path)
     set_threads(model)
-    if thinks(model, chat, problems):
+    if thinks(model, chat, questions):
         raise ModelError(f"{path} closes its thoughts already; it needs no teaching: suffice diagnose {path}")
     return model, chat
 
@@ -309,7 +314,7 @@ def main(
     train, held_out = split(data, operations, test, seed)
     for name, records in (("train", train), ("test", held_out)):
         write_jsonl(out / f"{name}.jsonl", records)
-    plain, chat = prepared(model, held_out[:8])
+    plain, chat = prepared(model, [asked(record) for record in held_out[:8]])
     torch.manual_seed(seed)
     trained = add_lora(plain, rank).train()
     optimizer = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=rate, weight_decay=0.0)
