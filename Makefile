@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 ARGS ?=
 
-.PHONY: demo test quick test-machines check format bench bench-full results site audit clean
+.PHONY: demo test quick test-machines check format bench bench-full results real site audit clean
 
 demo: $(VENV)/base
 	@$(BIN)/suffice demo $(ARGS)
@@ -49,6 +49,11 @@ results: $(VENV)/base
 	$(BIN)/suffice compare runs/lab-base runs/bench-lab/runs/lab-*-seed-*/evaluations/step-000100 --json \
 		--out runs/comparison.html > runs/comparison.json
 	$(BIN)/python -m benchmarks.readme runs/bench-lab/bench.json runs/comparison.json
+
+# A real language model from overthinking to shorter, on this machine, in hours: MODEL is a hub id or a folder of an
+# instruct model that does not think, DATA files of worked problems (benchmarks/think.py). The same command goes on.
+real: $(VENV)/dev
+	@$(BIN)/python -m benchmarks.real_training $(MODEL) $(foreach file,$(DATA),--data $(file)) --out runs/real $(ARGS)
 
 # The documentation as a site, in site/
 site: $(VENV)/dev

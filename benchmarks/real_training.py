@@ -1,31 +1,39 @@
 """A real language model from overthinking to shorter: taught, diagnosed, trained by several methods, compared.
 
-    python -m benchmarks.real_training MODEL --data FILE [--data FILE …] --out FOLDER
+    python -m benchmarks.real_training MODEL --data FILE [--data FILE …] --out FOLDER [--record NAME]
 
 MODEL is an instruct model without a thought and FILE holds worked problems, both as `benchmarks.think` takes them.
 Every stage is a command that is printed before it runs, in FOLDER. What is done stands: the same command goes on where
-it was stopped.
+it was stopped. `--record` keeps the figures as benchmarks/results/real-NAME.json and bench-real-NAME.json.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from benchmarks import findings
+from benchmarks.readme import stops_of
+from suffice.model.checkpoint import latest_checkpoint
+from suffice.run.files import read_json, whole_file
+from suffice.run.layout import SUMMARY, TRAINER
 
 PLANS = Path(__file__).parent / "plans" / "real"
 TEST = "--task jsonl --path test.jsonl --prompt answer-boxed --max-thought-tokens 160 --max-answer-tokens 24"
 SAMPLED = "--temperature 0.7 --top-p 1"
-BUDGETS = "0,16,24,32,40,48,64,96,128"
+BUDGETS = "16,24,32,40,48,64,80,96"
 STAGES = {  # what each leaves behind, by which it is known to be done
     "diagnosis/report.html": f"diagnose base {TEST} {SAMPLED} --problems 200 --out diagnosis",
-    "base-eval/report.html": f"eval base {TEST} {SAMPLED} --samples 2 --baselines --budgets {BUDGETS} --out base-eval",
+    "stopped/report.html": f"eval base {TEST} {SAMPLED} --samples 2 --baselines --budgets {BUDGETS} --out stopped",
     "bench/pareto.png": "bench plan.toml --out bench",
 }
 
@@ -36,6 +44,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Where everything is kept.")],
     examples: int = 1200,
     operations: int = 1,
+    record: Annotated[str | None, typer.Option(help="Keep the figures by this name.")] = None,
 ) -> None:
     files = [each for file in data for each in ("--data", str(file.resolve()))]
     source = str(Path(model).resolve()) if Path(model).exists() else model
@@ -47,17 +56,44 @@ def main(
     for result, command in STAGES.items():
         if not (out / result).exists():
             run(out, ["suffice", *shlex.split(command)])
+    last = sorted({path.name for path in out.glob("bench/runs/*/evaluations/step-??????")})[-1]
+    trained = [str(path.relative_to(out)) for path in sorted(out.glob(f"bench/runs/*-seed-*/evaluations/{last}"))]
+    said = run(out, ["suffice", "compare", "stopped", *trained, "--out", "comparison.html", "--json"])
+    if record:
+        findings.keep(f"real-{record}", out / "bench")
+        keep(record, out, json.loads(said))
 
 
-def run(folder: Path, command: list[str]) -> None:
-    """Run a module's command line in a folder; where it fails, so does this."""
+def run(folder: Path, command: list[str]) -> str:
+    """Run a module's command line in a folder; where it fails, so does this. What it says as JSON."""
     print(f"$ {shlex.join(command)}", file=sys.stderr)
     paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env=os.environ | {"PYTHONPATH": paths}, check=False
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=subprocess.PIPE if "--json" in command else None,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise typer.Exit(done.returncode)
+    return done.stdout or ""
+
+
+def keep(name: str, out: Path, comparison: dict[str, Any]) -> None:
+    """What the page shows beside the bench: how the base was taught, its diagnosis, and stopping it early."""
+    checkpoint = latest_checkpoint(out)
+    assert checkpoint is not None
+    found = {
+        "taught": read_json(checkpoint / TRAINER),
+        "diagnosis": read_json(out / "diagnosis" / SUMMARY),
+        "stopped": comparison,
+        "over": stops_of(comparison),
+    }
+    text = re.sub(r"-?\d+\.\d{6,}(e-?\d+)?", lambda figure: f"{float(figure[0]):.5g}", json.dumps(found))
+    with whole_file(findings.RESULTS / f"real-{name}.json") as path:
+        path.write_text(json.dumps(json.loads(text), ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

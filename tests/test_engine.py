@@ -25,6 +25,7 @@ from suffice.errors import ModelError, NonFiniteError, SufficeError
 from suffice.grading import Grader
 from suffice.groups import Branch, Group, Problem, Verdict
 from suffice.model.load import load_model
+from suffice.model.lora import merged
 from suffice.report import write_report
 from suffice.run.directory import Run
 from suffice.run.files import read_json, read_jsonl
@@ -231,6 +232,32 @@ def test_lora_resumes_its_adapters_and_its_optimizer_bit_for_bit(build: Build, t
     assert torch.equal(weights(resumed), weights(engine))
     engine.step(2), resumed.step(2)
     assert torch.equal(weights(resumed), weights(engine))
+
+
+def test_what_merged_adapters_sample_is_what_adapters_beside_the_weights_sample(build: Build):
+    engine = build(model__lora=4, train__learning_rate=1e-2)
+    engine.step(1)
+    exactly(engine)
+    before, drawn = weights(engine), engine.problems.drawn
+    apart, _ = engine.rollout(2)
+    engine.problems.drawn = drawn
+    with merged(engine.model):
+        together, _ = engine.rollout(2)
+        assert not torch.equal(weights(engine), before), "they are merged"
+    assert tokens_of(together) == tokens_of(apart)
+    for one, other in zip(together, apart, strict=True):
+        assert one.spines[0].logprobs == pytest.approx(other.spines[0].logprobs, abs=1e-10)
+    assert torch.equal(weights(engine), before)
+    trained = {name for name, parameter in engine.model.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, _ in engine.model.named_parameters() if ".lora_" in name}
+
+
+def test_adapters_are_apart_again_after_a_rollout_that_failed(build: Build):
+    engine = build(model__lora=4)
+    before = weights(engine)
+    with pytest.raises(KeyboardInterrupt), merged(engine.model):
+        raise KeyboardInterrupt
+    assert torch.equal(weights(engine), before)
 
 
 # -- groups without signal

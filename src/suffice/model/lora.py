@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,32 @@ def merged_state(model: Any) -> dict[str, Tensor]:
             delta = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
             state[f"{name}.weight"] = (weight.float() + delta.float()).to(weight.dtype)
     return state
+
+
+@contextmanager
+def merged(model: Any) -> Iterator[None]:
+    """Adapters added into the weights meanwhile, so that sampling does not pay for them; then both are as they were,
+    bit for bit. It takes another copy of the adapted weights.
+
+    Weights of half precision stay apart from their adapters: the sum, rounded, would lose most of what small ones say.
+    """
+    if not hasattr(model, "get_base_model") or model.dtype.itemsize < 4:
+        yield
+        return
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    apart = [layer.get_base_layer().weight.data for layer in layers]
+    try:
+        with model.disable_adapter():
+            for layer, weight in zip(layers, apart, strict=True):
+                with torch.no_grad():
+                    delta = sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
+                layer.get_base_layer().weight.data = weight + delta
+            yield
+    finally:
+        for layer, weight in zip(layers, apart, strict=True):
+            layer.get_base_layer().weight.data = weight
 
 
 def adapter_base(folder: Path) -> tuple[str, str | None]:

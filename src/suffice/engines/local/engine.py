@@ -19,6 +19,7 @@ from suffice.groups import Group, GroupBatch, Problem
 from suffice.methods import Method
 from suffice.model.checkpoint import restore, save_checkpoint
 from suffice.model.load import load_model
+from suffice.model.lora import merged
 from suffice.objective import to_batch
 from suffice.rollout import Chat, Sampler, grade_groups, random_exits
 from suffice.rollout.decode import keyed
@@ -88,7 +89,7 @@ class Engine:
         started = time.perf_counter()
         self.sampler.count.prefill = self.sampler.count.decode = 0
         self.model.eval()
-        with self.update.precision():
+        with merged(self.model), self.update.precision():
             groups, sampled = self.rollout(step)
         rolled_out = time.perf_counter()
         metrics = rollout_metrics(sampled, self.chat)

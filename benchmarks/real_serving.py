@@ -1,0 +1,58 @@
+"""A model before and after training, behind a real vLLM: the same problems as `suffice eval` asks it here, and the bill.
+
+    python -m benchmarks.real_serving FOLDER NAME=CHECKPOINT [NAME=CHECKPOINT …] [--record]
+
+FOLDER is that of `benchmarks.real_training`; checkpoints are named from there, the first is the base. The `vllm` on the
+PATH serves them in turn, on the CPU in float32. Requests are sent 32 at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.real_training import SAMPLED, TEST
+from benchmarks.record import Json, Record, publish
+from benchmarks.servers import PARSED, vllm
+from suffice.run.files import read_json
+from suffice.run.layout import SUMMARY
+
+
+def main(
+    folder: Path,
+    models: Annotated[list[str], typer.Argument(help="NAME=CHECKPOINT, the base first.")],
+    problems: int = 400,
+    json: Json = False,
+    record: Record = False,
+) -> None:
+    rows = (served(folder, *each.split("=", 1), problems) for each in models)
+    publish("real_serving", rows, as_json=json, record=record)
+
+
+def served(folder: Path, name: str, checkpoint: str, problems: int) -> dict[str, Any]:
+    """What a served model thinks, answers and takes."""
+    out = f"served-{name}"
+    with vllm(folder / checkpoint, PARSED, folder / f"{out}.log") as url:
+        model = (folder / checkpoint).name
+        suffice(folder, f"doctor --base-url {url} --model {model} --tokenizer {checkpoint}")
+        suffice(
+            folder,
+            f"eval {model} --base-url {url} --tokenizer {checkpoint} {TEST} {SAMPLED} --samples 1 --problems {problems} "
+            f"--out {out}",
+        )
+    summary = read_json(folder / out / SUMMARY)
+    return {"case": name, "summary": summary}
+
+
+def suffice(folder: Path, command: str) -> None:
+    print(f"$ suffice {command}", file=sys.stderr)
+    subprocess.run([sys.executable, "-m", "suffice", *command.split()], cwd=folder, check=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
