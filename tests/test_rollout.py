@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, DynamicCache
 
 from making import CLOSE, END, INDUCER, OPEN, PAD, VOCABULARY, exact, random_tokens, tiny_model
 from suffice.config import DEFAULT_INDUCER
@@ -18,7 +18,7 @@ from suffice.errors import ModelError
 from suffice.grading import Grader
 from suffice.groups import Branch, Group, Problem, Spine, Verdict
 from suffice.lab import base_path
-from suffice.model.cache import Footprint, footprint
+from suffice.model.cache import Footprint, footprint, growing_cache
 from suffice.model.marks import THINK
 from suffice.rollout import Ask, Chat, Count, Decoder, Sampler, grade_groups, random_exits
 from suffice.rollout.decode import inverse_transform
@@ -314,6 +314,36 @@ def test_inverse_transform_never_draws_the_impossible():
     probability = torch.tensor([[0.0, 1.0, 0.0]])
     for u in (0.0, 0.5, 1 - 2**-53):
         assert int(inverse_transform(probability, torch.tensor([u], dtype=torch.float64))) == 1
+
+
+@pytest.mark.parametrize("entries", [1, 2, 127, 128, 129, 1000])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_draw_is_where_the_running_sum_passes_the_noise_and_never_the_impossible(entries, dtype):
+    generator = torch.Generator().manual_seed(entries)
+    probability = torch.rand(200, entries, dtype=dtype, generator=generator) ** 8
+    probability = probability * (torch.rand(200, entries, generator=generator) < 0.2)
+    probability[:, -1] += probability.sum(-1) == 0
+    noise = torch.rand(200, dtype=torch.float64, generator=generator)
+    noise[:2] = torch.tensor([0.0, 1 - 2**-53])
+    drawn = inverse_transform(probability, noise)
+    assert (probability.gather(-1, drawn[:, None]) > 0).all()
+    upto = probability.double().cumsum(-1).numpy()
+    for row, token in enumerate(drawn.tolist()):
+        before, after = (upto[row, token - 1] if token else 0.0), upto[row, token]
+        # sums of a thousand numbers in another order: 1000 roundings of 2**-53 of the whole
+        slack, aim = 1.2e-13 * upto[row, -1], float(noise[row]) * upto[row, -1]
+        assert before - slack <= aim <= after + slack
+
+
+def test_under_autocast_keys_and_values_are_kept_in_the_type_in_which_attention_computes():
+    model = tiny_model(dtype=torch.float32)
+    ids, found = torch.tensor([[9, 10, 11, 12]]), {}
+    for name, cache in (("grown", growing_cache(model)), ("plain", DynamicCache(config=model.config))):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            read = model(input_ids=ids, past_key_values=cache, use_cache=True).logits
+            found[name] = read, model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True).logits
+        assert (cache.layers[0].keys.dtype == torch.bfloat16) == (name == "grown")
+    assert all(torch.equal(one, other) for one, other in zip(*found.values(), strict=True))
 
 
 def test_first_tokens_follow_the_models_distribution():

@@ -18,6 +18,13 @@ KeyValues = list[tuple[Tensor, Tensor]]
 """Keys and values by layer."""
 
 
+def computed(states: Tensor) -> Tensor:
+    """In the type in which attention computes: autocast leaves keys that were normed in float32, and would cast all of
+    them again at every token."""
+    device = states.device.type
+    return states.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else states
+
+
 class GrowingLayer(DynamicLayer):
     """A key/value layer that writes into a buffer of doubling size instead of copying the past at every token."""
 
@@ -28,7 +35,7 @@ class GrowingLayer(DynamicLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         start, self.length = self.length, self.length + key_states.shape[-2]
-        fresh = (key_states, value_states)
+        fresh = tuple(map(computed, (key_states, value_states)))
         if not self.buffers:
             self.buffers, self.is_initialized = [self._grown(new, new[:, :, :0]) for new in fresh], True
         if self.length > self.buffers[0].shape[-2]:

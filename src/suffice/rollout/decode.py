@@ -15,10 +15,11 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from suffice.errors import ModelError
 
+BLOCK = 128  # entries, which most vocabularies are a multiple of
 NUCLEUS = 256  # entries: most next tokens have their nucleus among fewer
 COMPACT = 7 / 8  # finished rows leave when the batch shrinks to so much of its size
 OPENING = 3  # tokens with which a model may open its thought: the mark, and blanks before it
@@ -268,9 +269,26 @@ def _left(ranked: Tensor, top_p: float, top_k: int, min_p: float) -> Tensor:
 
 
 def _drawn(probability: Tensor, noise: Tensor) -> Tensor:
-    cumulative = probability.cumsum(-1, dtype=torch.float64)
-    place = torch.searchsorted(cumulative, (noise * cumulative[:, -1])[:, None], right=True)[:, 0]
-    return place.clamp(max=probability.shape[-1] - 1)
+    """Where `noise` of all that is there lies: first among blocks, then in one, so that no running sum over the
+    vocabulary is written."""
+    if missing := -probability.shape[-1] % BLOCK:
+        probability = nn.functional.pad(probability, (0, missing))
+    blocks = probability.unflatten(-1, (-1, BLOCK))
+    sums = blocks.sum(-1, dtype=torch.float64)
+    block, beyond = _reached(sums, noise[:, None] * sums.sum(-1, keepdim=True))
+    chosen = blocks.gather(1, block[..., None].expand(-1, 1, BLOCK))[:, 0].double()
+    place, _ = _reached(chosen, beyond)
+    return (block * BLOCK + place)[:, 0]
+
+
+def _reached(part: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:
+    """The first place at which the sum of `part` [B, N] is above `aim` [B, 1], never one of nothing, and what of `aim`
+    the places before it leave."""
+    upto = part.cumsum(-1)
+    least = torch.zeros_like(aim)
+    aim = torch.minimum(aim, torch.nextafter(upto[:, -1:], least))  # sums in another order differ by their rounding
+    place = torch.searchsorted(upto, aim, right=True)
+    return place, aim - nn.functional.pad(upto, (1, 0)).gather(-1, place)
 
 
 def keyed(key: str) -> np.random.Generator:

@@ -62,6 +62,7 @@ def build_engine(
         lr=train.learning_rate,
         betas=(0.9, 0.999),
         weight_decay=train.weight_decay,
+        fused=model.device.type == "cuda",
     )
     engine = Engine(
         Sampler.of(model, chat, rollout, reuse=recipe.objective.layout == "spine"),
