@@ -64,7 +64,7 @@ class Habits:
     that begin with a mistake."""
 
     fewest: int = 1
-    most: int = 3
+    most: int = 2
     slips: float = 0.25
 
 
