@@ -28,7 +28,7 @@ from suffice.run.files import read_json, whole_file
 from suffice.run.layout import SUMMARY, TRAINER
 
 PLANS = Path(__file__).parent / "plans" / "real"
-TEST = "--task jsonl --path test.jsonl --prompt answer-boxed --max-thought-tokens 160 --max-answer-tokens 24"
+TEST = "--task jsonl --path test.jsonl --prompt answer-boxed --max-thought-tokens 128 --max-answer-tokens 24"
 SAMPLED = "--temperature 0.7 --top-p 1"
 BUDGETS = "16,24,32,40,48,64,80,96"
 STAGES = {  # what each leaves behind, by which it is known to be done

@@ -52,7 +52,7 @@ from suffice.tasks import PROMPTS
 ASK = PROMPTS["answer-boxed"]
 Record = dict[str, Any]
 BASE = "base"
-LONGEST = 160  # tokens of a thought that is looked for
+LONGEST = 128  # tokens of a thought that is looked for
 WORDS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide"}
 OPERATORS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 INVERSE = {"+": "-", "-": "+", "*": "/", "/": "*"}
@@ -64,7 +64,7 @@ class Habits:
     that begin with a mistake."""
 
     fewest: int = 1
-    most: int = 3
+    most: int = 2
     slips: float = 0.25
 
 
@@ -332,7 +332,7 @@ def main(
                 each["lr"] = rate * min(1.0, step / warmup) * (1 - 0.9 * step / steps)
             nats = teach(trained, optimizer, groups, objective, most)
             advance(1, f"{nats:.3f} nats a token")
-            if step % 50 == 0 or step == steps or stopped():
+            if step % 20 == 0 or step == steps or stopped():
                 save_checkpoint(out, step, trained, chat.tokenizer, optimizer, facts)
             if stopped() and step < steps:
                 raise Interrupted(f"stopped after {step} of {steps}; the same command goes on")
