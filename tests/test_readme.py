@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from benchmarks import findings
+from benchmarks import claims, findings, pictures
 from benchmarks.readme import READMES, RECORD, ROOT, STOPS, rendered, results_of, stops_of
 from typer.testing import CliRunner
 
@@ -28,6 +28,34 @@ def test_the_tables_of_results_are_what_was_recorded(name: str):
 def test_the_tables_of_benches_are_what_was_recorded(page: Path):
     text = page.read_text(encoding="utf-8")
     assert findings.rendered(text) == text
+
+
+def test_the_claims_are_what_was_recorded():
+    text = claims.PAGE.read_text(encoding="utf-8")
+    assert claims.rendered(text) == text
+
+
+def test_a_change_of_tokens_and_accuracy_is_worked_out_from_what_was_printed():
+    row = {"kind": "paper", "who": "", "model": "", "problems": "", "before": [80.36, 5727], "after": [81.08, 3253]}
+    claim = claims.printed(row)  # 3253 / 5727 = 0.5680
+    assert (claim.tokens, claim.accuracy) == (-43.2, 0.72)
+
+
+@pytest.mark.parametrize("name", pictures.SHOWN)
+def test_a_picture_shows_what_was_recorded(name: str):
+    assert pictures.kept(name) == pictures.digest(pictures.SHOWN[name], findings.load)
+
+
+def test_an_interval_of_seeds_that_reaches_beyond_all_accuracy_is_not_shown():
+    def said(low: float, high: float, count: int) -> str:
+        accuracy = {"difference": -0.1, "low": low, "high": high}
+        step = {"change": {"accuracy": accuracy, "thought_tokens_change": {"mean": -0.5}}}
+        return findings.change({"base": {"accuracy": {"mean": 0.8}}}, step, count)
+
+    assert said(-0.79, 0.19, 2) == "−10.0 (−79.0 to +19.0), −50 %"  # from 1 to 99 %
+    assert said(-0.81, 0.0, 2) == "−10.0 (two seeds: no interval), −50 %"
+    assert said(-0.2, 0.21, 3) == "−10.0 (three seeds: no interval), −50 %"
+    assert said(-0.81, 0.21, 1) == "−10.0 (−80.0 to +20.0), −50 %"  # of questions alone: cut at what can be
 
 
 def test_a_bench_is_kept_as_the_first_table_shows_it():
