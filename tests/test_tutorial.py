@@ -21,15 +21,19 @@ PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
 LAB = {
     "gsm8k": "arithmetic",
     "qwen3-1.7b-s-grpo-lora": "lab-s-grpo",
-    "200": "6",
+    "200": "4",
     "500": "4",
     "cluster.gpus=1": "train.steps=1",
     "guard.action=stop": "train.problems_per_step=2",
     "runs/after/evaluations/gsm8k/records.jsonl": "runs/after/evaluations/arithmetic/records.jsonl",
 }
 """What stands on the page, and what this machine has of it."""
-SHORT = {"eval": ["--max-thought-tokens", "100", "--max-answer-tokens", "8"]}
-SHORT["diagnose"] = SHORT["eval"]
+BUDGETS = ["--max-thought-tokens", "100", "--max-answer-tokens", "8"]
+SHORT = {
+    "eval": BUDGETS,
+    "diagnose": BUDGETS,
+    "train": ["--set", "train.eval_every=0", "--set", "guard.action=warn", "--set", "rollout.max_thought_tokens=32"],
+}
 
 
 @pytest.fixture
