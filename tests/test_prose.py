@@ -22,7 +22,8 @@ TICS = {
     "goes on with": r"\b(?:goes|go|gone) on with\b",
     "stands, for is": r"\bstands? (?:in|on|at|there|beside|here|alone)\b",
     "had, for obtained": r"\b(?:can be|was|were) had\b",
-    "a step, for per step": r"\b(?:line|groups|problems|samples|rollouts|tokens|seconds) an? (?:step|problem|sample|second)\b",
+    "a step, for per step": r"\b(?:line|groups|problems|samples|rollouts|tokens|seconds) an? "
+    r"(?:step|problem|sample|second)\b",
 }
 
 
