@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import doctest
+import json
 import re
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from benchmarks import claims, findings, pictures
-from benchmarks.readme import PAGES, READMES, ROOT, diagnosis, rendered, results_of, stops_of
+from benchmarks.readme import PAGES, READMES, ROOT, STOPS, diagnosis, rendered, results_of, stops_of
 from typer.testing import CliRunner
 
 from suffice.cli import app
@@ -62,6 +63,23 @@ def test_an_interval_of_seeds_that_reaches_beyond_all_accuracy_is_not_shown():
     assert said(-0.81, 0.0, 2) == "−10.0 (two seeds: no interval), −50 %"
     assert said(-0.2, 0.21, 3) == "−10.0 (three seeds: no interval), −50 %"
     assert said(-0.81, 0.21, 1) == "−10.0 (−80.0 to +20.0), −50 %"  # of questions alone: cut at what can be
+
+
+def test_the_sentences_of_the_readme_say_what_was_recorded():
+    full, aim = findings.load("full"), findings.load("ballots-aim")
+    ends = {arm["arm"]: next(step for step in arm["steps"] if step["step"] == 100) for arm in full["arms"]}
+    shorter = {arm for arm, end in ends.items() if end["change"]["thought_tokens_change"]["mean"] <= -0.3}
+    assert "all 15 rewards that cut thinking by 30 % or more within 100 steps lost" in README.replace("\n  ", " ")
+    assert len(shorter) == 15
+    assert all(ends[arm]["change"]["accuracy"]["high"] < 0 for arm in shorter)
+    assert "twelve ran with one seed" in README
+    assert sum(len(arm["seeds"]) == 1 for arm in full["arms"] if arm["arm"] in shorter) == 12
+    assert "five times the seconds of GRPO" in README
+    ours = next(step for step in aim["arms"][0]["steps"] if step["step"] == 100)
+    assert round(ours["seconds"] / ends["GRPO"]["seconds"]) == 5
+    assert "[6 to 33 points]" in README
+    over = [100 * row["over"]["inducer"]["difference"] for row in json.loads(STOPS.read_text())]
+    assert (int(min(over)), int(max(over))) == (6, 33)
 
 
 def test_a_bench_is_kept_as_the_first_table_shows_it():
