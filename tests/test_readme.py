@@ -14,6 +14,7 @@ from benchmarks.readme import PAGES, READMES, ROOT, STOPS, diagnosis, rendered, 
 from typer.testing import CliRunner
 
 from suffice.cli import app
+from suffice.numbers import number
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -145,3 +146,24 @@ def test_the_examples_in_docstrings_run():
         found = doctest.testmod(import_module(name))
         assert found.attempted
         assert not found.failed
+
+
+def test_the_sentences_of_findings_and_claims_say_what_was_recorded():
+    told = {page.name: " ".join(page.read_text(encoding="utf-8").split()) for page in findings.PAGES}
+    fell = {arm["arm"]: sorted(arm["collapsed"].values()) for arm in findings.load("ballots-lambda")["arms"]}
+    spans = {arm: f"{steps[0]} to {steps[-1]}" for arm, steps in fell.items() if steps}
+    assert (
+        f"collapses at steps {spans['length penalty, no std']} instead of {spans['length penalty']}"
+        in (told["findings.md"])
+    )
+    assert f"the penalty at steps {spans['length penalty']}, GRPO-λ at {spans['GRPO-λ']}" in told["claims.md"]
+    ends = {arm["arm"]: arm["steps"][-1] for arm in findings.load("full")["arms"]}
+    ablations = [findings.change(findings.load("full"), ends[arm]) for arm in ("shortest one", "all one")]
+    said = [f"{thought} and {accuracy.partition(' (')[0]} points" for accuracy, thought in (
+        each.rsplit(", ", 1) for each in ablations)]  # fmt: skip
+    assert f"`ballots`: {', '.join(said)}, S-GRPO between" in told["claims.md"]
+    easy = {arm["arm"]: arm["steps"][-1]["change"]["accuracy"] for arm in findings.load("ballots-easy")["arms"]}
+    assert (
+        number(100 * easy["GRPO-λ"]["difference"], signed=True) + " points by step 100 instead of −15.8"
+        in (told["claims.md"])
+    )
