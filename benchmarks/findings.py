@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks import pictures
 from benchmarks.readme import ROOT
 from suffice.bench.result import SPENT
-from suffice.bench.tables import short, signed
+from suffice.bench.tables import gained, short
 from suffice.interval import Interval
 from suffice.numbers import number
 from suffice.run.layout import BENCH
@@ -43,8 +43,6 @@ PLACE = re.compile(
 )
 LOST, SAVED = -0.02, -0.40
 """The rule: accuracy surely not lower than this, thinking tokens changed by this or more."""
-
-COUNTS = {2: "two seeds", 3: "three seeds", 4: "four seeds", 5: "five seeds"}
 
 
 def keep(name: str, directory: Path) -> None:
@@ -122,14 +120,10 @@ def row(record: dict[str, Any], arm: dict[str, Any], steps: list[int]) -> list[s
 
 
 def change(record: dict[str, Any], step: dict[str, Any], count: int = 1) -> str:
-    """`+1.2 (−0.4 to +2.8), −41 %`. No interval reaches beyond 0 or 100 % of accuracy: where seeds differ so much that
-    it would, they say nothing of others, `−16.3 (two seeds: no interval), −41 %`."""
+    """`+1.2 (−0.4 to +2.8), −41 %`."""
     accuracy, base = step["change"]["accuracy"], record["base"]["accuracy"]["mean"]
     thought = number(100 * step["change"]["thought_tokens_change"]["mean"], 0, signed=True) + " %"
-    low, high = max(accuracy["low"], -base), min(accuracy["high"], 1 - base)
-    said = signed(Interval(accuracy["difference"], low, high))
-    if count > 1 and (low, high) != (accuracy["low"], accuracy["high"]):
-        said = f"{number(100 * accuracy['difference'], signed=True)} ({COUNTS[count]}: no interval)"
+    said = gained(Interval(accuracy["difference"], accuracy["low"], accuracy["high"]), base, count)
     return f"{said}, {thought}"
 
 

@@ -54,18 +54,6 @@ def test_a_picture_shows_what_was_recorded(name: str):
     assert pictures.kept(name) == pictures.digest(pictures.SHOWN[name], findings.load)
 
 
-def test_an_interval_of_seeds_that_reaches_beyond_all_accuracy_is_not_shown():
-    def said(low: float, high: float, count: int) -> str:
-        accuracy = {"difference": -0.1, "low": low, "high": high}
-        step = {"change": {"accuracy": accuracy, "thought_tokens_change": {"mean": -0.5}}}
-        return findings.change({"base": {"accuracy": {"mean": 0.8}}}, step, count)
-
-    assert said(-0.79, 0.19, 2) == "−10.0 (−79.0 to +19.0), −50 %"  # from 1 to 99 %
-    assert said(-0.81, 0.0, 2) == "−10.0 (two seeds: no interval), −50 %"
-    assert said(-0.2, 0.21, 3) == "−10.0 (three seeds: no interval), −50 %"
-    assert said(-0.81, 0.21, 1) == "−10.0 (−80.0 to +20.0), −50 %"  # of questions alone: cut at what can be
-
-
 def test_the_sentences_of_the_readme_say_what_was_recorded():
     full, aim = findings.load("full"), findings.load("ballots-aim")
     ends = {arm["arm"]: next(step for step in arm["steps"] if step["step"] == 100) for arm in full["arms"]}
