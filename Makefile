@@ -40,7 +40,7 @@ bench: $(VENV)/base
 bench-full: $(VENV)/base
 	@$(BIN)/suffice bench full $(ARGS)
 
-# The README's tables: two recipes with three seeds each (a quarter of an hour on one core), the base stopped early on
+# The rows of arithmetic in the README: two recipes, three seeds each (a quarter of an hour on one core), the base stopped early on
 # the same problems, and all of them compared.
 results: $(VENV)/base
 	$(BIN)/suffice bench lab --out runs/bench-lab

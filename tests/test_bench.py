@@ -36,7 +36,7 @@ from suffice.bench.plan import (
 )
 from suffice.bench.result import collapse, spending, widened, within
 from suffice.bench.run import run_bench
-from suffice.bench.tables import blocks, markdown, notes, signed
+from suffice.bench.tables import blocks, gained, markdown, notes, signed
 from suffice.cli import main
 from suffice.errors import RecipeError
 from suffice.interval import UNKNOWN, Interval
@@ -273,7 +273,14 @@ def test_more_than_one_seed_never_narrows_an_interval(means: list[float], below:
 
 def test_no_interval_stays_none():
     assert widened(UNKNOWN, [UNKNOWN]) is UNKNOWN
-    assert signed(UNKNOWN) == "n/a"
+    assert signed(UNKNOWN) == gained(UNKNOWN, 0.8, 2) == "n/a"
+
+
+def test_no_interval_of_accuracy_reaches_beyond_what_can_be():
+    assert gained(Interval(-0.1, -0.79, 0.19), 0.8, 2) == "−10.0 (−79.0 to +19.0)"  # from 1 to 99 %
+    assert gained(Interval(-0.1, -0.81, 0.0), 0.8, 2) == "−10.0 (two seeds: no interval)"
+    assert gained(Interval(-0.1, -0.2, 0.21), 0.8, 6) == "−10.0 (6 seeds: no interval)"
+    assert gained(Interval(-0.1, -0.81, 0.21), 0.8, 1) == "−10.0 (−80.0 to +20.0)"  # of questions alone: cut
 
 
 @given(st.lists(st.floats(0, 1), max_size=8), st.floats(0.01, 0.3))

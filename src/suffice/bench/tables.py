@@ -18,6 +18,9 @@ CAPTION = (
 )
 
 
+COUNTS = {2: "two", 3: "three", 4: "four", 5: "five"}
+
+
 @dataclass(frozen=True, slots=True)
 class Block:
     """One table: a row an arm, cells under the heads."""
@@ -32,17 +35,19 @@ def blocks(found: BenchFound) -> list[Block]:
     arms are unfinished."""
     if not (found.arms and found.base):
         return []
-    ends = [row(arm, arm.steps[-1], mark=arm.pareto) for arm in found.arms]
+    base = found.base.accuracy.mean
+    ends = [row(arm, arm.steps[-1], base, mark=arm.pareto) for arm in found.arms]
     tables = [Block("After the last step", HEADS, [base_row(found.base), *ends])]
     if found.base_greedy:
-        ends = [row(arm, arm.greedy) for arm in found.arms if arm.greedy]
+        greedy = found.base_greedy.accuracy.mean
+        ends = [row(arm, arm.greedy, greedy) for arm in found.arms if arm.greedy]
         tables.append(Block("After the last step, greedy", HEADS, [base_row(found.base_greedy), *ends]))
     for kind, name in SPENT.items():
         within = found.budgets[kind]
         rows = []
         for arm in found.arms:
             (step,) = (each for each in arm.steps if each.step == within.steps[arm.arm])
-            rows.append([*row(arm, step), short(getattr(step, kind))])
+            rows.append([*row(arm, step, base), short(getattr(step, kind))])
         tables.append(Block(f"Within {short(within.budget)} {name}", SPENDING, rows))
     return tables
 
@@ -51,20 +56,35 @@ def base_row(metrics: Figures) -> list[str]:
     return ["base", "", "0", *place(metrics), "100.0", "", ""]
 
 
-def row(arm: ArmFound, step: Evaluated, mark: bool = False) -> list[str]:
+def row(arm: ArmFound, step: Evaluated, base: float, mark: bool = False) -> list[str]:
+    """An arm after a step; `base` is the accuracy that its change is to."""
+    thought = step.change.thought_tokens_change
     return [
         arm.arm + (" *" if mark else ""),
         str(len(arm.seeds)),
         str(step.step),
         *place(step.metrics),
         number(100 * step.compression.mean) if step.compression.known else UNKNOWN,
-        signed(step.change.accuracy),
-        signed(step.change.thought_tokens_change),
+        gained(step.change.accuracy, base, len(arm.seeds)),
+        signed(thought._replace(low=max(thought.low, -1.0))),  # no thought is shorter than none
     ]
 
 
 def place(metrics: Figures) -> list[str]:
     return [number(100 * metrics.accuracy.mean), number(metrics.tokens.mean)]
+
+
+def gained(change: Interval, base: float, seeds: int) -> str:
+    """A change of accuracy in points. No interval reaches beyond 0 or 100 %: one of questions alone is cut there; seeds
+    that differ so much that theirs would reach further say nothing of others, `−16.3 (two seeds: no interval)`.
+
+    Args:
+        base: accuracy that the change is to, from 0 to 1.
+    """
+    cut = Interval(change.mean, max(change.low, -base), min(change.high, 1 - base))
+    if seeds > 1 and change.bounded and cut != change:
+        return f"{number(100 * change.mean, signed=True)} ({COUNTS.get(seeds, seeds)} seeds: no interval)"
+    return signed(cut if change.bounded else change)
 
 
 def signed(figure: Interval) -> str:
