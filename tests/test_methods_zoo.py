@@ -297,6 +297,44 @@ def test_alp_relative_leaves_unsolved_problems_alone() -> None:
     assert get_method("alp-relative").score(batch([[W, W]], [[1, 900]])).reward.eq(0).all()
 
 
+# MRT's termination-reward baseline
+
+
+def test_mrt_compares_the_whole_thought_with_its_exits_and_each_exit_with_it() -> None:
+    # right whole thoughts, exits W W R and R R: 1 − ⅓, (0 − 1)/3, 0; all right
+    scores = get_method("mrt").score(batch([[W, W, R, R], [R, R, W, R]], valid=[[True] * 4, [True, True, False, True]]))
+    near(scores.reward, [[0, 0, 1, 1], [1, 1, 0, 1]])
+    near(scores.advantage, [[-1 / 3, -1 / 3, 0, 2 / 3], [0, 0, 0, 0]])
+
+
+def test_mrt_tells_a_thought_that_lost_its_answer_to_stop_there() -> None:
+    # exits R W, whole W: 0 − ½, ½·(1 − 0), 0
+    near(get_method("mrt").score(batch([[R, W, W]])).advantage, [[0.5, 0, -0.5]])
+
+
+@claim
+@given(group_batches(ragged=False))
+def test_what_mrt_trains_after_i_exits_is_the_mean_lead_of_the_whole_over_those_exits(groups: GroupBatch) -> None:
+    scores = get_method("mrt").score(groups)
+    trained_P_M = scores.advantage.double().flip(-1).cumsum(-1).flip(-1)  # a token belongs to the later members
+    reward_P_M = scores.reward.double()
+    exits = reward_P_M.shape[1] - 1
+    for i in range(exits + 1):
+        lead_P = (reward_P_M[:, -1:] - reward_P_M[:, :i]).sum(-1) / max(1, exits)
+        assert_close(trained_P_M[:, i], lead_P, atol=1e-6, rtol=0)
+
+
+def test_mrt_leaves_spines_to_themselves_and_has_nothing_to_say_where_exits_agree_with_their_whole() -> None:
+    groups = batch([[R, R, W, W], [W, R, W, W]], spines=2)
+    near(get_method("mrt").score(groups).advantage, [[0, 0, 0, 0], [-1, 1, 0, 0]])
+    assert get_method("mrt").has_signal(groups).tolist() == [False, True]
+
+
+def test_a_thought_without_exits_has_no_termination_to_be_compared_with() -> None:
+    groups = batch([[W, R, W, R]], spines=2, valid=[[False, True, True, True]])
+    near(get_method("mrt").score(groups).advantage, [[0, 0, -1, 1]])
+
+
 # Every registered method
 
 

@@ -31,6 +31,7 @@ from suffice.methods.kimi_length import KimiLength
 from suffice.methods.l1 import L1Exact, L1Max
 from suffice.methods.laser import Laser
 from suffice.methods.length_penalty import LengthPenalty
+from suffice.methods.mrt import MRT
 from suffice.methods.s_grpo import SGRPO, AllOne, ShortestOne
 from suffice.methods.shorter_better import ShorterBetter
 from suffice.methods.think_prune import ThinkPrune
@@ -39,7 +40,7 @@ __all__ = ["GroupBatch", "Method", "Scores", "get_method", "list_methods", "regi
 
 OURS: tuple[type[Method], ...] = (
     *(GRPO, DrGRPO, DAPO),  # blind to length
-    *(SGRPO, ShortestOne, AllOne, ExitBaseline),  # serial
+    *(SGRPO, ShortestOne, AllOne, ExitBaseline, MRT),  # serial
     *(LengthPenalty, GRPOLambda, KimiLength, ShorterBetter, GRPOLead, JET, ConciseR, ALP, ALPRelative),  # relative
     *(L1Exact, L1Max, Laser, ThinkPrune, DLER),  # a target or a cap in tokens
 )
