@@ -335,6 +335,52 @@ def test_a_thought_without_exits_has_no_termination_to_be_compared_with() -> Non
     near(get_method("mrt").score(groups).advantage, [[0, 0, -1, 1]])
 
 
+# REO-RL
+
+
+def test_reo_rl_weighs_exits_by_the_budgets_they_stand_for() -> None:
+    # exits at 10 and 30, the whole 60 long, up to a budget of 100: c = 0…20, 20…45, 45…100
+    groups = batch([[W, R, R]], [[99, 99, 99]], thought_length=[[10, 30, 60]])
+    scores = get_method("reo-rl", budget=100).score(groups)
+    # 20·0 + 25 + 55 of 100 is the accuracy over all budgets, 0.8; c over its mean 100/3 is 0.6, 0.75, 1.65
+    near(scores.reward, [[0, 1, 1]])
+    near(scores.advantage, [[0.6 * -0.8, 0.75 * 0.2, 1.65 * 0.2]])
+
+
+def test_what_a_thought_does_beyond_reo_rls_largest_budget_counts_nothing() -> None:
+    # a budget of 20: the exit at 10 stands for 0…15, that at 30 for 15…20, the whole of 60 for nothing
+    groups = batch([[R, W, R], [R, W, W]], [[10, 30, 60]] * 2)
+    # 0.75, 0.25, 0 over the mean ⅓; 0.75 right
+    near(get_method("reo-rl", budget=20).score(groups).advantage, [[2.25 * 0.25, 0.75 * -0.75, 0]] * 2)
+
+
+def test_a_missing_exit_leaves_its_budgets_to_its_neighbours() -> None:
+    missing = batch([[W, R, R]], [[10, 0, 60]], valid=[[True, False, True]])
+    bare = batch([[W, R]], [[10, 60]])
+    found, wanted = (get_method("reo-rl", budget=100).score(groups).advantage for groups in (missing, bare))
+    near(found[:, [0, 2]], wanted.tolist())  # 35 and 65 of 100
+    near(wanted, [[0.7 * -0.65, 1.3 * 0.35]])
+
+
+def test_spines_of_reo_rl_share_the_mean_over_budgets() -> None:
+    # budgets of a spine: 15 and 5, mean 10; the first is right at all 20, the second at 5: 25 of 40 are right
+    groups = batch([[R, R, W, R]], [[10, 20, 10, 20]], spines=2)
+    near(
+        get_method("reo-rl", budget=20).score(groups).advantage, [[1.5 * 0.375, 0.5 * 0.375, 1.5 * -0.625, 0.5 * 0.375]]
+    )
+
+
+@claim
+@given(group_batches(spines=True), st.integers(1, 10**6))
+def test_reo_rls_weights_of_a_spine_sum_to_its_budget(groups: GroupBatch, budget: int) -> None:
+    method: Any = get_method("reo-rl", budget=budget)
+    valid_P_K_M = groups.valid.unflatten(1, (groups.spines or 1, -1))
+    at_P_K_M = groups.length.double().masked_fill(~groups.valid, 0).unflatten(1, (groups.spines or 1, -1))
+    weight_P_K_M = method.weights(valid_P_K_M, at_P_K_M)
+    assert weight_P_K_M.ge(0).all()
+    assert_close(weight_P_K_M.sum(-1), budget * valid_P_K_M.any(-1).double())
+
+
 # Every registered method
 
 
@@ -489,7 +535,8 @@ def test_one_right_among_wrong_ones_of_its_length_is_pushed_up_and_they_down(nam
     scores = get_method(name).score(batch([[W, W, W, R]], [[512] * 4]))
     assert scores.advantage[0, 3] > 0
     assert scores.advantage[0, 0] < 0
-    assert name == "exit-baseline" or scores.advantage[0, :3].lt(0).all()  # there as good as the exit before
+    # there as good as the exit before, or without a budget of its own
+    assert name in {"exit-baseline", "reo-rl"} or scores.advantage[0, :3].lt(0).all()
 
 
 @many
@@ -562,6 +609,8 @@ def test_a_parallel_method_refuses_spines_with_exits(name: str, spines: int) -> 
         ("alp", {"beta": math.nan}),
         ("shortest-one", {"decay": 0.5}),
         ("all-one", {"decay": 1.0}),
+        ("mrt", {"price": 0.2}),
+        ("reo-rl", {"budget": 0}),
     ],
 )
 def test_an_unknown_parameter_or_one_out_of_range_is_refused_by_name(name: str, parameters: dict[str, Any]) -> None:

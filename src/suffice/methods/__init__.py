@@ -32,6 +32,7 @@ from suffice.methods.l1 import L1Exact, L1Max
 from suffice.methods.laser import Laser
 from suffice.methods.length_penalty import LengthPenalty
 from suffice.methods.mrt import MRT
+from suffice.methods.reo_rl import REORL
 from suffice.methods.s_grpo import SGRPO, AllOne, ShortestOne
 from suffice.methods.shorter_better import ShorterBetter
 from suffice.methods.think_prune import ThinkPrune
@@ -40,7 +41,7 @@ __all__ = ["GroupBatch", "Method", "Scores", "get_method", "list_methods", "regi
 
 OURS: tuple[type[Method], ...] = (
     *(GRPO, DrGRPO, DAPO),  # blind to length
-    *(SGRPO, ShortestOne, AllOne, ExitBaseline, MRT),  # serial
+    *(SGRPO, ShortestOne, AllOne, ExitBaseline, MRT, REORL),  # serial
     *(LengthPenalty, GRPOLambda, KimiLength, ShorterBetter, GRPOLead, JET, ConciseR, ALP, ALPRelative),  # relative
     *(L1Exact, L1Max, Laser, ThinkPrune, DLER),  # a target or a cap in tokens
 )
