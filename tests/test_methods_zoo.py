@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from suffice.engines.local.build import build_engine
 from suffice.grading import Grader
 from suffice.methods import OURS, Method, registry
 from suffice.methods.base import EQUAL
+from suffice.methods.exits import budgets
 
 PARALLEL = [name for name in list_methods() if not registry()[name].serial]
 PAY_FOR_WRONG = {
@@ -372,13 +375,77 @@ def test_spines_of_reo_rl_share_the_mean_over_budgets() -> None:
 
 @claim
 @given(group_batches(spines=True), st.integers(1, 10**6))
-def test_reo_rls_weights_of_a_spine_sum_to_its_budget(groups: GroupBatch, budget: int) -> None:
-    method: Any = get_method("reo-rl", budget=budget)
+def test_the_budgets_of_a_spines_members_are_all_up_to_the_largest_each_once(groups: GroupBatch, most: int) -> None:
     valid_P_K_M = groups.valid.unflatten(1, (groups.spines or 1, -1))
     at_P_K_M = groups.length.double().masked_fill(~groups.valid, 0).unflatten(1, (groups.spines or 1, -1))
-    weight_P_K_M = method.weights(valid_P_K_M, at_P_K_M)
-    assert weight_P_K_M.ge(0).all()
-    assert_close(weight_P_K_M.sum(-1), budget * valid_P_K_M.any(-1).double())
+    low_P_K_M, high_P_K_M = budgets(valid_P_K_M, at_P_K_M, most)
+    spines = zip(*(x.flatten(0, 1) for x in (low_P_K_M, high_P_K_M, valid_P_K_M)), strict=True)
+    for low, high, valid in spines:
+        edges = [0.0, *high[valid].tolist()]
+        assert low[valid].tolist() == edges[:-1]
+        assert edges == sorted(edges)
+        assert edges[-1] == (most if valid.any() else 0)
+
+
+# BRPO
+
+
+def test_brpo_credits_a_stretch_with_the_budgets_to_come() -> None:
+    # an exit at 10 and the whole of 30 share 0…40 half and half: p = ½ ½. Wrong then right: R = ½ ½, P = 1 ½. The first
+    # stretch is compared with itself; W = 0 and ½ − ½·(½·0 + ½·1) = ¼
+    groups = batch([[W, R]], [[10, 30]])
+    near(get_method("brpo", prior="uniform", budget=40).score(groups).advantage, [[-0.25, 0.25]])
+    # p = (20/40)² and the rest: R = ¾ ¾, W = 0 and ¾ − ¾·½
+    near(get_method("brpo", prior="linear", budget=40).score(groups).advantage, [[-0.375, 0.375]])
+    # p = 0 1: W = 0 and 1 − ½
+    near(get_method("brpo", prior="base", budget=40).score(groups).advantage, [[-0.5, 0.5]])
+
+
+def test_brpo_compares_thoughts_at_first_and_a_thought_with_its_own_exits_in_the_end() -> None:
+    # as above, and a second thought that is right at both: right from the first on ½ and 1, from the second on 1 and 1.
+    # W = ½ − ¾, ½ − ½·(½·0 + ½·1); 1 − ¾, ½ − ½·(½·1 + ½·1)
+    groups = batch([[W, R, R, R]], [[10, 30, 10, 30]], spines=2)
+    near(get_method("brpo", prior="uniform", budget=40).score(groups).advantage, [[-0.5, 0.25, 0.25, 0]])
+
+
+def brpo_by_loops(right: list[list[bool]], p: list[float]) -> list[list[float]]:
+    """What trains the stretches of a group's thoughts at budgets of probability p, in loops as the authors' code."""
+    members = len(p)
+    found = []
+    for own in right:
+        found.append([])
+        for s in range(members):
+            left = range(s, members)
+            v1 = 0.0
+            if s:
+                before = sum(2**k * own[k] for k in range(s)) / sum(2**k for k in range(s))
+                v1 = before * sum(p[k] for k in left)
+            v2 = fmean(sum(p[k] * other[k] for k in left) for other in right)
+            earned = sum(p[k] * own[k] for k in left)
+            found[-1].append(earned - (s * v1 + (members - s) * v2) / members)
+    return found
+
+
+@claim
+@given(st.data(), st.integers(1, 4), st.integers(2, 6), st.sampled_from(["linear", "uniform", "base"]))
+def test_brpo_at_equal_budgets_is_the_authors_loops(data: st.DataObject, spines: int, members: int, prior: str) -> None:
+    right = data.draw(lists(spines, members, st.booleans()))
+    at = sorted(data.draw(st.lists(st.integers(1, 500), min_size=members, max_size=members)))
+    ends = [0.0, *((a + b) / 2 for a, b in pairwise(at)), 600.0]
+    p = [b**2 - a**2 if prior == "linear" else b - a for a, b in pairwise(ends)]
+    p = [0.0] * (members - 1) + [1.0] if prior == "base" else [each / sum(p) for each in p]
+    members_right = [each for own in right for each in own]
+    groups = batch([members_right], [at * spines], spines=spines)
+    scores = get_method("brpo", prior=prior, budget=600).score(groups)
+    trained = scores.advantage.view(spines, members).flip(-1).cumsum(-1).flip(-1)
+    alike = len(set(members_right)) == 1
+    near(trained, [[0.0] * members] * spines if alike else brpo_by_loops(right, p), atol=1e-6)
+
+
+def test_a_thought_too_short_for_brpos_exits_is_compared_as_a_whole() -> None:
+    # the second thought is only whole: 0 of 1 right against ½, the first R R: 1 − ½, and ½ − ½·(½·1 + ½·½)
+    groups = batch([[R, R, W, W]], [[10, 30, 0, 1]], spines=2, valid=[[True, True, False, True]])
+    near(get_method("brpo", prior="uniform", budget=40).score(groups).advantage, [[0.375, 0.125, 0, -0.5]])
 
 
 # Every registered method
@@ -611,6 +678,7 @@ def test_a_parallel_method_refuses_spines_with_exits(name: str, spines: int) -> 
         ("all-one", {"decay": 1.0}),
         ("mrt", {"price": 0.2}),
         ("reo-rl", {"budget": 0}),
+        ("brpo", {"prior": "flat"}),
     ],
 )
 def test_an_unknown_parameter_or_one_out_of_range_is_refused_by_name(name: str, parameters: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from suffice.errors import PluginError
 from suffice.groups import GroupBatch, Scores
 from suffice.methods.alp import ALP, ALPRelative
 from suffice.methods.base import Method
+from suffice.methods.brpo import BRPO
 from suffice.methods.concise_r import ConciseR
 from suffice.methods.dapo import DAPO
 from suffice.methods.dler import DLER
@@ -41,7 +42,7 @@ __all__ = ["GroupBatch", "Method", "Scores", "get_method", "list_methods", "regi
 
 OURS: tuple[type[Method], ...] = (
     *(GRPO, DrGRPO, DAPO),  # blind to length
-    *(SGRPO, ShortestOne, AllOne, ExitBaseline, MRT, REORL),  # serial
+    *(SGRPO, ShortestOne, AllOne, ExitBaseline, MRT, BRPO, REORL),  # serial
     *(LengthPenalty, GRPOLambda, KimiLength, ShorterBetter, GRPOLead, JET, ConciseR, ALP, ALPRelative),  # relative
     *(L1Exact, L1Max, Laser, ThinkPrune, DLER),  # a target or a cap in tokens
 )

@@ -6,6 +6,7 @@ that keeps it, so what trains it is the sum of their advantages: exact where eve
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from suffice.groups import GroupBatch
@@ -44,3 +45,23 @@ class Exits(Method):
     def has_signal(self, batch: GroupBatch) -> Tensor:
         """Groups whose members agree have no advantage at all."""
         return mixed(batch.correct, batch.valid)
+
+
+def budgets(valid_P_K_M: Tensor, position_P_K_M: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """(least, greatest) budget that a member stands for, float64 [P, K, M], in thinking tokens from 0 to `most`.
+
+    The trapezoidal rule: half the way to its neighbours. A spine's first member also stands for the budgets below it,
+    its last for all beyond. Meaningless in invalid members.
+
+    Args:
+        position_P_K_M: thinking tokens of a member; 0 in invalid ones.
+    """
+    at_P_K_M = position_P_K_M.clamp(max=most).cummax(-1).values
+    low_P_K_M, high_P_K_M = at_P_K_M.new_zeros(at_P_K_M.shape), at_P_K_M.new_full(at_P_K_M.shape, most)
+    before_P_K_M = at_P_K_M.masked_fill(~valid_P_K_M, -1.0).cummax(-1).values[..., :-1]
+    after_P_K_M = at_P_K_M.masked_fill(~valid_P_K_M, math.inf).flip(-1).cummin(-1).values.flip(-1)[..., 1:]
+    between_P_K_M = (before_P_K_M + at_P_K_M[..., 1:]) / 2
+    low_P_K_M[..., 1:] = between_P_K_M.where(before_P_K_M >= 0, low_P_K_M[..., 1:])
+    between_P_K_M = (after_P_K_M + at_P_K_M[..., :-1]) / 2
+    high_P_K_M[..., :-1] = between_P_K_M.where(after_P_K_M < math.inf, high_P_K_M[..., :-1])
+    return low_P_K_M, high_P_K_M

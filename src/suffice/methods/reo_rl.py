@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from suffice.methods.exits import Exits
+from suffice.methods.exits import Exits, budgets
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,21 +26,9 @@ class REORL(Exits):
     budget: int = Field(16384, ge=1, description="Largest budget that counts, in thinking tokens.")
 
     def compared(self, reward_P_K_M: Tensor, valid_P_K_M: Tensor, position_P_K_M: Tensor) -> Tensor:
-        weight_P_K_M = self.weights(valid_P_K_M, position_P_K_M)
-        total_P = weight_P_K_M.sum((-2, -1)).clamp(min=1)[:, None, None]
-        mean_P = (weight_P_K_M * reward_P_K_M).sum((-2, -1))[:, None, None] / total_P
-        members_P = valid_P_K_M.sum((-2, -1))[:, None, None]
-        return weight_P_K_M * (reward_P_K_M - mean_P) * members_P / total_P
-
-    def weights(self, valid_P_K_M: Tensor, position_P_K_M: Tensor) -> Tensor:
-        """float64 [P, K, M]: budgets, in tokens, that each member stands for; those of a spine sum to `budget`.
-
-        Half the way to its neighbours; the first also for the budgets below it, the last for those beyond.
-        """
-        at_P_K_M = position_P_K_M.clamp(max=self.budget).cummax(-1).values
-        last_P_K_M, next_P_K_M = -at_P_K_M, 2 * self.budget - at_P_K_M  # as if mirrored at both ends
-        earlier_P_K_M = at_P_K_M.masked_fill(~valid_P_K_M, -1.0).cummax(-1).values[..., :-1]
-        later_P_K_M = at_P_K_M.masked_fill(~valid_P_K_M, math.inf).flip(-1).cummin(-1).values.flip(-1)[..., 1:]
-        last_P_K_M[..., 1:] = earlier_P_K_M.where(earlier_P_K_M >= 0, last_P_K_M[..., 1:])
-        next_P_K_M[..., :-1] = later_P_K_M.where(later_P_K_M < math.inf, next_P_K_M[..., :-1])
-        return (next_P_K_M - last_P_K_M) / 2 * valid_P_K_M
+        low_P_K_M, high_P_K_M = budgets(valid_P_K_M, position_P_K_M, self.budget)
+        weight_P_K_M = (high_P_K_M - low_P_K_M) * valid_P_K_M
+        total_P_1_1 = weight_P_K_M.sum((1, 2), keepdim=True).clamp(min=1)
+        mean_P_1_1 = (weight_P_K_M * reward_P_K_M).sum((1, 2), keepdim=True) / total_P_1_1
+        members_P_1_1 = valid_P_K_M.sum((1, 2), keepdim=True)
+        return weight_P_K_M * (reward_P_K_M - mean_P_1_1) * members_P_1_1 / total_P_1_1
