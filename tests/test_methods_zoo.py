@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -448,6 +449,120 @@ def test_a_thought_too_short_for_brpos_exits_is_compared_as_a_whole() -> None:
     near(get_method("brpo", prior="uniform", budget=40).score(groups).advantage, [[0.375, 0.125, 0, -0.5]])
 
 
+# Length as a constraint
+
+
+def test_the_price_of_an_excess_follows_the_mean_and_stays_between_nothing_and_its_ceiling() -> None:
+    method = get_method("primal-dual", budget=50, rate=0.1, ceiling=0.25)
+    groups = batch([[R, R, W, W]], [[999] * 4], thought_length=[[50, 100, 20, 150]])
+    near(method.score(groups).reward, [[1, 1, 0, 0]])  # λ = 0
+    assert method.observe(0.5, 100)["lam"] == pytest.approx(0.1)  # 0 + 0.1·(100/50 − 1)
+    near(method.score(groups).reward, [[1, 0.9, 0, -0.2]])
+    assert method.observe(0.5, 150)["lam"] == 0.25  # 0.3, clipped
+    assert method.observe(0.5, 25)["lam"] == pytest.approx(0.2)
+    for _ in range(5):
+        last = method.observe(0.5, 25)["lam"]
+    assert last == 0
+
+
+def test_a_price_of_excess_goes_on_from_its_state_and_eases_without_moving_the_original() -> None:
+    first, second = (get_method("primal-dual", budget=50, rate=0.1) for _ in range(2))
+    first.observe(0.5, 100)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    eased = first.eased(0.5)
+    assert first.observe(0.1, 60) == second.observe(0.9, 60) == {"lam": pytest.approx(0.12)}
+    assert eased.observe(0.1, 60) == {"lam": pytest.approx(0.07)}  # half of 0.1, and 0.02
+
+
+# ACOER
+
+
+def test_acoer_pays_right_answers_for_what_they_save_of_the_budget_and_wrong_ones_nothing() -> None:
+    # half of the budget saved: log 3.5 / log 6 = 0.699176 of α; all: α; none, and beyond it: nothing
+    groups = batch([[R, R, R, R, W]], [[99] * 5], thought_length=[[50, 0, 100, 300, 1]])
+    near(get_method("acoer", alpha=0.5, budget=100).score(groups).reward, [[1.349588, 1.5, 1, 1, 0]])
+
+
+def test_acoers_bonus_grows_while_accuracy_holds_and_its_budget_follows_length() -> None:
+    method = get_method("acoer", alpha=0.1, budget=100, floor=30, warmup=2, window=3)
+    assert [method.observe(0.5, 60) for _ in "12"] == [{"alpha": 0.1, "budget": 100}] * 2
+    assert method.observe(0.5, 60) == {"alpha": pytest.approx(0.102), "budget": pytest.approx(51)}  # 0.85·60
+    # the newest counts 2/51: 60 − 2/51·51 = 58 thinking tokens
+    assert method.observe(0.5, 9)["budget"] == pytest.approx(0.85 * 58)
+    # 0.5 − 2/51·0.5 = 0.480392, not yet two points below the 0.5 of two steps before; once more 0.461553, 3.8 below
+    assert method.observe(0, 9)["alpha"] == pytest.approx(0.1 * 1.02**3)
+    assert method.observe(0, 9)["alpha"] == pytest.approx(0.1 * 1.02**3 * 0.95)
+    for _ in range(200):
+        last = method.observe(1, 1)
+    assert last == {"alpha": 0.5, "budget": 30}
+
+
+def test_acoer_goes_on_from_its_state_and_eases_without_moving_the_original() -> None:
+    first, second = (get_method("acoer", floor=1, warmup=0, window=4) for _ in range(2))
+    for accuracy in (0.9, 0.8, 0.7, 0.2, 0.9, 0.1):
+        first.observe(accuracy, 100 * accuracy)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    eased = first.eased(0.5)
+    for accuracy in (0.1, 0.9, 0.9):
+        found = first.observe(accuracy, 50)
+        assert found == second.observe(accuracy, 50)
+        assert eased.observe(accuracy, 50)["budget"] == found["budget"]
+    assert eased.state_dict()["alpha"] == 0.01  # half of it is below the least, where it is put at the next loss
+
+
+# QLPO
+
+
+def test_qlpo_trains_half_of_a_group_rather_short_right_and_long_wrong_ones() -> None:
+    # 4 of 8, 2 of them right: of the short right 10 20 ⌈2/(4/3)⌉ = 2, of the long wrong 90 80 two.
+    right, length = [R, R, R, R, W, W, W, W], [40, 20, 30, 10, 60, 90, 70, 80]
+    scores = get_method("qlpo").score(batch([right], [length]))  # each stands for two: 2·(±1)
+    near(scores.reward, [[1, 1, 1, 1, 0, 0, 0, 0]])
+    near(scores.advantage, [[0, 2, 0, 2, 0, -2, 0, -2]])
+
+
+def test_qlpos_other_half_is_trained_as_alpha_says() -> None:
+    # 6 of 12, 6·8/12 = 4 of them right: ⌈4/(4/3)⌉ = 3 of the four shortest in their order, one of the others;
+    # two wrong: ⌈1.5⌉ = 2 of the two longest. With α = 1 half of each
+    right = [R] * 8 + [W] * 4
+    length = [80, 70, 60, 50, 40, 30, 20, 10, 1, 2, 3, 4]
+    trained = get_method("qlpo").score(batch([right], [length])).advantage.ne(0)
+    assert trained[0].nonzero().flatten().tolist() == [0, 4, 5, 6, 10, 11]
+    both: Any = get_method("qlpo", alpha=1)
+    assert both.drawn(batch([right], [length]))[0].nonzero().flatten().tolist() == [0, 1, 4, 5, 8, 10]
+
+
+def test_a_group_of_which_qlpo_draws_only_right_members_says_nothing() -> None:
+    groups = batch([[R] * 11 + [W], [R] * 10 + [W] * 2])  # 5.5 of 6 round up to 6, 5 leave one
+    assert get_method("qlpo").has_signal(groups).tolist() == [False, True]
+    scores = get_method("qlpo").score(groups)
+    assert scores.advantage[0].eq(0).all()
+    assert scores.advantage[1].ne(0).sum() == 6
+
+
+@claim
+@given(group_batches(), st.sampled_from([0.25, 0.5, 0.75, 1.0]), st.sampled_from([0.0, 1 / 3, 1.0]))
+def test_qlpo_draws_right_and_wrong_in_proportion_whatever_their_lengths(
+    groups: GroupBatch, keep: float, alpha: float
+) -> None:
+    method: Any = get_method("qlpo", keep=keep, alpha=alpha)
+    drawn_P_G = method.drawn(groups)
+    for drawn, correct, valid in zip(drawn_P_G, groups.correct, groups.valid, strict=True):
+        members, right = int(valid.sum()), int(correct.sum())
+        kept = min(members, max(2, math.floor(keep * members + 0.5)))
+        assert not drawn[~valid].any()
+        assert int(drawn.sum()) == kept
+        assert int(drawn[correct].sum()) == (math.floor(kept * right / members + 0.5) if members else 0)
+
+
+@claim
+@given(group_batches())
+def test_qlpo_that_keeps_all_is_grpo(groups: GroupBatch) -> None:
+    scores, grpo = get_method("qlpo", keep=1).score(groups), get_method("grpo").score(groups)
+    assert torch.equal(scores.reward, grpo.reward)
+    assert torch.equal(scores.advantage, grpo.advantage)
+
+
 # Every registered method
 
 
@@ -567,6 +682,7 @@ def test_a_group_scores_alone_as_it_does_among_others(scoring: tuple[str, GroupB
 def test_permuting_the_members_of_parallel_groups_permutes_their_scores(
     name: str, groups: GroupBatch, data: st.DataObject
 ) -> None:
+    assume(name != "qlpo")  # draws members in their order
     groups = truncated_too(groups, data.draw)
     order = torch.tensor(data.draw(st.permutations(range(groups.correct.shape[1]))))
     scores, permuted = get_method(name).score(groups), get_method(name).score(pick(groups, slice(None), order))
@@ -602,8 +718,8 @@ def test_one_right_among_wrong_ones_of_its_length_is_pushed_up_and_they_down(nam
     scores = get_method(name).score(batch([[W, W, W, R]], [[512] * 4]))
     assert scores.advantage[0, 3] > 0
     assert scores.advantage[0, 0] < 0
-    # there as good as the exit before, or without a budget of its own
-    assert name in {"exit-baseline", "reo-rl"} or scores.advantage[0, :3].lt(0).all()
+    # there as good as the exit before, without a budget of its own, or not drawn
+    assert name in {"exit-baseline", "reo-rl", "qlpo"} or scores.advantage[0, :3].lt(0).all()
 
 
 @many
@@ -635,7 +751,7 @@ def test_refill_looks_at_valid_members_only(name: str) -> None:
     assert seen[0] == seen[1]
 
 
-@pytest.mark.parametrize("name", sorted(set(PARALLEL) - {"grpo", "dr-grpo", "dapo", "think-prune", "dler"}))
+@pytest.mark.parametrize("name", sorted(set(PARALLEL) - {"grpo", "dr-grpo", "dapo", "think-prune", "dler", "qlpo"}))
 def test_methods_with_a_length_reward_drop_all_wrong_groups_when_asked(name: str) -> None:
     groups = batch([[R, R], [R, W], [W, W]])
     assert get_method(name).has_signal(groups).tolist() == [True, True, True]
@@ -679,6 +795,9 @@ def test_a_parallel_method_refuses_spines_with_exits(name: str, spines: int) -> 
         ("mrt", {"price": 0.2}),
         ("reo-rl", {"budget": 0}),
         ("brpo", {"prior": "flat"}),
+        ("primal-dual", {"rate": 0}),
+        ("acoer", {"window": 1}),
+        ("qlpo", {"keep": 1.5}),
     ],
 )
 def test_an_unknown_parameter_or_one_out_of_range_is_refused_by_name(name: str, parameters: dict[str, Any]) -> None:
@@ -731,7 +850,9 @@ def grader() -> Iterator[Grader]:
         yield grader
 
 
-@pytest.mark.parametrize("name", ["dr-grpo", "dapo", "shortest-one", "kimi-length", "grpo-lead", "l1-exact", "dler"])
+@pytest.mark.parametrize(
+    "name", ["dr-grpo", "dapo", "shortest-one", "kimi-length", "grpo-lead", "l1-exact", "dler", "brpo", "qlpo"]
+)
 def test_a_method_takes_a_step_on_the_lab_whatever_its_loss_and_the_sign_of_its_rewards(
     name: str, grader: Grader
 ) -> None:
