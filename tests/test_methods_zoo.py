@@ -339,6 +339,11 @@ def test_a_thought_without_exits_has_no_termination_to_be_compared_with() -> Non
     near(get_method("mrt").score(groups).advantage, [[0, 0, -1, 1]])
 
 
+def test_exits_whose_whole_thought_was_lost_say_nothing_to_mrt() -> None:
+    groups = batch([[R, W, W, R]], spines=2, valid=[[True, False, True, True]])
+    near(get_method("mrt").score(groups).advantage, [[0, 0, -1, 1]])
+
+
 # REO-RL
 
 
