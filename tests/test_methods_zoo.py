@@ -502,6 +502,12 @@ def test_acoers_bonus_grows_while_accuracy_holds_and_its_budget_follows_length()
     assert last == {"alpha": 0.5, "budget": 30}
 
 
+def test_acoer_waits_for_its_warmup_and_for_a_window_of_steps() -> None:
+    for warmup, window in ((3, 2), (0, 4)):
+        method = get_method("acoer", alpha=0.1, warmup=warmup, window=window)
+        assert [method.observe(0.5, 60)["alpha"] for _ in range(4)] == [0.1, 0.1, 0.1, pytest.approx(0.102)]
+
+
 def test_acoer_goes_on_from_its_state_and_eases_without_moving_the_original() -> None:
     first, second = (get_method("acoer", floor=1, warmup=0, window=4) for _ in range(2))
     for accuracy in (0.9, 0.8, 0.7, 0.2, 0.9, 0.1):
