@@ -543,6 +543,13 @@ def test_qlpos_other_half_is_trained_as_alpha_says() -> None:
     assert both.drawn(batch([right], [length]))[0].nonzero().flatten().tolist() == [0, 1, 4, 5, 8, 10]
 
 
+def test_of_an_odd_class_the_greater_half_is_qlpos_preferred_one() -> None:
+    # 3 of 6, 2.5 rounded up to 3 of them right: ⌈3/(4/3)⌉ = 3, and 10 20 30 are the shorter half of five
+    method: Any = get_method("qlpo")
+    groups = batch([[R, R, R, R, R, W]], [[50, 10, 20, 30, 40, 1]])
+    assert method.drawn(groups)[0].nonzero().flatten().tolist() == [1, 2, 3]
+
+
 def test_a_group_of_which_qlpo_draws_only_right_members_says_nothing() -> None:
     groups = batch([[R] * 11 + [W], [R] * 10 + [W] * 2])  # 5.5 of 6 round up to 6, 5 leave one
     assert get_method("qlpo").has_signal(groups).tolist() == [False, True]
