@@ -111,12 +111,17 @@ def test_an_estimator_gives_the_local_methods_advantages_whatever_the_order_of_r
     assert scored.trained == int(batch.valid[kept].sum())
 
 
-@pytest.mark.parametrize("name", ["exit-baseline", "grpo-lambda"])
+LEARNING = {
+    "exit-baseline": {"price": "adaptive"},
+    "grpo-lambda": {"lam": "adaptive"},
+    "primal-dual": {"budget": 50},
+    "acoer": {"warmup": 2, "window": 3},
+}
+
+
+@pytest.mark.parametrize("name", LEARNING)
 def test_a_resumed_run_recalls_what_its_method_had_learned_by_that_step(name: str, tmp_path: Path) -> None:
-    whole, resumed = (
-        get_method(name, **{"exit-baseline": {"price": "adaptive"}, "grpo-lambda": {"lam": "adaptive"}}[name])
-        for _ in "12"
-    )
+    whole, resumed, fresh = (get_method(name, **LEARNING[name]) for _ in "123")
     lines: list[dict[str, float]] = [
         {"step": step, "accuracy": 0.5 + step / 40, "thought_tokens": 90 - step} for step in range(1, 13)
     ]
@@ -125,8 +130,8 @@ def test_a_resumed_run_recalls_what_its_method_had_learned_by_that_step(name: st
     for line in lines[:10]:
         observe(whole, line)
     recall(resumed, tmp_path, 10)
-    assert resumed.state_dict() == whole.state_dict()
-    assert whole.state_dict()["seen"] == 9
+    assert resumed.state_dict() == whole.state_dict() != fresh.state_dict()
+    assert whole.state_dict().get("seen", 9) == whole.state_dict().get("steps", 9) == 9
 
 
 def test_a_failed_member_is_missing_and_the_rest_are_scored_without_it():

@@ -17,8 +17,10 @@ from typing import Any
 
 from suffice.errors import PluginError
 from suffice.groups import GroupBatch, Scores
+from suffice.methods.acoer import ACOER
 from suffice.methods.alp import ALP, ALPRelative
 from suffice.methods.base import Method
+from suffice.methods.brpo import BRPO
 from suffice.methods.concise_r import ConciseR
 from suffice.methods.dapo import DAPO
 from suffice.methods.dler import DLER
@@ -31,6 +33,10 @@ from suffice.methods.kimi_length import KimiLength
 from suffice.methods.l1 import L1Exact, L1Max
 from suffice.methods.laser import Laser
 from suffice.methods.length_penalty import LengthPenalty
+from suffice.methods.mrt import MRT
+from suffice.methods.primal_dual import PrimalDual
+from suffice.methods.qlpo import QLPO
+from suffice.methods.reo_rl import REORL
 from suffice.methods.s_grpo import SGRPO, AllOne, ShortestOne
 from suffice.methods.shorter_better import ShorterBetter
 from suffice.methods.think_prune import ThinkPrune
@@ -39,9 +45,20 @@ __all__ = ["GroupBatch", "Method", "Scores", "get_method", "list_methods", "regi
 
 OURS: tuple[type[Method], ...] = (
     *(GRPO, DrGRPO, DAPO),  # blind to length
-    *(SGRPO, ShortestOne, AllOne, ExitBaseline),  # serial
-    *(LengthPenalty, GRPOLambda, KimiLength, ShorterBetter, GRPOLead, JET, ConciseR, ALP, ALPRelative),  # relative
-    *(L1Exact, L1Max, Laser, ThinkPrune, DLER),  # a target or a cap in tokens
+    *(SGRPO, ShortestOne, AllOne, ExitBaseline, MRT, BRPO, REORL),  # serial
+    *(
+        LengthPenalty,
+        GRPOLambda,
+        KimiLength,
+        ShorterBetter,
+        GRPOLead,
+        JET,
+        ConciseR,
+        ALP,
+        ALPRelative,
+        QLPO,
+    ),  # relative
+    *(L1Exact, L1Max, Laser, ThinkPrune, DLER, PrimalDual, ACOER),  # a target or a cap in tokens
 )
 
 
