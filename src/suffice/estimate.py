@@ -250,6 +250,11 @@ def engine_of(recipe: Recipe) -> str:
     return "verl" if recipe.cluster.nodes > 1 or recipe.cluster.gpus else "local"
 
 
+def layout_of(recipe: Recipe) -> str:
+    """Of the update, were it one."""
+    return recipe.layout_on_verl if engine_of(recipe) == "verl" else recipe.objective.layout
+
+
 def width_of(recipe: Recipe, device: Device) -> int:
     """Bytes of a number that passes are computed in: 4 on a CPU, else 2, unless the recipe says which."""
     return {"auto": 4 if device.name == "cpu" else 2, "float32": 4, "bfloat16": 2}[recipe.model.dtype]
@@ -273,7 +278,7 @@ def estimate(
     """
     name, a = engine_of(recipe), Assumptions.of(recipe, mean_thought, prompt)
     gpus = recipe.cluster.nodes * max(1, recipe.cluster.gpus) if name == "verl" else 1
-    tokens = tokens_of(recipe, a, "rows" if name == "verl" else recipe.objective.layout)
+    tokens = tokens_of(recipe, a, layout_of(recipe))
     local = SPEEDS["cpu"] if device.name == "cpu" else SPEEDS["local"]
     speed, cache = SPEEDS["verl"] if name == "verl" else local, recipe.rollout.cache_gb * GIB
     train, rollout, held_out, width = recipe.train, recipe.rollout, recipe.eval, width_of(recipe, device)
