@@ -689,7 +689,8 @@ def test_the_loss_of_an_only_update_has_the_local_gradient_with_importance_weigh
     advantage = torch.randn(shape[0], 1, dtype=dtype, generator=draw).expand(shape)
     mask = torch.rand(shape, generator=draw) < 0.8
     sampled_B_T = torch.rand(shape, generator=draw) < 0.7
-    mode = translated("lab-s-grpo", f"objective.aggregate={aggregate}", "objective.constant_length=50")
+    asked = [f"objective.aggregate={aggregate}", "objective.constant_length=50", "objective.layout=rows"]
+    mode = translated("lab-s-grpo", *asked)
     actor = SimpleNamespace(
         clip_ratio=0.2,
         clip_ratio_low=0.2,

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import Gemma2Config, Gemma2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from making import CLOSE, END, INDUCER, OPEN, tiny_model
+from making import CLOSE, END, INDUCER, OPEN, SHAPE, tiny_model
 from suffice.objective.ranges import ranges
 from suffice.objective.rows import Row
 from suffice.run.files import read_json
@@ -87,6 +88,18 @@ def test_a_branchs_first_token_is_predicted_at_its_exit():
     assert predictors([Stretches(8, [(4, 6), (5, 6)]), Stretches(8, [])]).tolist() == wanted
 
 
+@pytest.mark.parametrize(("lengths", "gpus"), [([], 2), ([9], 4), ([9, 3, 5], 2), ([3, 3, 9, 9], 2)])
+def test_every_gpu_gets_as_many_trees_as_the_others_and_the_work_is_shared(lengths, gpus):
+    from suffice.engines.verl.trainer import dealt
+
+    trees = [tree(2, [(row([8] * n, [1.0] * n), n)]) for n in lengths]
+    found = dealt(trees, gpus, END)
+    assert len(found) == max(gpus, -(-len(lengths) // gpus) * gpus)
+    assert sorted(len(each.tokens) for each in found if each.trained.any()) == sorted(n + 2 for n in lengths)
+    if len(lengths) == 4:  # 9 and 3 for each
+        assert [sum(len(each.tokens) for each in part) for part in (found[:2], found[2:])] == [16, 16]
+
+
 def bottom_right(query: Tensor, key: Tensor, value: Tensor, *ends: Any, **said: Any) -> Tensor:
     """What `flash_attn_varlen_func` is documented to compute with `causal=True`: of each range the last query sees all
     keys, each before it one less. A key head serves neighbouring query heads."""
@@ -142,7 +155,11 @@ def test_verls_update_in_trees_has_the_loss_and_the_gradient_of_its_rows_and_of_
         (random_case(3, 3, 0, "sequence", "sampled"), 60),
         (random_case(4, 1, 8, "sequence", "sampled"), 100),
     ]
-    in_processes(compare, 2, tmp_path, model, cases)
+    misfits = [tmp_path / name for name in ("window", "cap")]
+    window = Qwen3Config(**SHAPE, sliding_window=8, use_sliding_window=True, max_window_layers=1)
+    Qwen3ForCausalLM(window).save_pretrained(misfits[0])
+    Gemma2ForCausalLM(Gemma2Config(**SHAPE, layer_types=["full_attention"] * 2)).save_pretrained(misfits[1])
+    in_processes(compare, 2, tmp_path, model, cases, misfits)
     found = read_json(tmp_path / "found.json")
     assert len(found) == 2 * len(cases)
     assert max(case["trees"]["micro-batches"] for case in found) > 1
@@ -150,3 +167,8 @@ def test_verls_update_in_trees_has_the_loss_and_the_gradient_of_its_rows_and_of_
         for name in ("verl's rows", "trees", "local spines"):
             assert case[name]["loss"] <= FLOAT32, case
             assert case[name]["gradient"] <= FLOAT32, case
+    for rank in range(2):  # each says so, or the other would wait for it
+        assert read_json(tmp_path / f"said-{rank}.json") == [
+            f'the spine layout would be wrong for {model}: its attention uses {what}; set objective.layout = "rows"'
+            for model, what in zip(misfits, ("sliding_window", "softcap"), strict=True)
+        ]

@@ -26,6 +26,7 @@ from suffice.engines.verl.tokens import sampled
 from suffice.engines.verl.training import environment
 from suffice.engines.verl.translate import LAYOUT
 from suffice.engines.verl.trees import Tree, as_batch, trees_of
+from suffice.errors import SufficeError
 from suffice.groups import Group, Scores, Spine
 from suffice.objective import Objective, RowBatch, SpineBatch, importance, policy_loss, row_batches, spine_batches
 from suffice.objective.rows import Row, member_row
@@ -86,12 +87,11 @@ def random_case(seed: int, spines: int, exits: int, aggregate: str, train_on: st
     return Case(groups, advantage, spines, exits, section)
 
 
-def both(case: Case, processes: int, room: int) -> tuple[Any, list[Tree]]:
-    """The step as verl's trainer has it in rows, two rows of padding among them, and as ours makes trees of it."""
+def both(case: Case, room: int, filler: int = 0) -> tuple[Any, list[Tree]]:
+    """The step as verl's trainer has it in rows, so many rows of padding behind them, and as ours makes trees of it."""
     from tensordict import TensorDict
 
     rows = case.rows()
-    filler = -len(rows) % processes + processes
     tokens = [(row.tokens[:prompt], row.tokens[prompt:]) for row, prompt, _ in rows] + [
         (torch.full((5,), END),) * 2
     ] * filler
@@ -138,9 +138,7 @@ def in_processes(work: Callable[..., None], count: int, *arguments: Any) -> None
 
 
 def process(rank: int, count: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    import faulthandler
 
-    faulthandler.dump_traceback_later(45, exit=True)
     import verl  # noqa: F401  # and with it the CPU's platform and our plugin
 
     torch.set_num_threads(1)
@@ -178,30 +176,38 @@ def engine(path: Path, layout: str, *, checkpointing: bool, aggregate: str = "co
     return found, partial(ppo_loss, config=actor)
 
 
-def gradient(engine: Any, loss: Any, data: Any, budget: int, members: int) -> Update:
-    """Of a batch dealt to the processes, each with micro-batches of so many tokens, as the optimizer would get it.
+def backward(engine: Any, loss: Any, data: Any, members: int, budget: int | None = None) -> list[float]:
+    """The losses of the micro-batches of this process's part of a batch; the gradient is left in the model.
 
-    `members` is what verl's configuration would say of the step.
+    Args:
+        members: what verl's configuration would say of the step.
+        budget: tokens of a micro-batch; by default rows are taken one by one.
     """
     from verl.utils import tensordict_utils as tu
 
-    count, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
-    mine = tu.chunk_tensordict(data, count)[rank]
+    mine = tu.chunk_tensordict(data, torch.distributed.get_world_size())[torch.distributed.get_rank()]
     tu.assign_non_tensor(
         mine,
         use_remove_padding=False,
-        use_dynamic_bsz=True,
+        use_dynamic_bsz=budget is not None,
         max_token_len_per_gpu=budget,
+        micro_batch_size_per_gpu=1,
         temperature=TEMPERATURE,
         global_batch_size=members,
     )
+    engine.optimizer_zero_grad()
+    found: list[float] = engine.forward_backward_batch(mine, loss)["loss"]
+    return found
+
+
+def gradient(engine: Any, loss: Any, data: Any, members: int, budget: int | None = None) -> Update:
+    """Of a batch that is dealt to the processes, as the optimizer would get it."""
     with engine.train_mode():
-        engine.optimizer_zero_grad()
-        said = engine.forward_backward_batch(mine, loss)
-        total = torch.tensor(sum(said["loss"]))
-        torch.distributed.all_reduce(total, torch.distributed.ReduceOp.AVG)
+        losses = backward(engine, loss, data, members, budget)
         grads = {name: p.grad.full_tensor().clone() for name, p in engine.module.named_parameters()}
-    return Update(float(total), grads, len(said["loss"]))
+    total = torch.tensor(sum(losses))
+    torch.distributed.all_reduce(total, torch.distributed.ReduceOp.AVG)
+    return Update(float(total), grads, len(losses))
 
 
 def local(model: Any, batches: Sequence[RowBatch | SpineBatch]) -> Update:
@@ -219,25 +225,38 @@ def local(model: Any, batches: Sequence[RowBatch | SpineBatch]) -> Update:
     return Update(total, {name: p.grad.clone() for name, p in model.named_parameters()}, len(batches))
 
 
-def compare(folder: Path, model: Path, cases: list[tuple[Case, int]]) -> None:
+def compare(folder: Path, model: Path, cases: list[tuple[Case, int]], misfits: list[Path]) -> None:
     """Each case, with the tokens of a micro-batch, by verl's rows, by trees and by both layouts of the local engine,
-    without gradient checkpointing and with it; `found.json` gets what `held` makes of it."""
+    without gradient checkpointing and with it; `found.json` gets what `held` makes of it. Then what is said of models
+    that do not fit (`refuse`)."""
     from suffice.engines.verl.trainer import dealt
 
     count, found = torch.distributed.get_world_size(), list[dict[str, Any]]()
     for checkpointing in (False, True):
         engines: dict[str, Any] = {"trees": engine(model, "spine", checkpointing=checkpointing)}
         for case, budget in cases:
-            data, trees = both(case, count, budget)
+            data, trees = both(case, budget, filler=count + -len(case.rows()) % count)
             aggregate, members = case.section.aggregate, case.advantage_P_G.numel()
             if aggregate not in engines:
                 engines[aggregate] = engine(model, "rows", checkpointing=checkpointing, aggregate=aggregate)
-            rows = gradient(*engines[aggregate], data, budget, members)
-            ours = gradient(*engines["trees"], as_batch(dealt(trees, count, END)), budget, members)
+            rows = gradient(*engines[aggregate], data, members, budget)
+            ours = gradient(*engines["trees"], as_batch(dealt(trees, count, END)), members, budget)
             if torch.distributed.get_rank() == 0:
                 found.append(held(load(model), case, {"verl's rows": rows, "trees": ours}))
     if torch.distributed.get_rank() == 0:
         write_json(folder / "found.json", found)
+    refuse(folder, misfits)
+
+
+def refuse(folder: Path, models: list[Path]) -> None:
+    """Build the engine of the spine layout on models that it does not fit; `said-RANK.json` get what they say."""
+    said = []
+    for model in models:
+        try:
+            engine(model, "spine", checkpointing=False)
+        except SufficeError as error:
+            said.append(str(error))
+    write_json(folder / f"said-{torch.distributed.get_rank()}.json", said)
 
 
 def held(model: Any, case: Case, updates: dict[str, Update]) -> dict[str, Any]:
