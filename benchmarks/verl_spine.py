@@ -48,10 +48,10 @@ def measure(folder: Path, thoughts: list[int], rounds: int) -> None:
     """In the process of an actor."""
     from suffice.engines.verl.trees import as_batch
 
-    engines = {layout: engine(folder / "model", layout, checkpointing=False) for layout in ("rows", "spine")}
+    section = ObjectiveSection(aggregate="constant", train_on="all", constant_length=1024)
+    engines = {layout: engine(folder / "model", layout, section) for layout in ("rows", "spine")}
     found = []
     for thought in thoughts:
-        section = ObjectiveSection(aggregate="constant", train_on="all", constant_length=1024)
         case = Case([serial_group(thought, EXITS)], advantages(EXITS), 1, EXITS, section)
         rows, trees = both(case, room=10**6)
         batches = {"rows": rows, "spine": as_batch(trees)}

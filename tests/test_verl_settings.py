@@ -89,6 +89,7 @@ SPINE_ONLY = [
     "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2",
     "actor_rollout_ref.actor.pad_to_length=true",
     "actor_rollout_ref.actor.use_dynamic_bsz=false",
+    "actor_rollout_ref.actor.calculate_entropy=true",
     "actor_rollout_ref.model.use_fused_kernels=true",
 ]
 

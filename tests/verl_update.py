@@ -148,7 +148,7 @@ def process(rank: int, count: int, work: Callable[..., None], arguments: tuple[A
     torch.distributed.destroy_process_group()
 
 
-def engine(path: Path, layout: str, *, checkpointing: bool, aggregate: str = "constant") -> tuple[Any, Any]:
+def engine(path: Path, layout: str, section: ObjectiveSection, *, checkpointing: bool = False) -> tuple[Any, Any]:
     """verl's engine as its worker builds it by our configuration, with the loss."""
     from verl.utils.config import omega_conf_to_dataclass
     from verl.workers.config import HFModelConfig
@@ -156,7 +156,8 @@ def engine(path: Path, layout: str, *, checkpointing: bool, aggregate: str = "co
     from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
     from verl.workers.utils.losses import ppo_loss
 
-    asked = [f'objective.layout="{layout}"', f"objective.aggregate={aggregate}", "objective.constant_length=30"]
+    said = {"layout": layout, "aggregate": section.aggregate, "constant_length": section.constant_length}
+    asked = [f"objective.{name}={value}" for name, value in said.items()]
     config, _ = configured(*asked, own=[f"verl.{name}={json.dumps(value)}" for name, value in SETTINGS.items()])
     actor = omega_conf_to_dataclass(config.actor_rollout_ref.actor)
     model = HFModelConfig(
@@ -233,12 +234,12 @@ def compare(folder: Path, model: Path, cases: list[tuple[Case, int]], misfits: l
 
     count, found = torch.distributed.get_world_size(), list[dict[str, Any]]()
     for checkpointing in (False, True):
-        engines: dict[str, Any] = {"trees": engine(model, "spine", checkpointing=checkpointing)}
+        engines: dict[str, Any] = {"trees": engine(model, "spine", cases[0][0].section, checkpointing=checkpointing)}
         for case, budget in cases:
             data, trees = both(case, budget, filler=count + -len(case.rows()) % count)
             aggregate, members = case.section.aggregate, case.advantage_P_G.numel()
             if aggregate not in engines:
-                engines[aggregate] = engine(model, "rows", checkpointing=checkpointing, aggregate=aggregate)
+                engines[aggregate] = engine(model, "rows", case.section, checkpointing=checkpointing)
             rows = gradient(*engines[aggregate], data, members, budget)
             ours = gradient(*engines["trees"], as_batch(dealt(trees, count, END)), members, budget)
             if torch.distributed.get_rank() == 0:
@@ -253,23 +254,24 @@ def refuse(folder: Path, models: list[Path]) -> None:
     said = []
     for model in models:
         try:
-            engine(model, "spine", checkpointing=False)
+            engine(model, "spine", ObjectiveSection(aggregate="constant", constant_length=30))
         except SufficeError as error:
             said.append(str(error))
     write_json(folder / f"said-{torch.distributed.get_rank()}.json", said)
 
 
 def held(model: Any, case: Case, updates: dict[str, Update]) -> dict[str, Any]:
-    """How far updates are from that of the local engine's rows: of the loss relatively, of the gradient
-    ‖g − g_rows‖ / Σᵢ‖gᵢ‖ over all parameters, gᵢ that of member i alone. `micro-batches` are one process's."""
+    """How far updates are from that of the local engine's rows: of the loss |l − l_rows| / Σᵢ|lᵢ|, of the gradient
+    ‖g − g_rows‖ / Σᵢ‖gᵢ‖ over all parameters, lᵢ and gᵢ those of member i alone. `micro-batches` are one process's."""
     arguments = (case.groups, case.advantage_P_G, case.objective, 10**6)
     rows = row_batches(*arguments)
-    wanted, members = local(model, rows), [RowBatch([row]) for batch in rows for row in batch.rows]
-    size = sum(norm(local(model, [member]).gradient) for member in members)
+    wanted = local(model, rows)
+    alone = [local(model, [RowBatch([row])]) for batch in rows for row in batch.rows]
+    loss, size = sum(abs(member.loss) for member in alone), sum(norm(member.gradient) for member in alone)
     updates |= {"local spines": local(model, spine_batches(*arguments))}
     return {
         name: {
-            "loss": abs(one.loss / wanted.loss - 1),
+            "loss": abs(one.loss - wanted.loss) / loss,
             "gradient": norm({part: one.gradient[part] - grad for part, grad in wanted.gradient.items()}) / size,
             "micro-batches": one.passes,
         }

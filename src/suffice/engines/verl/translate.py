@@ -119,6 +119,7 @@ def fixed(recipe: Recipe) -> dict[str, Settings]:
             f"{ACTOR}.fsdp_config.pad_to_length": False,
             f"{ACTOR}.pad_to_length": False,
             f"{ACTOR}.use_dynamic_bsz": True,
+            f"{ACTOR}.calculate_entropy": False,
             f"{MODEL}.use_fused_kernels": False,
         }
     return found
