@@ -240,10 +240,16 @@ def compare(folder: Path, model: Path, cases: list[tuple[Case, int]], misfits: l
             aggregate, members = case.section.aggregate, case.advantage_P_G.numel()
             if aggregate not in engines:
                 engines[aggregate] = engine(model, "rows", case.section, checkpointing=checkpointing)
-            rows = gradient(*engines[aggregate], data, members, budget)
-            ours = gradient(*engines["trees"], as_batch(dealt(trees, count, END)), members, budget)
+            laid = as_batch(dealt(trees, count, END))
+            updates = {
+                name: gradient(actor, loss, batch, members, budget)
+                for name, (actor, loss), batch in (
+                    ("verl's rows", engines[aggregate], data),
+                    ("trees", engines["trees"], laid),
+                )
+            }
             if torch.distributed.get_rank() == 0:
-                found.append(held(load(model), case, {"verl's rows": rows, "trees": ours}))
+                found.append(held(load(model), case, updates))
     if torch.distributed.get_rank() == 0:
         write_json(folder / "found.json", found)
     refuse(folder, misfits)
