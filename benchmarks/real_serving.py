@@ -1,4 +1,4 @@
-"""A model before and after training, behind a real vLLM: the same problems as `suffice eval` asks it here, and the bill.
+"""A model before and after training behind a real vLLM: the same problems as are asked here, and the bill.
 
     python -m benchmarks.real_serving FOLDER NAME=CHECKPOINT [NAME=CHECKPOINT …] [--record]
 
@@ -8,7 +8,6 @@ PATH serves them in turn, on the CPU in float32. Requests are sent 32 at a time.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -27,11 +26,11 @@ def main(
     folder: Path,
     models: Annotated[list[str], typer.Argument(help="NAME=CHECKPOINT, the base first.")],
     problems: int = 400,
-    json: Json = False,
+    as_json: Json = False,
     record: Record = False,
 ) -> None:
     rows = (served(folder, *each.split("=", 1), problems) for each in models)
-    publish("real_serving", rows, as_json=json, record=record)
+    publish("real_serving", rows, as_json=as_json, record=record)
 
 
 def served(folder: Path, name: str, checkpoint: str, problems: int) -> dict[str, Any]:

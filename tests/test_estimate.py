@@ -417,9 +417,18 @@ def test_an_update_is_four_passes_with_checkpointing():
     assert found.checkpoints_gib == pytest.approx((4 * 2 + 3 * 12 + 4) * 8_190_427_136 / GIB)
 
 
+def test_an_update_on_verl_is_in_spines_each_with_a_prompt_of_its_own():
+    found = estimate(load_recipe("qwen3-8b-s-grpo", ["group.spines=2"]), QWEN3_8B, DEVICES["H100"])
+    # prompt 256, thought 8192, answer 480, eight branches of 13 + 480
+    assert found.tokens.pushed == 128 * 2 * (256 + 8192 + 480 + 8 * 493)
+    rows = load_recipe("qwen3-8b-s-grpo", ["objective.layout=rows"])
+    assert estimate(rows, QWEN3_8B, DEVICES["H100"]).tokens.pushed == 128 * (8928 + 8 * (256 + 493 + 4096))
+
+
 def test_several_updates_pay_for_one_more_pass():
-    twice = load_recipe("qwen3-8b-s-grpo", ["train.updates_per_batch=2"])
-    once, found = (estimate(recipe, QWEN3_8B, DEVICES["H100"]) for recipe in (S_GRPO, twice))
+    rows = load_recipe("qwen3-8b-s-grpo", ["objective.layout=rows"])
+    twice = load_recipe("qwen3-8b-s-grpo", ["train.updates_per_batch=2"])  # on verl in rows
+    once, found = (estimate(recipe, QWEN3_8B, DEVICES["H100"]) for recipe in (rows, twice))
     assert found.seconds_update == pytest.approx(once.seconds_update * (2 * 4 + 1) / 4)
 
 

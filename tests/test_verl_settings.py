@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import huggingface_hub
 import pytest
+from transformers import Qwen3Config
 
+from making import SHAPE
 from suffice.config import load_recipe, recipe_names
 from suffice.engines.verl import launch
 from suffice.engines.verl.translate import check, memory_share
@@ -12,6 +14,8 @@ from suffice.errors import SufficeError
 from verl_making import configured, translated
 
 pytestmark = pytest.mark.slow
+
+SURROUNDINGS = [f"ray_kwargs.ray_init.runtime_env.env_vars.SUFFICE_VERL{more}" for more in ("", "_LAYOUT")]
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def no_hub(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
 
 
-def test_s_grpo_becomes_nine_sessions_and_a_constant_divisor():
+def test_s_grpo_becomes_nine_sessions_whose_tokens_carry_their_whole_weights():
     found = translated("lab-s-grpo")
     wanted = {
         "data.train_batch_size": 32,
@@ -36,8 +40,8 @@ def test_s_grpo_becomes_nine_sessions_and_a_constant_divisor():
         "actor_rollout_ref.rollout.temperature": 1.0,
         "actor_rollout_ref.actor.ppo_mini_batch_size": 32,
         "actor_rollout_ref.actor.ppo_epochs": 1,
-        "actor_rollout_ref.actor.loss_agg_mode": "seq-mean-token-sum-norm",
-        "actor_rollout_ref.actor.loss_scale_factor": 128,
+        "actor_rollout_ref.actor.loss_agg_mode": "token-sum",
+        "actor_rollout_ref.actor.loss_scale_factor": None,
         "actor_rollout_ref.actor.clip_ratio_low": 0.2,
         "actor_rollout_ref.actor.clip_ratio_high": 0.2,
         "actor_rollout_ref.actor.use_kl_loss": False,
@@ -62,6 +66,42 @@ def test_s_grpo_becomes_nine_sessions_and_a_constant_divisor():
     assert found["actor_rollout_ref.actor.clip_ratio_c"] >= 1e6
 
 
+@pytest.mark.parametrize(
+    ("asked", "layout", "aggregation"),
+    [
+        ([], "spine", "token-sum"),
+        (["objective.layout=rows"], "rows", "seq-mean-token-sum-norm"),
+        # the clips of members that share a token, and no exits: rows are right, and rows are the same
+        (["train.updates_per_batch=2"], "rows", "seq-mean-token-sum-norm"),
+        (["method.name=grpo", "group.exits=0", "group.spines=8"], "rows", "seq-mean-token-sum-norm"),
+    ],
+)
+def test_the_update_is_in_the_recipes_layout_where_that_is_exact_and_pays(asked, layout, aggregation):
+    found = translated("lab-s-grpo", *asked)
+    assert found[SURROUNDINGS[1]] == layout
+    assert found["actor_rollout_ref.actor.loss_agg_mode"] == aggregation
+    assert found["actor_rollout_ref.actor.loss_scale_factor"] == (None if layout == "spine" else 128)
+
+
+SPINE_ONLY = [
+    "actor_rollout_ref.actor.strategy=fsdp",
+    "actor_rollout_ref.actor.ulysses_sequence_parallel_size=2",
+    "actor_rollout_ref.actor.fsdp_config.ulysses_sequence_parallel_size=2",
+    "actor_rollout_ref.actor.pad_to_length=true",
+    "actor_rollout_ref.actor.use_dynamic_bsz=false",
+    "actor_rollout_ref.actor.calculate_entropy=true",
+    "actor_rollout_ref.model.use_fused_kernels=true",
+]
+
+
+@pytest.mark.parametrize("own", SPINE_ONLY)
+def test_what_splits_or_pads_rows_is_refused_in_the_spine_layout_alone(own):
+    with pytest.raises(SufficeError, match=r'must be .*: objective\.layout = "spine" asks for it, and "rows"') as error:
+        configured(own=[f"verl.{own}"])
+    assert "\n" not in str(error.value)
+    configured("objective.layout=rows", own=[f"verl.{own}"])
+
+
 def test_a_server_takes_its_weights_its_cache_and_room_to_work_in():
     # Qwen3-8B, 30 GiB of keys and values, a GPU of 80 GiB: 15.3 + 30 + 2 of 80
     assert memory_share(8_190_735_360, 30.0, 80 * 2**30) == pytest.approx(0.5907, abs=1e-4)
@@ -79,9 +119,8 @@ def test_grpo_lambda_becomes_eight_plain_sessions_and_a_mean_per_sequence():
         "trainer.n_gpus_per_node": 8,
     }
     assert {name: found[name] for name in wanted} == wanted
-    assert [name for name in found if name.startswith("ray_kwargs.")] == [
-        "ray_kwargs.ray_init.runtime_env.env_vars.SUFFICE_VERL"  # which cluster, and how large, is its user's affair
-    ]
+    assert [name for name in found if name.startswith("ray_kwargs.")] == SURROUNDINGS  # which cluster, and how large,
+    # is its user's affair
 
 
 def test_a_recipe_says_how_many_nodes_and_gpus():
@@ -163,7 +202,7 @@ def test_every_setting_of_ours_is_one_of_verls():
 
     theirs = pytest.importorskip("omegaconf", reason="verl is not installed").OmegaConf.to_container(compose({}, {}))
     added = {"suffice.recipe", "suffice.run", "actor_rollout_ref.actor.fsdp_config.mixed_precision"}
-    added |= {"ray_kwargs.ray_init.runtime_env.env_vars.SUFFICE_VERL"}
+    added |= {*SURROUNDINGS}
     added |= {f"trainer.v1.{mode}.parameter_sync_step" for mode in ("suffice", "sync")}
     for name in translated("lab-s-grpo").keys() - added:
         node = theirs
@@ -260,3 +299,27 @@ def test_what_would_make_the_run_another_than_the_recipes_is_refused_in_one_line
 )
 def test_what_suits_the_machine_is_left_to_its_user(own):
     configured(own=[f"verl.{own}"])
+
+
+def test_a_model_whose_config_rules_the_spine_layout_out_is_refused_before_anything_starts(capsys):
+    from suffice.engines.verl.training import check_layout
+
+    window = Qwen3Config(**SHAPE, sliding_window=8, use_sliding_window=True, max_window_layers=1)
+    with pytest.raises(
+        SufficeError, match=r"layout would be wrong for lab/arithmetic: it has .*; set objective\.layou"
+    ):
+        check_layout(window, load_recipe("lab-s-grpo"))
+    check_layout(window, load_recipe("lab-s-grpo", ["objective.layout=rows"]))
+    check_layout(window, load_recipe("lab-grpo-lambda"))  # no exits: nothing to lay out
+    check_layout(Qwen3Config(**SHAPE), load_recipe("lab-s-grpo"))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_rows_that_were_not_asked_for_are_said(capsys):
+    from suffice.engines.verl.training import check_layout
+
+    check_layout(Qwen3Config(**SHAPE), load_recipe("lab-s-grpo", ["train.updates_per_batch=2"]))
+    said = capsys.readouterr().err
+    assert said == (
+        "the update is in rows: train.updates_per_batch = 2, and on verl the spine layout is right for one\n"
+    )

@@ -233,6 +233,13 @@ class Recipe(Section):
     run: RunSection = RunSection()
     cluster: ClusterSection = ClusterSection()
 
+    @property
+    def layout_on_verl(self) -> Literal["spine", "rows"]:
+        """Of its update. Without exits a spine is a row like any other, and beyond a batch's first update members that
+        share a token meet their clips apart, so that their weights no longer add up."""
+        once = self.train.updates_per_batch == 1
+        return self.objective.layout if self.group.exits and once else "rows"
+
     def dump(self) -> str:
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 

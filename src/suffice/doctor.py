@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from suffice.config import Recipe, RolloutSection, RunSection
 from suffice.devices import DEVICES, GIB, NEEDS_GPU, Gpu, cpu_here, device_for, gpus_here, memory_here
 from suffice.errors import ModelError, RecipeError, SufficeError
-from suffice.estimate import Estimate, engine_of, estimate
+from suffice.estimate import Estimate, engine_of, estimate, layout_of
 from suffice.extras import install_command
 from suffice.model.shape import KNOWN, Shape, shape_of
 
@@ -148,18 +148,16 @@ def _check(recipe: Recipe, model: Any, chat: Chat) -> None:
     """
     from suffice.model.checkpoint import try_save
     from suffice.model.vocabulary import chat_ids, check_ids
-    from suffice.objective.spine import check_config
+    from suffice.objective.spine import check_config, wrong_for
 
     check_ids(model, chat, chat_ids(chat))
     chat.render("1 + 1 = ?")
     try_save(model, chat.tokenizer)
-    if recipe.objective.layout == "spine" and engine_of(recipe) == "local":
+    if layout_of(recipe) == "spine":
         try:
             check_config(model.config)
         except ValueError as reason:
-            raise ModelError(
-                f'the spine layout would be wrong for {recipe.model.path}: {reason}; set objective.layout = "rows"'
-            ) from None
+            raise wrong_for(recipe.model.path, reason) from None
 
 
 def _hub_commit(path: str, revision: str | None) -> str:

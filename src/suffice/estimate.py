@@ -51,8 +51,10 @@ class Tokens:
     scored: float
 
 
-def tokens_of(recipe: Recipe, a: Assumptions, layout: str) -> Tokens:
+def tokens_of(recipe: Recipe, a: Assumptions, layout: str, *, apart: bool = False) -> Tokens:
     """As if every thought had the mean length n, and exits lay uniformly in it.
+
+    With `apart` every spine has a prompt of its own, as on verl, and the prompt below counts K times.
 
     With P problems, K spines, m exits, s = prompt + n + answer and b = inducer + answer:
 
@@ -63,7 +65,7 @@ def tokens_of(recipe: Recipe, a: Assumptions, layout: str) -> Tokens:
     n, spine, branch = a.thought, a.prompt + a.thought + a.answer, a.inducer + a.answer
     inducers = a.inducer if recipe.objective.train_on == "all" else 0
     if layout == "spine":
-        pushed = P * (a.prompt + K * (n + a.answer + m * branch))
+        pushed = P * (a.prompt * (K if apart else 1) + K * (n + a.answer + m * branch))
         pairs = P * K * (spine**2 / 2 + m * (branch * (a.prompt + n / 2) + branch**2 / 2))
         scored = P * K * (n + a.answer + m * (a.answer + inducers))
     else:
@@ -250,6 +252,11 @@ def engine_of(recipe: Recipe) -> str:
     return "verl" if recipe.cluster.nodes > 1 or recipe.cluster.gpus else "local"
 
 
+def layout_of(recipe: Recipe) -> str:
+    """Of the update, were it one."""
+    return recipe.layout_on_verl if engine_of(recipe) == "verl" else recipe.objective.layout
+
+
 def width_of(recipe: Recipe, device: Device) -> int:
     """Bytes of a number that passes are computed in: 4 on a CPU, else 2, unless the recipe says which."""
     return {"auto": 4 if device.name == "cpu" else 2, "float32": 4, "bfloat16": 2}[recipe.model.dtype]
@@ -273,7 +280,7 @@ def estimate(
     """
     name, a = engine_of(recipe), Assumptions.of(recipe, mean_thought, prompt)
     gpus = recipe.cluster.nodes * max(1, recipe.cluster.gpus) if name == "verl" else 1
-    tokens = tokens_of(recipe, a, "rows" if name == "verl" else recipe.objective.layout)
+    tokens = tokens_of(recipe, a, layout_of(recipe), apart=name == "verl")
     local = SPEEDS["cpu"] if device.name == "cpu" else SPEEDS["local"]
     speed, cache = SPEEDS["verl"] if name == "verl" else local, recipe.rollout.cache_gb * GIB
     train, rollout, held_out, width = recipe.train, recipe.rollout, recipe.eval, width_of(recipe, device)

@@ -10,7 +10,7 @@ import torch
 from suffice.errors import ModelError
 from suffice.model.advice import cause_of
 from suffice.objective.rows import Row, RowBatch
-from suffice.objective.spine import check_model
+from suffice.objective.spine import check_model, wrong_for
 
 LENGTHS = (23, 9, 16)  # of the rows that are compared, the first of them padded by none
 
@@ -34,9 +34,7 @@ def check_trainable(model: Any, name: str, layout: str) -> None:
         try:
             check_model(model)
         except ValueError as reason:
-            raise ModelError(
-                f'the spine layout would be wrong for {name}: {reason}; set objective.layout = "rows"'
-            ) from None
+            raise wrong_for(name, reason) from None
 
 
 def check_rows(model: Any) -> None:

@@ -16,7 +16,7 @@ layout would be wrong are refused by `check_model`.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from suffice.errors import ModelError
 from suffice.groups import Group, Problem, Spine
 from suffice.model.attention import no_mask, use_layouts
 from suffice.objective.head import backbone_and_head, head_logprobs
@@ -153,6 +154,11 @@ def check_model(model: Any) -> None:
         raise ValueError(f"log-probabilities differ from plain rows by {difference:.2g} on average")
 
 
+def wrong_for(name: str, reason: object) -> ModelError:
+    """What to say of a model that does not fit."""
+    return ModelError(f'the spine layout would be wrong for {name}: {reason}; set objective.layout = "rows"')
+
+
 def check_config(config: Any) -> None:
     """What of `check_model` the config tells alone."""
     config = config.get_text_config()
@@ -164,10 +170,10 @@ def check_config(config: Any) -> None:
         raise ValueError(f"its RoPE is {rope}, which depends on the sequence's length")
 
 
-def _random_members(model: Any) -> tuple[Group, list[Weighed]]:
+def random_members(config: Any) -> tuple[Group, list[Weighed]]:
     """A prompt of 6 random tokens, a response of 24, branches of 5 after 7 and 19 of them, all with weight."""
     draw = random.Random(0)
-    vocabulary = model.config.get_text_config().vocab_size
+    vocabulary = config.get_text_config().vocab_size
     prompt, response, first, second = ([draw.randrange(vocabulary) for _ in range(n)] for n in (6, 24, 5, 5))
     spine = Spine(response, [0.0] * 24, 0, 24, closed=False, truncated=True)
     members = [
@@ -178,7 +184,7 @@ def _random_members(model: Any) -> tuple[Group, list[Weighed]]:
 
 
 def _random_spine(model: Any) -> Tensor:
-    group, members = _random_members(model)
+    group, members = random_members(model.config)
     packer = Packer()
     packer.add(group, members)
     return packer.batch().logprobs(model, 1.0)[0]
@@ -186,7 +192,7 @@ def _random_spine(model: Any) -> Tensor:
 
 def _random_rows(model: Any) -> Tensor:
     """The same tokens' log-probs in the same order: the response, then each branch's own."""
-    group, members = _random_members(model)
+    group, members = random_members(model.config)
     logprobs = [RowBatch([member_row(group.prompt, member)]).logprobs(model, 1.0)[0] for member in members]
     return torch.cat(
         [logprobs[2], *(found[member.kept :] for found, member in zip(logprobs[:2], members, strict=False))]
@@ -284,7 +290,7 @@ class Packer:
         return SpineBatch(ids, torch.tensor(self.positions), layout, predictor, ids[at], *rest)
 
 
-def calls(spine: int, branches: Sequence[tuple[Tensor, int]]) -> list[Branches]:
+def calls(spine: int, branches: Sequence[tuple[Sized, int]]) -> list[Branches]:
     """A spine's branches as attention calls, neighbours in order of exit together."""
     together = max(1, CALL_KEYS // spine)
     return [
@@ -293,7 +299,7 @@ def calls(spine: int, branches: Sequence[tuple[Tensor, int]]) -> list[Branches]:
     ]
 
 
-def branch_mask(branches: Sequence[tuple[Tensor, int]]) -> Tensor:
+def branch_mask(branches: Sequence[tuple[Sized, int]]) -> Tensor:
     """bool [1, 1, own, widest + own]: each token sees its branch's share of the spine, and its branch so far."""
     lengths = torch.tensor([len(own) for own, _ in branches])
     kept = torch.tensor([kept for _, kept in branches]).repeat_interleave(lengths)

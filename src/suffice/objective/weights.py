@@ -50,8 +50,8 @@ class Weighed:
 def weigh(groups: Sequence[Group], advantage_P_G: Tensor, objective: Objective) -> list[list[Weighed]]:
     """Every member of every group with its token weight A·c.
 
-    c is 1/(N·|o|) for `sequence`, 1/(N·constant_length) for `constant` and 1/Σ|o| for `token`, where |o| counts a
-    member's trained tokens and N the valid members of the whole update. With ragged groups this is a mean over
+    c (`share`) is 1/(N·|o|) for `sequence`, 1/(N·constant_length) for `constant` and 1/Σ|o| for `token`, where |o|
+    counts a member's trained tokens and N the valid members of the whole update. With ragged groups this is a mean over
     members, not the papers' mean of group means.
     """
     found = [
@@ -69,20 +69,23 @@ def weigh(groups: Sequence[Group], advantage_P_G: Tensor, objective: Objective) 
         for p, group in enumerate(groups)
     ]
     trained = [[w.kept + sum(w.own_trained) for w in of_group] for of_group in found]
-    count, total = sum(map(len, trained)), sum(map(sum, trained))
-
-    def aggregated(own: int) -> float:
-        """c of a member that trains so many tokens."""
-        return {
-            "sequence": 1 / (count * max(1, own)),
-            "constant": 1 / (count * objective.constant_length),
-            "token": 1 / max(1, total),
-        }[objective.aggregate]
-
+    members, tokens, length = sum(map(len, trained)), sum(map(sum, trained)), objective.constant_length
     return [
-        [replace(w, weight=w.weight * aggregated(own)) for w, own in zip(of_group, counts, strict=True)]
+        [
+            replace(w, weight=w.weight * share(objective.aggregate, own, members, tokens, length))
+            for w, own in zip(of_group, counts, strict=True)
+        ]
         for of_group, counts in zip(found, trained, strict=True)
     ]
+
+
+def share(aggregate: Aggregate, own: int, members: int, tokens: int, constant_length: int) -> float:
+    """c of a member that trains `own` tokens, where so many `members` train so many `tokens` in all."""
+    return {
+        "sequence": 1 / (members * max(1, own)),
+        "constant": 1 / (members * constant_length),
+        "token": 1 / max(1, tokens),
+    }[aggregate]
 
 
 def weigh_member(

@@ -121,6 +121,7 @@ class Step(Record):
     dropped: int = Field(0, description="Groups without a signal.")
     reward: Number = Field(nan, description="Mean over members.")
     tokens_train: int = Field(0, description="Pushed through the trainer.")
+    tokens_rows: int = Field(0, description="What rows would have pushed, where verl's update is in the spine layout.")
     advantage: Number = Field(nan, description="Mean absolute value over members.")
     loss: Number = nan
     grad_norm: Number = Field(nan, description="Before it is clipped.")

@@ -13,7 +13,7 @@ from verl.trainer.ppo.core_algos import register_adv_est, register_policy_loss
 from verl.workers import engine_workers
 
 from suffice.engines.verl import agents, estimators, loss, trainer
-from suffice.engines.verl.translate import OURS
+from suffice.engines.verl.translate import LAYOUT, OURS
 
 WAITING = 7200  # seconds for the others of a group: one may write a large model to a slow disk; NCCL gives it 600
 
@@ -33,5 +33,9 @@ if os.environ.get(OURS):
     # where TRL is installed verl mends its value-head model, which TRL no longer has; only a critic would need it
     monkey_patch.is_trl_available = lambda: False
     engine_workers.initialize_global_process_group_ray = patient(engine_workers.initialize_global_process_group_ray)
+if os.environ.get(LAYOUT) == "spine":
+    from suffice.engines.verl import spine
+
+    spine.register()
 
 __all__ = ["agents", "trainer"]

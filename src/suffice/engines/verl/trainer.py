@@ -22,6 +22,10 @@ from tensordict import TensorDict
 from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils as tu
+from verl.utils.metric import reduce_metrics
+from verl.utils.py_functional import rename_dict
+from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions
 from verl.workers.utils.padding import response_to_nested
 
 from suffice.config import make_recipe
@@ -32,6 +36,7 @@ from suffice.engines.verl.metrics import member_metrics, update_metrics
 from suffice.engines.verl.publish import publish
 from suffice.engines.verl.tokens import sampled
 from suffice.engines.verl.translate import check
+from suffice.engines.verl.trees import Tree, as_batch, padding, trees_of
 from suffice.groups import Branch, Group, Spine, Verdict
 from suffice.methods import get_method
 from suffice.objective import importance
@@ -53,7 +58,8 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
     def __init__(self, config: Any) -> None:
         recipe = make_recipe(tomllib.loads(config.suffice.recipe))
         check(config, recipe)
-        self.group, self.training, self.aggregate = recipe.group, recipe.train, recipe.objective.aggregate
+        self.group, self.training, self.objective = recipe.group, recipe.train, recipe.objective
+        self.layout = recipe.layout_on_verl
         self.method = get_method(recipe.method.name, **recipe.method.parameters)
         self.chat = chat_at(config.suffice.recipe, config.actor_rollout_ref.model.path)
         self.run = Run(Path(config.suffice.run))
@@ -74,13 +80,14 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         once = self.training.updates_per_batch == 1
         fields = ["response_mask", "rm_scores", "rollout_log_probs", "extra_fields"]
         fields += [] if once else ["old_log_probs", "entropy"]
+        fields += ["prompts", "responses"] if self.layout == "spine" else []
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         extra = data.pop("extra_fields").tolist()
         rows = [
             None if tag.get("is_padding") else Member.of_fields(found)
             for tag, found in zip(batch.tags, extra, strict=True)
         ]
-        nested_mask = data["response_mask"]
+        nested, nested_mask = data, data["response_mask"]
         data = data.to_padded_tensor()
         mask_B_T = data["response_mask"].bool()
         group, train = self.group, self.training
@@ -92,7 +99,7 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
             scored=scored,
         )
         full = train.problems_per_step * group.members
-        advantage_B_T = advantage_B_T * loss_factor(scored, mask_B_T, self.aggregate, full)
+        advantage_B_T = advantage_B_T * loss_factor(scored, mask_B_T, self.objective.aggregate, full)
         sampled_B_T = sampled(rows, mask_B_T)
         reward_B_T = torch.zeros_like(data["rm_scores"])
         last_B = nested_mask.offsets().diff() - 1
@@ -114,15 +121,39 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
                 "mismatch": float(drift.mean()) if len(drift) else 0.0,
                 "entropy": float(data["entropy"][mask_B_T].mean()),
             }
-        nested = {name: response_to_nested(value.float(), nested_mask) for name, value in found.items()}
+        put = {name: response_to_nested(value.float(), nested_mask) for name, value in found.items()}
         batch = tq.kv_batch_put(
-            keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(nested, batch_size=len(batch))
+            keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(put, batch_size=len(batch))
         )
         passes = train.updates_per_batch + (not once)
-        pushed = sum(tag["seq_len"] for tag, row in zip(batch.tags, rows, strict=True) if row)
-        self.said["tokens_train"] = passes * pushed
+        pushed = passes * sum(tag["seq_len"] for tag, row in zip(batch.tags, rows, strict=True) if row)
+        self.said["tokens_train"] = pushed
+        if self.layout == "spine":
+            room = self.config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
+            self.trees = trees_of(scored, nested, sampled_B_T, self.objective, group.exits, room)
+            self.said |= {"tokens_train": sum(tree.stretches.tokens for tree in self.trees), "tokens_rows": pushed}
         self.said |= observe(self.method, self.said)
         self.rollouts = self._rollouts(batch, scored)
+        return batch
+
+    def _update_actor(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        """In the spine layout with one row a spine, as many of similar work for every GPU."""
+        if self.layout == "rows":
+            return super()._update_actor(batch, metrics)
+        gpus = max(self.actor_rollout_wg._dispatch_info["actor"]) + 1
+        trees = dealt(self.trees, gpus, self.tokenizer.eos_token_id)
+        data, asked = as_batch(trees), self.config.actor_rollout_ref
+        tu.assign_non_tensor(
+            data,
+            global_batch_size=len(trees),
+            mini_batch_size=len(trees),
+            seed=asked.actor.data_loader_seed,
+            dataloader_kwargs={"shuffle": False},
+            temperature=asked.rollout.temperature,
+        )
+        found = rename_dict(self.actor_rollout_wg.update_actor(data)["metrics"], "actor/")
+        found["perf/mfu/actor"] = found.pop("actor/mfu")
+        metrics.update(reduce_metrics(found))
         return batch
 
     def _rollouts(self, batch: Any, scored: Scored) -> list[ShownGroup]:
@@ -194,6 +225,14 @@ def rebuild(members: Sequence[tuple[Member, dict[str, Any]]], chat: Chat, exits:
             spines[k].branches.append(Branch(member.exit, answer, [], member.truncated, Verdict(member.verdict)))
     group.spines = [spines[k] for k in sorted(spines)]
     return group
+
+
+def dealt(trees: Sequence[Tree], gpus: int, end: int) -> list[Tree]:
+    """The trees in an order whose equal parts are the GPUs', made up to as many with trees of no weight."""
+    trees = [*trees, *[padding(end)] * (-len(trees) % gpus if trees else gpus)]
+    work = calculate_workload(torch.tensor([tree.stretches.tokens for tree in trees]))
+    parts = get_seqlen_balanced_partitions(work, k_partitions=gpus, equal_size=True)
+    return [trees[i] for part in parts for i in part]
 
 
 def watch(actors: Sequence[Any]) -> None:

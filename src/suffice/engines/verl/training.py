@@ -36,6 +36,7 @@ from suffice.model.device import set_threads
 from suffice.model.load import load_model, skeleton
 from suffice.model.positions import check_positions
 from suffice.model.vocabulary import chat_ids, check_ids
+from suffice.objective.spine import check_config, wrong_for
 from suffice.rollout import Chat
 from suffice.run.directory import Run
 from suffice.run.files import write_text
@@ -175,13 +176,15 @@ def load(
     section, rollout = recipe.model, recipe.rollout
     check_evaluation(recipe)
     chat, problems = chat_and_problems(recipe, grader, stopped)
-    check_fits(skeleton(section.path, section.revision), chat, problems, rollout)
+    model = skeleton(section.path, section.revision)
+    check_fits(model, chat, problems, rollout)
+    check_layout(model.config, recipe)
     begun = run / VERL_CONFIGURATION
     if begun.exists():
         config: Any = OmegaConf.load(begun)
     else:
-        model = model_folder(section, weights=True)
-        config = configuration(recipe, run, chat, problems, overrides, model=model)
+        folder = model_folder(section, weights=True)
+        config = configuration(recipe, run, chat, problems, overrides, model=folder)
     check_runnable(config)
     settings = str(OmegaConf.to_yaml(config))
     order, guard = Problems(problems, recipe.run.seed), replayed(recipe.guard, run, saved.steps)
@@ -214,6 +217,26 @@ def check_fits(model: Any, chat: Chat, problems: Sequence[Problem], rollout: Rol
     """
     check_ids(model, chat, chat_ids(chat))
     check_positions(model, chat, problems, rollout.max_thought_tokens, rollout.max_answer_tokens)
+
+
+def check_layout(config: Any, recipe: Recipe) -> None:
+    """What a model's config tells of it; the actor compares log-probs once it has the weights. Says where the update is
+    in rows though the recipe does not ask for them.
+
+    Raises:
+        ModelError: the spine layout would be wrong for the model.
+    """
+    if recipe.layout_on_verl == "spine":
+        try:
+            check_config(config)
+        except ValueError as reason:
+            raise wrong_for(recipe.model.path, reason) from None
+    elif recipe.objective.layout == "spine" and recipe.group.exits:
+        print(
+            f"the update is in rows: train.updates_per_batch = {recipe.train.updates_per_batch}, and on verl the spine "
+            "layout is right for one",
+            file=sys.stderr,
+        )
 
 
 def environment() -> dict[str, str]:

@@ -19,11 +19,15 @@ from suffice.errors import RecipeError
 from suffice.run.layout import TRAINING_PROBLEMS, VALIDATION_PROBLEMS, VERL
 
 LOSS = {"sequence": "seq-mean-token-mean", "constant": "seq-mean-token-sum-norm", "token": "token-mean"}
+WEIGHED = "token-sum"
+"""verl's mode where the advantage is a token's whole weight, as in the spine layout."""
 ON_POLICY = "suffice"
 """The loss of a batch's only update: old is the new one, so no pass comes before it (`suffice.engines.verl.loss`)."""
 NO_DUAL_CLIP = 1e9  # a ratio that verl's bound for negative advantages never meets: the papers have no such bound
 OURS = "SUFFICE_VERL"
 """A variable of the surroundings of all processes of our runs, on every machine."""
+LAYOUT = "SUFFICE_VERL_LAYOUT"
+"""Another, which says of what the update's rows are: in the layout `spine` the actor's engine is ours."""
 WORKING_GB = 2.0  # a server's activations and graphs
 
 ACTOR, ROLLOUT, MODEL = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.model"
@@ -34,7 +38,9 @@ Settings = dict[str, Any]
 def fixed(recipe: Recipe) -> dict[str, Settings]:
     """What makes a run the recipe's, by the reason why none of it is left to `--set verl.…`."""
     group, rollout, objective, train = recipe.group, recipe.rollout, recipe.objective, recipe.train
-    return {
+    spine = recipe.layout_on_verl == "spine"
+    constant = objective.aggregate == "constant" and not spine
+    found: dict[str, Settings] = {
         "a method scores, and an update uses, the whole batch at once": {
             "trainer.use_v1": True,
             "trainer.v1.trainer_mode": "suffice",
@@ -58,8 +64,8 @@ def fixed(recipe: Recipe) -> dict[str, Settings]:
             f"{ACTOR}.ppo_epochs": train.updates_per_batch,
             f"{ACTOR}.shuffle": False,
             f"{ACTOR}.policy_loss.loss_mode": ON_POLICY if train.updates_per_batch == 1 else "vanilla",
-            f"{ACTOR}.loss_agg_mode": LOSS[objective.aggregate or "sequence"],
-            f"{ACTOR}.loss_scale_factor": objective.constant_length if objective.aggregate == "constant" else None,
+            f"{ACTOR}.loss_agg_mode": WEIGHED if spine else LOSS[objective.aggregate or "sequence"],
+            f"{ACTOR}.loss_scale_factor": objective.constant_length if constant else None,
             f"{ACTOR}.clip_ratio_low": objective.clip_low,
             f"{ACTOR}.clip_ratio_high": objective.clip_high,
             f"{ACTOR}.clip_ratio_c": NO_DUAL_CLIP,
@@ -105,6 +111,18 @@ def fixed(recipe: Recipe) -> dict[str, Settings]:
             f"{ROLLOUT}.agent.default_agent_loop": "suffice",
         },
     }
+    if spine:
+        found['objective.layout = "spine" asks for it, and "rows" does not'] = {
+            f"{ACTOR}.strategy": "fsdp2",
+            f"{ACTOR}.ulysses_sequence_parallel_size": 1,
+            f"{ACTOR}.fsdp_config.ulysses_sequence_parallel_size": 1,
+            f"{ACTOR}.fsdp_config.pad_to_length": False,
+            f"{ACTOR}.pad_to_length": False,
+            f"{ACTOR}.use_dynamic_bsz": True,
+            f"{ACTOR}.calculate_entropy": False,
+            f"{MODEL}.use_fused_kernels": False,
+        }
+    return found
 
 
 def placed(recipe: Recipe, run: Path, *, model: str, prompt_tokens: int, inducer_tokens: int) -> Settings:
@@ -127,6 +145,7 @@ def placed(recipe: Recipe, run: Path, *, model: str, prompt_tokens: int, inducer
         "trainer.project_name": "suffice",
         "trainer.experiment_name": run.name,
         f"ray_kwargs.ray_init.runtime_env.env_vars.{OURS}": "1",
+        f"ray_kwargs.ray_init.runtime_env.env_vars.{LAYOUT}": recipe.layout_on_verl,
     }
 
 
