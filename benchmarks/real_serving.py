@@ -39,11 +39,8 @@ def served(folder: Path, name: str, checkpoint: str, problems: int) -> dict[str,
     with vllm(folder / checkpoint, PARSED, folder / f"{out}.log") as url:
         model = (folder / checkpoint).name
         suffice(folder, f"doctor --base-url {url} --model {model} --tokenizer {checkpoint}")
-        suffice(
-            folder,
-            f"eval {model} --base-url {url} --tokenizer {checkpoint} {TEST} {SAMPLED} --samples 1 --problems {problems} "
-            f"--out {out}",
-        )
+        asked = f"{TEST} {SAMPLED} --samples 1 --problems {problems}"
+        suffice(folder, f"eval {model} --base-url {url} --tokenizer {checkpoint} {asked} --out {out}")
     summary = read_json(folder / out / SUMMARY)
     return {"case": name, "summary": summary}
 
