@@ -21,6 +21,7 @@ from suffice.methods.alp import ALP, ALPRelative
 from suffice.methods.base import Method
 from suffice.methods.concise_r import ConciseR
 from suffice.methods.dapo import DAPO
+from suffice.methods.decide import Decide
 from suffice.methods.dler import DLER
 from suffice.methods.exit_baseline import ExitBaseline
 from suffice.methods.grpo import GRPO, DrGRPO
@@ -39,7 +40,7 @@ __all__ = ["GroupBatch", "Method", "Scores", "get_method", "list_methods", "regi
 
 OURS: tuple[type[Method], ...] = (
     *(GRPO, DrGRPO, DAPO),  # blind to length
-    *(SGRPO, ShortestOne, AllOne, ExitBaseline),  # serial
+    *(SGRPO, ShortestOne, AllOne, ExitBaseline, Decide),  # serial
     *(LengthPenalty, GRPOLambda, KimiLength, ShorterBetter, GRPOLead, JET, ConciseR, ALP, ALPRelative),  # relative
     *(L1Exact, L1Max, Laser, ThinkPrune, DLER),  # a target or a cap in tokens
 )

@@ -26,7 +26,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from suffice.groups import Group, Problem, Spine
 from suffice.model.attention import no_mask, use_layouts
-from suffice.objective.head import backbone_and_head, head_logprobs
+from suffice.objective.anchor import anchor
+from suffice.objective.head import Hidden, backbone_and_head, head_logprobs
 from suffice.objective.rows import RowBatch, member_row
 from suffice.objective.weights import Objective, Weighed, weigh
 
@@ -104,7 +105,8 @@ class Strands:
 
 @dataclass(slots=True)
 class SpineBatch:
-    """Packed groups: N tokens with positions; per trained token [T] its predictor's packed position and its target."""
+    """Packed groups: N tokens with positions; per trained token [T] its predictor's packed position and its target;
+    per token of a thought that is held to the base [U] its predictor and the weight of that."""
 
     input_ids: Tensor
     positions: Tensor
@@ -115,6 +117,8 @@ class SpineBatch:
     minus: Tensor
     behaviour: Tensor
     sampled: Tensor
+    thought: Tensor
+    anchor: Tensor
 
     @property
     def tokens(self) -> int:
@@ -122,6 +126,21 @@ class SpineBatch:
 
     def logprobs(self, model: Any, temperature: float) -> tuple[Tensor, Tensor]:
         """log_softmax(logits / T) of the trained tokens and entropies (nats, no gradient), float32 [T] each."""
+        return self.said(self.read(model), temperature)
+
+    def said(self, read: Hidden, temperature: float) -> tuple[Tensor, Tensor]:
+        """`logprobs` from what a model read."""
+        hidden_T_D = read.states[self.predictor.to(read.states.device)]
+        return head_logprobs(read.head, hidden_T_D, self.target.to(hidden_T_D.device), temperature)
+
+    def drift(self, base: Hidden, model: Hidden, decision: int, temperature: float) -> Tensor:
+        """Σ weight · KL(base ‖ model) over the tokens of thoughts, the decision to stop left out; a scalar."""
+        at = self.thought.to(model.states.device)
+        drift_U = anchor(*(Hidden(each.head, each.states[at]) for each in (base, model)), decision, temperature)
+        return (self.anchor.to(drift_U) * drift_U).sum()
+
+    def read(self, model: Any) -> Hidden:
+        """The hidden states [N, D] of all packed tokens."""
         device = next(model.parameters()).device
         backbone, head = backbone_and_head(model)
         use_layouts(backbone)
@@ -132,7 +151,7 @@ class SpineBatch:
             use_cache=False,
             suffice_layout=self.layout.to(device),
         ).last_hidden_state[0]
-        return head_logprobs(head, hidden_N_D[self.predictor.to(device)], self.target.to(device), temperature)
+        return Hidden(head, hidden_N_D)
 
 
 def check_model(model: Any) -> None:
@@ -200,7 +219,7 @@ def spine_batches(
     weighed = weigh(groups, advantage_P_G, objective)
     packers: list[Packer] = []
     for group, members in zip(groups, weighed, strict=True):
-        kept = [member for member in members if member.weight != 0]
+        kept = [member for member in members if member.weight != 0 or member.anchor]
         if not kept:
             continue
         length = packed_length(group, kept)
@@ -224,6 +243,7 @@ class Packer:
         self.strands: list[Strand] = []
         self.attended: list[Tensor] = []
         self.trained: list[tuple[Tensor, ...]] = []
+        self.thoughts: list[tuple[Tensor, Tensor]] = []
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -236,12 +256,16 @@ class Packer:
             of_spine = [member for member in members if member.spine is spine]
             columns = torch.cat([prompt, response])
             before = torch.cat([prompt[-1:], response[:-1]])
-            reaches = torch.tensor([member.kept for member in of_spine])[:, None] > torch.arange(len(response))
+            reach = torch.tensor([member.kept * member.kept_trained for member in of_spine])
+            reaches = reach[:, None] > torch.arange(len(response))
             weights = torch.tensor([member.weight for member in of_spine], dtype=torch.float64)[:, None] * reaches
             self.train(before, response, weights, spine.logprobs, [True] * len(response))
             branches = []
             for member in of_spine:
-                if not member.own:
+                if member.anchor:
+                    thought = before[spine.thought_start : spine.thought_end]
+                    self.thoughts.append((thought, torch.full(thought.shape, member.anchor, dtype=torch.float64)))
+                if not member.own or member.weight == 0:
                     continue
                 own = self.place(member.own, len(prompt) + member.kept)
                 kept = len(prompt) + member.kept
@@ -281,7 +305,12 @@ class Packer:
         source = torch.empty_like(ids)
         source[attended] = torch.arange(len(attended))
         layout = Strands(self.strands, attended, source)
-        return SpineBatch(ids, torch.tensor(self.positions), layout, predictor, ids[at], *rest)
+        thought, anchor = (
+            (torch.cat(column) for column in zip(*self.thoughts, strict=True))
+            if self.thoughts
+            else (torch.empty(0, dtype=torch.long), torch.empty(0))
+        )
+        return SpineBatch(ids, torch.tensor(self.positions), layout, predictor, ids[at], *rest, thought, anchor)
 
 
 def calls(spine: int, branches: Sequence[tuple[Tensor, int]]) -> list[Branches]:

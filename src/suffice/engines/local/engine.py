@@ -23,6 +23,11 @@ from suffice.objective import to_batch
 from suffice.rollout import Chat, Sampler, grade_groups, random_exits
 from suffice.rollout.decode import keyed
 from suffice.rollout.metrics import rollout_metrics
+from suffice.rollout.sampler import Exits
+from suffice.rollout.stops import likely_exits, own_stop
+
+LOOK, SOME = 10, 128  # steps between looks at problems held out, and how many of them are looked at
+STOPS = 128  # thoughts that tell how the model stops
 
 
 class Problems:
@@ -64,6 +69,8 @@ class Engine:
     seed: int
     aside: Sequence[Problem] = ()
     """Problems that the guard probes the model on; never trained on."""
+    held_out: Sequence[Problem] = ()
+    """Problems that the method's pressure goes by; never trained on."""
 
     @property
     def model(self) -> Any:
@@ -89,6 +96,7 @@ class Engine:
         self.sampler.count.prefill = self.sampler.count.decode = 0
         self.model.eval()
         with self.update.precision():
+            looked = self.look(step) if self.held_out else {}
             groups, sampled = self.rollout(step)
         rolled_out = time.perf_counter()
         metrics = rollout_metrics(sampled, self.chat)
@@ -100,7 +108,9 @@ class Engine:
             metrics["reward"] = float(scores.reward[batch.valid].mean())
             metrics["advantage"] = float(scores.advantage[batch.valid].abs().mean())
             metrics |= self.update(self.model, groups, scores.advantage, step)
-        metrics |= self.method.observe(metrics["accuracy"], metrics["thought_tokens"])
+        if not self.held_out:
+            looked = self.method.observe(metrics["accuracy"], metrics["thought_tokens"], len(sampled))
+        metrics |= looked
         finished = time.perf_counter()
         return metrics | {
             "tokens_prefill": self.sampler.count.prefill,
@@ -117,8 +127,7 @@ class Engine:
         sampled: list[Group] = []
         for attempt in range(train.refill_cap + 1):
             drawn = self.problems.draw(train.problems_per_step - len(kept))
-            exits = random_exits(group.exits) if group.exits else None
-            groups = self.sampler.groups(drawn, group.spines, f"{self.seed}/{step}/{attempt}", exits)
+            groups = self.sampler.groups(drawn, group.spines, f"{self.seed}/{step}/{attempt}", self.exits)
             grade_groups(groups, self.chat, self.grader)
             sampled += groups
             signal_P = self.method.has_signal(self.batch(groups)).tolist()
@@ -127,8 +136,40 @@ class Engine:
                 break
         return kept, sampled
 
+    @property
+    def exits(self) -> Exits | None:
+        """Where spines are left."""
+        group, stop = self.group, self.sampler.stop
+        if not group.exits:
+            return None
+        return likely_exits(group.exits, stop) if group.at == "stops" else random_exits(group.exits)
+
+    def look(self, step: int) -> dict[str, float]:
+        """Tell the method how the model does on problems held out: of the base on all of them, later on some in turn,
+        every `LOOK` steps. What metrics should say of it."""
+        if step > 1 and step % LOOK:
+            return {}
+        turn = [self.held_out[(step // LOOK * SOME + i) % len(self.held_out)] for i in range(SOME)]
+        groups = self.sampler.groups(self.held_out if step == 1 else turn, 1, f"{self.seed}/held out/{step}")
+        grade_groups(groups, self.chat, self.grader)
+        found = rollout_metrics(groups, self.chat)
+        seen = {name: found[name] for name in ("accuracy", "thought_tokens")}
+        said = self.method.observe(*seen.values(), len(groups))
+        return said | {f"held_out_{name}": value for name, value in seen.items()}
+
     def batch(self, groups: Sequence[Group]) -> GroupBatch:
         return to_batch(groups, self.group.spines, self.group.exits, self.chat.end_ids)
+
+    def learn_stop(self) -> None:
+        """Find the model's own stop in thoughts of its own."""
+        groups = self.sampler.groups(self.problems.problems[:STOPS], 1, f"{self.seed}/stops")
+        self.take_stop(own_stop([spine for group in groups for spine in group.spines], self.chat))
+
+    def take_stop(self, stop: list[int]) -> None:
+        """Branches are sent the model's own stop, if it is one."""
+        self.sampler.stop = stop
+        if stop:
+            self.update.decision = stop[0]
 
     def ease(self, factor: float) -> None:
         """Multiply the pressure on length and the learning rate by a factor in 0…1."""
@@ -138,6 +179,7 @@ class Engine:
     def save(self, run: Path, step: int, guard: dict[str, Any]) -> None:
         """A checkpoint of a run, with the state of its guard."""
         state = {"drawn": self.problems.drawn, "method": self.method.state_dict(), "guard": guard}
+        state["stop"] = self.sampler.stop
         save_checkpoint(run, step, self.model, self.chat.tokenizer, self.update.optimizer, state)
 
     def return_to(self, checkpoint: Path) -> None:
