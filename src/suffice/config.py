@@ -14,12 +14,15 @@ from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from suffice.errors import RecipeError
+
+if TYPE_CHECKING:
+    from suffice.methods import Method
 
 DEFAULT_INDUCER = "Time is limited, stop thinking and start answering.\n</think>\n\n"
 MICRO_BATCH = 16384  # tokens of a micro-batch where memory is no limit: larger ones are not faster
@@ -391,6 +394,7 @@ def _resolve(recipe: Recipe) -> Recipe:
     objective.kl = method.kl if objective.kl is None else objective.kl
     group.at = group.at or method.at
     recipe.train.held_out = method.held_out if recipe.train.held_out is None else recipe.train.held_out
+    _check_decision(recipe, method)
     objective.clip_low = method.clip_low if objective.clip_low is None else objective.clip_low
     objective.clip_high = method.clip_high if objective.clip_high is None else objective.clip_high
     objective.constant_length = objective.constant_length or rollout.max_thought_tokens + rollout.max_answer_tokens
@@ -402,3 +406,31 @@ def _resolve(recipe: Recipe) -> Recipe:
     recipe.eval.max_thought_tokens = recipe.eval.max_thought_tokens or rollout.max_thought_tokens
     recipe.eval.max_answer_tokens = recipe.eval.max_answer_tokens or rollout.max_answer_tokens
     return recipe
+
+
+def _check_decision(recipe: Recipe, method: Method) -> None:
+    """Keys about the decision to stop that contradict each other or the method."""
+    objective, train = recipe.objective, recipe.train
+    if method.train_on == "decision" != objective.train_on:
+        raise RecipeError(
+            f"{method.name} weighs decisions to stop, not objective.train_on = {objective.train_on}: leave it out"
+        )
+    if method.held_out and not train.held_out:
+        raise RecipeError(
+            f"{method.name} keeps to the accuracy of problems held out: set train.held_out ({method.held_out} by "
+            "default), or give it a fixed price"
+        )
+    if objective.kl and objective.layout == "rows":
+        raise RecipeError("objective.kl needs the spine layout: set objective.layout = spine, or objective.kl = 0")
+
+
+def local_only(recipe: Recipe) -> str:
+    """The first key of a recipe that the local engine alone knows, with its value; empty where there is none."""
+    keys = {
+        "objective.train_on": (recipe.objective.train_on, "decision"),
+        "group.at": (recipe.group.at, "stops"),
+        "rollout.answers": (recipe.rollout.answers, "gold"),
+        "objective.kl": (recipe.objective.kl or 0, recipe.objective.kl or None),
+        "train.held_out": (recipe.train.held_out or 0, recipe.train.held_out or None),
+    }
+    return next((f"{key} = {value}" for key, (value, ours) in keys.items() if value == ours), "")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 START = 0.2  # a pressure until it is known where accuracy began; of λ the paper's
 FIRST = 8  # observations that say so
-MOST = 0.4  # a price
+ALLOWED = 0.4  # a price, until held-out problems have said something
+SHARE = 0.25  # of the newest look in a running mean
 
 
 @dataclass
@@ -52,33 +53,39 @@ class Gained:
 
 @dataclass
 class Floor:
-    """A price that rises only by what accuracy can surely spare, and falls where thoughts are shorter than asked.
+    """A price of thinking above a floor of accuracy: that of the base on problems held out, which are never trained on.
 
-    The floor is the base's accuracy on problems that are never trained on. Every further observation of such problems
-    moves the price by the less of two: the lower end of what accuracy has gained, and by how much thoughts exceed their
-    target, as a fraction of it.
+    `allowed` is its dual variable. Every look at the held-out problems moves it by what accuracy has surely gained or
+    not, and the price is never more than that, nor more than thoughts exceed their target, as a fraction of it: near the
+    target it fades instead of swinging.
+
+    Args:
+        base: accuracy of the base, known from `base_looked` problems; `base_length` its mean thought.
+        mean: running mean of accuracy; `length` of thinking tokens.
+        seen: looks since.
     """
 
     base: float = 0.0
-    base_rollouts: int = 0
+    base_looked: int = 0
     base_length: float = 0.0
     mean: float = 0.0
     length: float = 0.0
     seen: int = 0
-    price: float = START
+    allowed: float = ALLOWED
 
-    def observe(self, accuracy: float, thought_tokens: float, rollouts: int, target: float) -> None:
-        """Accuracy, 0…1, and mean thinking tokens of so many full rollouts; the first are the base's."""
-        if not self.base_rollouts:
-            self.base, self.base_rollouts, self.base_length = accuracy, rollouts, thought_tokens
+    def look(self, accuracy: float, thought_tokens: float, looked: int) -> None:
+        """Accuracy, 0…1, and mean thinking tokens on so many held-out problems; at first the base's."""
+        if not self.base_looked:
+            self.base, self.base_looked = accuracy, looked
+            self.base_length = self.length = thought_tokens
             return
         self.seen += 1
-        share = max(0.25, 1 / self.seen)
+        share = max(SHARE, 1 / self.seen)
         self.mean += (accuracy - self.mean) * share
         self.length += (thought_tokens - self.length) * share
-        spread = (
-            self.mean * (1 - self.mean) / rollouts * share + self.base * (1 - self.base) / self.base_rollouts
-        ) ** 0.5
-        spare = self.mean - self.base - spread
-        wanted = self.length / (target * max(1.0, self.base_length)) - 1
-        self.price = min(MOST, max(0.0, self.price + min(spare, wanted)))
+        variance = share * self.mean * (1 - self.mean) / looked + self.base * (1 - self.base) / self.base_looked
+        self.allowed = min(1.0, max(0.0, self.allowed + self.mean - self.base - variance**0.5))
+
+    def price(self, target: float) -> float:
+        """Accuracy that a thought as long as the base's may cost now, where thoughts are to be this part of the base's."""
+        return min(self.allowed, max(0.0, self.length / (target * max(1.0, self.base_length)) - 1))

@@ -35,13 +35,11 @@ class Method(BaseModel):
     serial: ClassVar[bool] = False
     """Whether groups may have exits; a parallel method is given spines only (`spines = G`)."""
     aggregate: ClassVar[Literal["sequence", "constant", "token"]] = "sequence"
-    """The papers' loss aggregation; a recipe's `objective.aggregate` overrides it."""
+    """The papers' loss aggregation. It, where exits lie, what is trained and the clips are a method's choices, which a
+    recipe's `[objective]` and `[group]` override."""
     train_on: ClassVar[Literal["all", "sampled", "sampled+close", "decision"]] = "sampled"
     at: ClassVar[Literal["random", "stops"]] = "random"
-    """Where exits lie; a recipe's `group.at` overrides it."""
     kl: ClassVar[float] = 0.0
-    held_out: ClassVar[int] = 0
-    """Problems never trained on that `observe` is told of, in place of the step's own."""
     clip_low: ClassVar[float] = 0.2
     clip_high: ClassVar[float] = 0.2
     pressure: ClassVar[str | None] = None
@@ -81,10 +79,19 @@ class Method(BaseModel):
         """Whether `observe` changes what it does: such a method needs an engine that calls it."""
         return False
 
-    def observe(self, accuracy: float, thought_tokens: float, rollouts: int) -> dict[str, float]:
-        """Told the accuracy and mean thinking tokens of so many full rollouts: a step's, after it was scored, or those
-        of problems held out, of the base first. What metrics should say of it."""
+    def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
+        """Told the accuracy and mean thinking tokens of a step's full rollouts after it was scored; what metrics should
+        say of it."""
         return {}
+
+    @property
+    def held_out(self) -> int:
+        """Problems to be held out of training, of which `look` is told; 0 for a method that needs none."""
+        return 0
+
+    def look(self, accuracy: float, thought_tokens: float, rollouts: int) -> None:
+        """Told the accuracy and mean thinking tokens of so many full rollouts, one a problem held out: the base's
+        before the first step, later the model's now and then."""
 
     def state_dict(self) -> dict[str, float]:
         """What `observe` has left, for a checkpoint."""

@@ -1,7 +1,7 @@
 """Decide, don't rewrite: only the decision to stop is trained, and no token of the thought.
 
-At each exit the model's own decision to stop, which was not sampled there, gets what stopping would have earned less what
-the whole thought did. The whole thought teaches its answer alone. Beside it the objective holds thoughts to the base's.
+At each exit the model's own decision to stop, which was not sampled there, gets what stopping would have earned less
+what the whole thought did. The whole thought teaches its answer alone, and the objective holds thoughts to the base's.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ second no further down, and none above the third further up."""
 class Decide(Method):
     """A member earns its probability of being right, less a price of its thought; a branch is compared with the whole.
 
-    `natural` divides the weight of a decision by 1 − π, π the probability of stopping there, so that the logit of stopping
-    moves by the advantage alone; `policy` multiplies that by π, which is the policy gradient.
+    `natural` divides the weight of a decision by 1 − π, π the probability of stopping there, so that the logit of
+    stopping moves by the advantage alone; `policy` multiplies that by π, which is the policy gradient.
     """
 
     name = "decide"
@@ -38,13 +38,12 @@ class Decide(Method):
     train_on = "decision"
     at = "stops"
     kl = 0.3
-    held_out = 1024
     pressure = "price"
 
     price: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = Field(
         "adaptive", description="Accuracy that a thought as long as the base's may cost; adaptive: above a floor."
     )
-    target: float = Field(0.5, gt=0, le=1, description="Part of the base's thought that an adaptive price aims at.")
+    target: float = Field(0.45, gt=0, le=1, description="Part of the base's thought that an adaptive price aims at.")
     step: Literal["natural", "policy"] = Field("natural", description="How a decision's weight hangs on π.")
     answer: float = Field(3.0, ge=0, description="Weight of the answer after the whole thought.")
     _floor: Floor = PrivateAttr(default_factory=Floor)
@@ -57,11 +56,18 @@ class Decide(Method):
     @property
     def cost(self) -> float:
         """The price as it is now."""
-        return self._ease * (self._floor.price if self.price == "adaptive" else self.price)
+        return self._ease * (self._floor.price(self.target) if self.price == "adaptive" else self.price)
 
-    def observe(self, accuracy: float, thought_tokens: float, rollouts: int) -> dict[str, float]:
-        self._floor.observe(accuracy, thought_tokens, rollouts, self.target)
-        return {"price": self.cost}
+    @property
+    def held_out(self) -> int:
+        return 1024 if self.price == "adaptive" else 0
+
+    def look(self, accuracy: float, thought_tokens: float, rollouts: int) -> None:
+        self._floor.look(accuracy, thought_tokens, rollouts)
+
+    def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
+        self._floor.base_length = self._floor.base_length or thought_tokens
+        return {"price": self.cost, "allowed": self._floor.allowed}
 
     def eased(self, factor: float) -> Self:
         method = self.model_copy()

@@ -68,7 +68,7 @@ class ExitBaseline(Method):
         wanted = self._length / (self.target * self._base_length) - 1 if self._base_length else MOST
         return max(-MOST, min(allowed, wanted))
 
-    def observe(self, accuracy: float, thought_tokens: float, rollouts: int) -> dict[str, float]:
+    def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
         self._gained.observe(accuracy, MEMORY)
         self._length += (thought_tokens - self._length) * self._gained.share(MEMORY)
         if not self._gained.known:

@@ -50,7 +50,7 @@ class GRPOLambda(LengthPenalty):
             return self.lam
         return min(1.0, max(0.0, self._gain * self._gained.points)) if self._gained.known else START
 
-    def observe(self, accuracy: float, thought_tokens: float, rollouts: int) -> dict[str, float]:
+    def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
         if self.lam != "adaptive":
             return {}
         self._gained.observe(accuracy, MEMORY)

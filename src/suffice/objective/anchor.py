@@ -1,8 +1,8 @@
 """The thought stays the base's: KL(base ‖ model) of what it writes next, its decision to stop left out.
 
-By the chain rule the divergence of two distributions over tokens is that of the decision "stop or not", plus what they
-differ by where they do not stop, times the base's probability of not stopping. The first part is the method's to change;
-`kept` is the second.
+By the chain rule the divergence of two distributions over tokens is that of the decision "stop or not", plus the
+divergence where they do not stop, times the base's probability of not stopping. The first part is the method's to
+change; `kept` is the second.
 """
 
 from __future__ import annotations

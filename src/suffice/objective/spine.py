@@ -259,7 +259,7 @@ class Packer:
             reach = torch.tensor([member.kept * member.kept_trained for member in of_spine])
             reaches = reach[:, None] > torch.arange(len(response))
             weights = torch.tensor([member.weight for member in of_spine], dtype=torch.float64)[:, None] * reaches
-            self.train(before, response, weights, spine.logprobs, [True] * len(response))
+            self.train(before, spine.tokens, weights, spine.logprobs, [True] * len(response))
             branches = []
             for member in of_spine:
                 if member.anchor:
@@ -267,17 +267,19 @@ class Packer:
                     self.thoughts.append((thought, torch.full(thought.shape, member.anchor, dtype=torch.float64)))
                 if not member.own or member.weight == 0:
                     continue
-                own = self.place(member.own, len(prompt) + member.kept)
                 kept = len(prompt) + member.kept
+                # a lone token predicts nothing, and is predicted by the spine
+                own = self.place(member.own if len(member.own) > 1 else [], kept)
                 weight = torch.tensor(member.own_trained, dtype=torch.float64)[None] * member.weight
                 self.train(
                     torch.cat([columns[kept - 1 : kept], own[:-1]]),
-                    own,
+                    member.own,
                     weight,
                     member.own_logprobs,
                     member.own_sampled,
                 )
-                branches.append((own, kept))
+                if len(own):
+                    branches.append((own, kept))
             self.strands.append(Strand(len(columns), calls(len(columns), branches)))
             self.attended += [columns, *(own for own, _ in branches)]
 
@@ -289,18 +291,18 @@ class Packer:
         return torch.arange(start, len(self))
 
     def train(
-        self, predictor: Tensor, at: Tensor, weight_M_T: Tensor, logprobs: list[float], sampled: list[bool]
+        self, predictor: Tensor, target: list[int], weight_M_T: Tensor, logprobs: list[float], sampled: list[bool]
     ) -> None:
-        """Tokens at packed positions `at` with the weight of each member holding them."""
+        """Tokens that packed positions predict, with the weight of each member holding them."""
         plus, minus = weight_M_T.clamp(min=0).sum(0), weight_M_T.clamp(max=0).sum(0)
         behaviour = torch.tensor(logprobs, dtype=torch.float64)
-        self.trained.append((predictor, at, plus, minus, behaviour, torch.tensor(sampled)))
+        self.trained.append((predictor, torch.tensor(target), plus, minus, behaviour, torch.tensor(sampled)))
 
     def batch(self) -> SpineBatch:
         """What was packed; tokens that no member trains are left out of the loss."""
         columns = [torch.cat(column) for column in zip(*self.trained, strict=True)]
         trained = (columns[2] != 0) | (columns[3] != 0)
-        predictor, at, *rest = (column[trained] for column in columns)
+        predictor, target, *rest = (column[trained] for column in columns)
         ids, attended = torch.tensor(self.ids), torch.cat(self.attended)
         source = torch.empty_like(ids)
         source[attended] = torch.arange(len(attended))
@@ -310,7 +312,7 @@ class Packer:
             if self.thoughts
             else (torch.empty(0, dtype=torch.long), torch.empty(0))
         )
-        return SpineBatch(ids, torch.tensor(self.positions), layout, predictor, ids[at], *rest, thought, anchor)
+        return SpineBatch(ids, torch.tensor(self.positions), layout, predictor, target, *rest, thought, anchor)
 
 
 def calls(spine: int, branches: Sequence[tuple[Tensor, int]]) -> list[Branches]:

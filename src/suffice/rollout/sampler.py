@@ -312,6 +312,11 @@ def random_exits(count: int) -> Exits:
 
 
 def grade_groups(groups: Sequence[Group], chat: Chat, grader: Grader) -> None:
-    """Give every member its verdict, in place."""
-    members = ((member, group.problem) for group in groups for _, _, member in group.members(exits=0))
+    """Give every member that was answered its verdict, in place."""
+    members = (
+        (member, group.problem)
+        for group in groups
+        for _, _, member in group.members(exits=0)
+        if isinstance(member, Spine) or not group.gold
+    )
     give_verdicts(members, lambda member: chat.answer_text(member.answer_tokens), grader)

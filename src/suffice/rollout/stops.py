@@ -1,9 +1,9 @@
 """The model's own stop: what it writes to end a thought, learnt from thoughts that it ended itself.
 
 Where it is decided to stop is a matter of model and task: at the close of the thought, at the line break before it
-(after which the close is certain), at the end of a sentence. So the *decision* is the last token up to the close that was
-a choice at all, one the model gave a probability below `CERTAIN`; what follows it follows by itself. The stop that most
-thoughts share is the model's: the decision, what closes the thought, and the blanks before the answer.
+(after which the close is certain), at the end of a sentence. So the *decision* is the last token up to the close that
+was a choice at all, one the model gave a probability below `CERTAIN`; what follows it follows by itself. The stop that
+most thoughts share is the model's: the decision, what closes the thought, and the blanks before the answer.
 """
 
 from __future__ import annotations

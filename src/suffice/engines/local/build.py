@@ -46,6 +46,8 @@ def build_engine(
     chat, problems = chat_and_problems(recipe, grader, stopped)
     problems, aside = set_aside(recipe.guard, problems, train.problems_per_step, seed)
     problems, held_out = hold_out(train, problems, seed)
+    if rollout.answers == "gold":
+        check_gold([*problems, *held_out], chat, rollout.max_answer_tokens)
     source = checkpoint if checkpoint and not section.lora else None
     model = load_checked(section, rollout, chat, [*problems, *aside], train.threads, source)
     check_trainable(model, section.path, recipe.objective.layout)
@@ -89,8 +91,6 @@ def build_engine(
     if checkpoint is None:
         with engine.update.precision():
             check_thinks(engine.sampler, problems)
-            if recipe.objective.train_on == "decision":
-                engine.learn_stop()
         return engine, 0
     state = restore(checkpoint, model, optimizer)
     engine.problems.drawn = state["drawn"]
@@ -113,6 +113,23 @@ def hold_out(train: TrainSection, problems: Sequence[Problem], seed: int) -> tup
         )
     out = set(keyed(f"{seed}/held out").permutation(len(problems))[:held].tolist())
     return [p for i, p in enumerate(problems) if i not in out], [problems[i] for i in sorted(out)]
+
+
+def check_gold(problems: Sequence[Problem], chat: Chat, most: int) -> None:
+    """
+    Raises:
+        RecipeError: a right answer may be written in other words than the gold one, or is too long to be written.
+    """
+    for problem in problems:
+        if problem.kind != "exact":
+            raise RecipeError(
+                f'rollout.answers = "gold" takes the gold answer word for word, but {problem.id} is of kind '
+                f'{problem.kind} and may be answered in others; set rollout.answers = "sampled"'
+            )
+        if len(chat.answer(problem.gold)) > most:
+            raise RecipeError(
+                f"the gold answer of {problem.id} has more than rollout.max_answer_tokens = {most} tokens; raise it"
+            )
 
 
 def base_of(recipe: Recipe, model: Any) -> Any:

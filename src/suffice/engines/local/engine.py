@@ -27,7 +27,6 @@ from suffice.rollout.sampler import Exits
 from suffice.rollout.stops import likely_exits, own_stop
 
 LOOK, SOME = 10, 128  # steps between looks at problems held out, and how many of them are looked at
-STOPS = 128  # thoughts that tell how the model stops
 
 
 class Problems:
@@ -96,7 +95,7 @@ class Engine:
         self.sampler.count.prefill = self.sampler.count.decode = 0
         self.model.eval()
         with self.update.precision():
-            looked = self.look(step) if self.held_out else {}
+            looked = self.look(step)
             groups, sampled = self.rollout(step)
         rolled_out = time.perf_counter()
         metrics = rollout_metrics(sampled, self.chat)
@@ -108,9 +107,7 @@ class Engine:
             metrics["reward"] = float(scores.reward[batch.valid].mean())
             metrics["advantage"] = float(scores.advantage[batch.valid].abs().mean())
             metrics |= self.update(self.model, groups, scores.advantage, step)
-        if not self.held_out:
-            looked = self.method.observe(metrics["accuracy"], metrics["thought_tokens"], len(sampled))
-        metrics |= looked
+        metrics |= self.method.observe(metrics["accuracy"], metrics["thought_tokens"]) | looked
         finished = time.perf_counter()
         return metrics | {
             "tokens_prefill": self.sampler.count.prefill,
@@ -145,31 +142,31 @@ class Engine:
         return likely_exits(group.exits, stop) if group.at == "stops" else random_exits(group.exits)
 
     def look(self, step: int) -> dict[str, float]:
-        """Tell the method how the model does on problems held out: of the base on all of them, later on some in turn,
-        every `LOOK` steps. What metrics should say of it."""
-        if step > 1 and step % LOOK:
+        """Look at problems held out: with the base at all of them, then every `LOOK` steps at some in turn. The base's
+        thoughts also tell how it stops, if that is asked for. What metrics should say of it."""
+        first, stops = step == 1, self.group.at == "stops" or self.update.objective.train_on == "decision"
+        if not (first and (stops or self.held_out)) and not (self.held_out and step % LOOK == 0):
             return {}
-        turn = [self.held_out[(step // LOOK * SOME + i) % len(self.held_out)] for i in range(SOME)]
-        groups = self.sampler.groups(self.held_out if step == 1 else turn, 1, f"{self.seed}/held out/{step}")
+        turn = [self.held_out[(step // LOOK * SOME + i) % len(self.held_out)] for i in range(SOME) if self.held_out]
+        asked = turn[: len(self.held_out)] if not first else self.held_out or self.problems.problems[:SOME]
+        groups = self.sampler.groups(asked, 1, f"{self.seed}/{step}/held out")
+        if first and stops:
+            self.take_stop(own_stop([spine for group in groups for spine in group.spines], self.chat))
+        if not self.held_out:
+            return {}
         grade_groups(groups, self.chat, self.grader)
         found = rollout_metrics(groups, self.chat)
-        seen = {name: found[name] for name in ("accuracy", "thought_tokens")}
-        said = self.method.observe(*seen.values(), len(groups))
-        return said | {f"held_out_{name}": value for name, value in seen.items()}
-
-    def batch(self, groups: Sequence[Group]) -> GroupBatch:
-        return to_batch(groups, self.group.spines, self.group.exits, self.chat.end_ids)
-
-    def learn_stop(self) -> None:
-        """Find the model's own stop in thoughts of its own."""
-        groups = self.sampler.groups(self.problems.problems[:STOPS], 1, f"{self.seed}/stops")
-        self.take_stop(own_stop([spine for group in groups for spine in group.spines], self.chat))
+        self.method.look(found["accuracy"], found["thought_tokens"], len(groups))
+        return {f"held_out_{name}": found[name] for name in ("accuracy", "thought_tokens")}
 
     def take_stop(self, stop: list[int]) -> None:
-        """Branches are sent the model's own stop, if it is one."""
+        """Branches are sent the model's own stop from now on, if it is known."""
         self.sampler.stop = stop
         if stop:
             self.update.decision = stop[0]
+
+    def batch(self, groups: Sequence[Group]) -> GroupBatch:
+        return to_batch(groups, self.group.spines, self.group.exits, self.chat.end_ids)
 
     def ease(self, factor: float) -> None:
         """Multiply the pressure on length and the learning rate by a factor in 0…1."""

@@ -55,9 +55,7 @@ def score(rows: Sequence[Member | None], group: GroupSection, method: Method, *,
 
 def observe(method: Method, metrics: Mapping[str, float]) -> dict[str, float]:
     """Tell the method of a step, unless every session of it failed; what metrics should say of it."""
-    if "accuracy" not in metrics:
-        return {}
-    return method.observe(metrics["accuracy"], metrics["thought_tokens"], round(metrics["groups"] + metrics["dropped"]))
+    return method.observe(metrics["accuracy"], metrics["thought_tokens"]) if "accuracy" in metrics else {}
 
 
 def recall(method: Method, run: Path, step: int) -> None:
