@@ -165,7 +165,8 @@ class GroupBatch:
         target: int [P], a length the prompt asks for, for methods that follow one (default: none).
         value: float64 [P, G] in 0…1, the probability that a member is right, where that is known and not drawn
             (default: None, `correct` is a draw of it).
-        stopping: float64 [P, G] in 0…1, the policy's own probability of stopping where a member does (default: 1).
+        stopping: float64 [P, G] in 0…1, the policy's own probability of stopping where a branch does (default: None,
+            it was not watched).
 
     Raises:
         ValueError: shapes differ, or P or G is 0.
@@ -180,7 +181,7 @@ class GroupBatch:
     truncated: Tensor = None  # type: ignore[assignment]
     target: Tensor | None = None
     value: Tensor | None = None
-    stopping: Tensor = None  # type: ignore[assignment]
+    stopping: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.correct.shape)
@@ -202,7 +203,5 @@ class GroupBatch:
             fill(self, "thought_length", self.length)
         if self.truncated is None:
             fill(self, "truncated", self.correct.new_zeros(shape))
-        if self.stopping is None:
-            fill(self, "stopping", self.correct.double().fill_(1.0))
         fill(self, "valid", self.valid.bool())
         fill(self, "correct", self.correct & self.valid)

@@ -8,12 +8,16 @@ of ten points on `ballots` (docs/findings.md).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 START = 0.2  # a pressure until it is known where accuracy began; of λ the paper's
 FIRST = 8  # observations that say so
-ALLOWED = 0.4  # a price, until held-out problems have said something
-SHARE = 0.25  # of the newest look in a running mean
+SLACK = 0.01  # accuracy that the floor lies below the base's
+SHARE = 0.25  # of the newest look in the running mean of accuracy
+RATE = 0.15  # by which one look may change what is asked, as a fraction
+LENGTHS = 0.2  # of the newest step in the running mean of lengths
+GAIN = 0.2  # price for thoughts twice as long as asked
 
 
 @dataclass
@@ -53,28 +57,28 @@ class Gained:
 
 @dataclass
 class Floor:
-    """A price of thinking above a floor of accuracy: that of the base on problems held out, which are never trained on.
+    """How short thoughts are asked to be above a floor of accuracy, on problems held out that are never trained on.
 
-    `allowed` is its dual variable. Every look at the held-out problems moves it by what accuracy has surely gained or
-    not, and the price is never more than that, nor more than thoughts exceed their target, as a fraction of it: near the
-    target it fades instead of swinging.
+    `asked` is the dual variable, the part of the base's thought: every look at those problems lowers it while accuracy
+    is above the floor and raises it below, by so much as the look is sure. Thoughts are brought there by `pressure`.
 
     Args:
         base: accuracy of the base, known from `base_looked` problems; `base_length` its mean thought.
-        mean: running mean of accuracy; `length` of thinking tokens.
-        seen: looks since.
+        mean: running mean of accuracy over the looks since, of which there were `seen`.
+        length: running mean of thinking tokens over steps.
     """
 
     base: float = 0.0
     base_looked: int = 0
     base_length: float = 0.0
     mean: float = 0.0
-    length: float = 0.0
     seen: int = 0
-    allowed: float = ALLOWED
+    length: float = 0.0
+    asked: float = 1.0
 
-    def look(self, accuracy: float, thought_tokens: float, looked: int) -> None:
-        """Accuracy, 0…1, and mean thinking tokens on so many held-out problems; at first the base's."""
+    def look(self, accuracy: float, thought_tokens: float, looked: int, target: float) -> None:
+        """Accuracy, 0…1, and mean thinking tokens on so many held-out problems; at first the base's. No less than
+        `target` of the base's thought is ever asked for."""
         if not self.base_looked:
             self.base, self.base_looked = accuracy, looked
             self.base_length = self.length = thought_tokens
@@ -82,10 +86,17 @@ class Floor:
         self.seen += 1
         share = max(SHARE, 1 / self.seen)
         self.mean += (accuracy - self.mean) * share
-        self.length += (thought_tokens - self.length) * share
         variance = share * self.mean * (1 - self.mean) / looked + self.base * (1 - self.base) / self.base_looked
-        self.allowed = min(1.0, max(0.0, self.allowed + self.mean - self.base - variance**0.5))
+        above = (self.mean - self.base + SLACK) / max(variance**0.5, 1e-9)
+        self.asked *= math.exp(-RATE * min(1.0, max(-1.0, above)))
+        self.asked = min(1.0, max(target, self.asked))
 
-    def price(self, target: float) -> float:
-        """Accuracy that a thought as long as the base's may cost now, where thoughts are to be this part of the base's."""
-        return min(self.allowed, max(0.0, self.length / (target * max(1.0, self.base_length)) - 1))
+    def observe(self, thought_tokens: float) -> None:
+        """Mean thinking tokens of a step; of the first, where nothing was looked at before, the base's."""
+        self.base_length = self.base_length or thought_tokens
+        self.length += (thought_tokens - self.length) * LENGTHS if self.length else thought_tokens
+
+    @property
+    def pressure(self) -> float:
+        """What the price is to be above the one that leaves thoughts as they are."""
+        return GAIN * (self.length / max(1.0, self.asked * self.base_length) - 1) if self.base_length else 0.0

@@ -43,7 +43,7 @@ class Decide(Method):
     price: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = Field(
         "adaptive", description="Accuracy that a thought as long as the base's may cost; adaptive: above a floor."
     )
-    target: float = Field(0.45, gt=0, le=1, description="Part of the base's thought that an adaptive price aims at.")
+    target: float = Field(0.55, gt=0, le=1, description="Part of the base's thought that an adaptive price aims at.")
     step: Literal["natural", "policy"] = Field("natural", description="How a decision's weight hangs on π.")
     answer: float = Field(3.0, ge=0, description="Weight of the answer after the whole thought.")
     _floor: Floor = PrivateAttr(default_factory=Floor)
@@ -54,20 +54,15 @@ class Decide(Method):
         return True
 
     @property
-    def cost(self) -> float:
-        """The price as it is now."""
-        return self._ease * (self._floor.price(self.target) if self.price == "adaptive" else self.price)
-
-    @property
     def held_out(self) -> int:
         return 1024 if self.price == "adaptive" else 0
 
     def look(self, accuracy: float, thought_tokens: float, rollouts: int) -> None:
-        self._floor.look(accuracy, thought_tokens, rollouts)
+        self._floor.look(accuracy, thought_tokens, rollouts, self.target)
 
     def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
-        self._floor.base_length = self._floor.base_length or thought_tokens
-        return {"price": self.cost, "allowed": self._floor.allowed}
+        self._floor.observe(thought_tokens)
+        return {"asked": self._floor.asked, "pressure": self._floor.pressure}
 
     def eased(self, factor: float) -> Self:
         method = self.model_copy()
@@ -85,33 +80,58 @@ class Decide(Method):
         return batch.spines or 1
 
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
-        length_P_G = batch.thought_length.double()
+        length_P_G = batch.thought_length.double() * batch.valid
         whole_P_K = [x.unflatten(1, (spines, -1))[..., -1] for x in (length_P_G, batch.valid)]
         base = self._floor.base_length or float(masked_mean(*(x.flatten() for x in whole_P_K)))
-        right_P_G = batch.correct.double() if batch.value is None else batch.value
-        return right_P_G - self.cost * length_P_G / max(1.0, base)
+        right_P_G, spent_P_G = right(batch), length_P_G / max(1.0, base)
+        return right_P_G - self.cost(right_P_G, spent_P_G, batch, spines) * spent_P_G
+
+    def cost(self, right_P_G: Tensor, spent_P_G: Tensor, batch: GroupBatch, spines: int) -> float:
+        """The price in this batch. An adaptive one is `pressure` above that at which the batch's decisions, taken
+        together, are moved neither way; thinking is never paid for."""
+        if self.price != "adaptive":
+            return self._ease * self.price
+        factor_P_G = self.factor(batch, None) * batch.valid
+        gained, more = (float((factor_P_G * -lead(x, spines)).sum()) for x in (right_P_G, spent_P_G))
+        held = gained / more if more > EQUAL else 0.0
+        return self._ease * min(1.0, max(0.0, held + self._floor.pressure))
 
     def advantage(self, reward_P_G: Tensor, batch: GroupBatch, spines: int) -> Tensor:
-        reward_P_K_M = reward_P_G.unflatten(1, (spines, -1))
-        lead_P_G = (reward_P_K_M - reward_P_K_M[..., -1:]).flatten(1)
-        advantage_P_K_M = self.weight(lead_P_G, batch.stopping).unflatten(1, (spines, -1)).clone()
-        advantage_P_K_M[..., -1] = self.answer * self.taught(batch).unflatten(1, (spines, -1))[..., -1]
+        lead_P_G = lead(reward_P_G, spines)
+        advantage_P_K_M = (lead_P_G * self.factor(batch, lead_P_G)).unflatten(1, (spines, -1))
+        advantage_P_K_M[..., -1] = self.answer * taught(batch).unflatten(1, (spines, -1))[..., -1]
         low_P_1, high_P_1 = extremes(reward_P_G, batch.valid)
         equal_P_1 = (high_P_1 - low_P_1 <= EQUAL) & (batch.value is None)
         return advantage_P_K_M.flatten(1).masked_fill(equal_P_1, 0.0)
 
-    def weight(self, lead_P_G: Tensor, stopping_P_G: Tensor) -> Tensor:
-        """What a decision is worth whose member leads the whole thought by so much."""
-        goes_on_P_G = (1 - stopping_P_G).clamp(min=1 - USUAL)
+    def factor(self, batch: GroupBatch, lead_P_G: Tensor | None) -> Tensor:
+        """What the lead of an exit over the whole thought is multiplied by, for the probability of stopping there.
+        Without leads, as if it had none."""
+        if batch.stopping is None:
+            return batch.correct.double().fill_(1.0)
+        goes_on_P_G, off_P_G = (1 - batch.stopping).clamp(min=1 - USUAL), batch.stopping < LEAST
         if self.step == "policy":
-            return lead_P_G * (stopping_P_G / goes_on_P_G).masked_fill(stopping_P_G < LEAST, 0.0)
-        bounded = (stopping_P_G < RARE) & (lead_P_G < 0) | (stopping_P_G > USUAL) & (lead_P_G > 0)
-        return (lead_P_G / goes_on_P_G).masked_fill(bounded | (stopping_P_G < LEAST), 0.0)
+            return (batch.stopping / goes_on_P_G).masked_fill(off_P_G, 0.0)
+        if lead_P_G is not None:
+            off_P_G = off_P_G | ((batch.stopping < RARE) & (lead_P_G < 0)) | ((batch.stopping > USUAL) & (lead_P_G > 0))
+        return (1 / goes_on_P_G).masked_fill(off_P_G, 0.0)
 
-    def taught(self, batch: GroupBatch) -> Tensor:
-        """Weight [P, G] of a member's answer: of a gold one its probability, of one that was sampled its lead over the
-        group's mean."""
-        if batch.value is not None:
-            return batch.value
-        correct_P_G = batch.correct.double()
-        return correct_P_G - masked_mean(correct_P_G, batch.valid)
+
+def right(batch: GroupBatch) -> Tensor:
+    """Probability [P, G] that a member is right; 0 or 1 where its answer was sampled."""
+    return batch.correct.double() if batch.value is None else batch.value
+
+
+def lead(x_P_G: Tensor, spines: int) -> Tensor:
+    """What every member has more than its spine's whole thought [P, G]."""
+    x_P_K_M = x_P_G.unflatten(1, (spines, -1))
+    return (x_P_K_M - x_P_K_M[..., -1:]).flatten(1)
+
+
+def taught(batch: GroupBatch) -> Tensor:
+    """Weight [P, G] of a member's answer: of a gold one its probability, of one that was sampled its lead over the
+    group's mean."""
+    if batch.value is not None:
+        return batch.value
+    correct_P_G = batch.correct.double()
+    return correct_P_G - masked_mean(correct_P_G, batch.valid)

@@ -174,7 +174,9 @@ class Sampler:
             spine = each.spine
             for position in exits(spine, each.ask.key):
                 at = spine.thought_start + position
-                stopping = math.exp(spine.watched[at]) if at < len(spine.watched) else None
+                stopping = None
+                if spine.watched:  # a thought that was cut at its last token is not known to go on
+                    stopping = math.exp(spine.watched[at]) if at < len(spine.watched) else 0.0
                 spine.branches.append(Branch(position, [], [], truncated=False, stopping=stopping))
         answered = self.read_gold if self.gold else self.sample_answers
         answered(ended, kept)
