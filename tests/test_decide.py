@@ -87,19 +87,24 @@ def test_the_price_is_of_a_thought_as_long_as_the_bases_on_problems_held_out() -
     near(method.score(groups).reward, [[0.875, 0.75]])
 
 
-def test_an_adaptive_price_moves_the_decisions_of_a_batch_by_the_pressure_alone() -> None:
-    method = get_method("decide", answer=0)
-    method.look(0.8, 20.0, 1024)
-    for _ in range(200):
-        method.observe(0.8, 30.0)  # half as long again as the 20 that are asked
+def test_an_adaptive_price_leaves_thoughts_as_long_as_they_are_but_for_the_pressure() -> None:
     groups = valued([[0.3, 0.7, 0.9]], [[0.5, 0.2, 0.0]], [[4, 12, 20]])
-    # the exits' factors are 1/0.5 and 1/0.8; going on gains 0.6 and 0.2 and takes 0.8 and 0.4 of the base's thought
-    held = (2 * 0.6 + 1.25 * 0.2) / (2 * 0.8 + 1.25 * 0.4)
-    price = held + 0.2 * 0.5
-    scores = method.score(groups)
-    near(scores.reward, [[0.3 - price * 0.2, 0.7 - price * 0.6, 0.9 - price]])
-    near(scores.advantage, [[2 * (price * 0.8 - 0.6), 1.25 * (price * 0.4 - 0.2), 0]])
-    assert float(scores.advantage.sum()) == pytest.approx(0.1 * (2 * 0.8 + 1.25 * 0.4), abs=1e-6)
+    for step, sizes in (("natural", (1, 1)), ("policy", (0.5, 0.2))):
+        method = get_method("decide", answer=0, step=step)
+        method.look(0.8, 20.0, 1024)
+        for _ in range(200):
+            method.observe(0.8, 30.0)  # half as long again as the 20 that are asked
+        # going on gains 0.6 and 0.2 and takes 0.8 and 0.4 of the base's thought; π is 0.5 and 0.2
+        weights = [size * pi * more for size, pi, more in zip(sizes, (0.5, 0.2), (0.8, 0.4), strict=True)]
+        held = (weights[0] * 0.6 + weights[1] * 0.2) / (weights[0] * 0.8 + weights[1] * 0.4)
+        price = held + 0.4 * 0.5
+        scores = method.score(groups)
+        near(scores.reward, [[0.3 - price * 0.2, 0.7 - price * 0.6, 0.9 - price]])
+        # moves of the logits; at the price that holds, the thought is lengthened by as much as it is shortened
+        moves = [
+            size * (held * more - gained) for size, more, gained in zip(sizes, (0.8, 0.4), (0.6, 0.2), strict=True)
+        ]
+        assert 0.5 * 0.8 * moves[0] + 0.2 * 0.4 * moves[1] == pytest.approx(0, abs=1e-12)
 
 
 def test_thinking_is_never_paid_for() -> None:
@@ -141,12 +146,22 @@ def test_the_pressure_is_for_what_thoughts_exceed_what_is_asked() -> None:
     floor = Floor(asked=0.5)
     assert floor.pressure == 0
     floor.look(0.8, 100.0, 1024, target=0.5)
-    assert floor.pressure == pytest.approx(0.2)  # twice as long
+    assert floor.pressure == pytest.approx(0.4)  # twice as long
     floor.observe(75.0)  # the running mean goes a fifth of the way, to 95
-    assert floor.pressure == pytest.approx(0.2 * 0.9)
+    assert floor.pressure == pytest.approx(0.4 * 0.9)
     for _ in range(200):
         floor.observe(40.0)
-    assert floor.pressure == pytest.approx(-0.2 * 0.2)
+    assert floor.pressure == pytest.approx(-0.4 * 0.2)
+
+
+def test_a_floor_that_is_rolled_back_to_before_the_first_look_still_knows_the_base() -> None:
+    method = get_method("decide")
+    before = method.state_dict()
+    method.look(0.8, 60.0, 1024)
+    method.look(0.9, 30.0, 128)
+    method.load_state_dict(before)
+    state = method.state_dict()
+    assert (state["base"], state["base_looked"], state["length"], state["asked"]) == (0.8, 1024, 60.0, 1.0)
 
 
 def test_the_floor_goes_on_from_its_state_and_an_eased_price_is_part_of_it() -> None:
@@ -402,6 +417,7 @@ def test_the_method_chooses_its_exits_its_tokens_its_anchor_and_what_is_held_out
         ("objective.train_on=sampled", "leave it out"),
         ("train.held_out=0", "set train.held_out"),
         ("objective.layout=rows", "objective.layout = spine"),
+        ("method.name=s-grpo", 'set rollout.answers = "sampled"'),
     ],
 )
 def test_keys_that_contradict_the_method_are_refused(change: str, words: str) -> None:
@@ -413,8 +429,8 @@ def test_keys_that_contradict_the_method_are_refused(change: str, words: str) ->
     ("changes", "key"),
     [
         ([], "objective.train_on = decision"),
-        (["method.name=s-grpo", "group.at=stops"], "group.at = stops"),
-        (["method.name=s-grpo"], "rollout.answers = gold"),
+        (["objective.train_on=decision"], "objective.train_on = decision"),
+        (["method.name=s-grpo", "rollout.answers=sampled", "group.at=stops"], "group.at = stops"),
         (["method.name=s-grpo", "rollout.answers=sampled", "objective.kl=0.5"], "objective.kl = 0.5"),
         (["method.name=s-grpo", "rollout.answers=sampled", "train.held_out=8"], "train.held_out = 8"),
         (["method.name=s-grpo", "rollout.answers=sampled"], ""),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_INDUCER = "Time is limited, stop thinking and start answering.\n</think>\n\n"
 MICRO_BATCH = 16384  # tokens of a micro-batch where memory is no limit: larger ones are not faster
+LOOK_EVERY, LOOK_AT = 10, 128  # steps between looks at problems held out, and how many of them are looked at
 RECIPES = files("suffice") / "recipes"
 
 Table = dict[str, Any]
@@ -420,6 +421,8 @@ def _check_decision(recipe: Recipe, method: Method) -> None:
             f"{method.name} keeps to the accuracy of problems held out: set train.held_out ({method.held_out} by "
             "default), or give it a fixed price"
         )
+    if recipe.rollout.answers == "gold" and not method.values:
+        raise RecipeError(f'{method.name} counts right answers: set rollout.answers = "sampled"')
     if objective.kl and objective.layout == "rows":
         raise RecipeError("objective.kl needs the spine layout: set objective.layout = spine, or objective.kl = 0")
 

@@ -17,7 +17,7 @@ SLACK = 0.01  # accuracy that the floor lies below the base's
 SHARE = 0.25  # of the newest look in the running mean of accuracy
 RATE = 0.15  # by which one look may change what is asked, as a fraction
 LENGTHS = 0.2  # of the newest step in the running mean of lengths
-GAIN = 0.2  # price for thoughts twice as long as asked
+GAIN = 0.4  # price for thoughts twice as long as asked
 
 
 @dataclass
@@ -77,8 +77,8 @@ class Floor:
     asked: float = 1.0
 
     def look(self, accuracy: float, thought_tokens: float, looked: int, target: float) -> None:
-        """Accuracy, 0…1, and mean thinking tokens on so many held-out problems; at first the base's. No less than
-        `target` of the base's thought is ever asked for."""
+        """Accuracy, 0…1, on so many problems not trained on, and mean thinking tokens; at first the base's. No less
+        than `target` of the base's thought is ever asked for."""
         if not self.base_looked:
             self.base, self.base_looked = accuracy, looked
             self.base_length = self.length = thought_tokens

@@ -40,6 +40,8 @@ class Method(BaseModel):
     train_on: ClassVar[Literal["all", "sampled", "sampled+close", "decision"]] = "sampled"
     at: ClassVar[Literal["random", "stops"]] = "random"
     kl: ClassVar[float] = 0.0
+    values: ClassVar[bool] = False
+    """Whether it reads `GroupBatch.value`, and so may be given members that were not answered."""
     clip_low: ClassVar[float] = 0.2
     clip_high: ClassVar[float] = 0.2
     pressure: ClassVar[str | None] = None
@@ -90,8 +92,8 @@ class Method(BaseModel):
         return 0
 
     def look(self, accuracy: float, thought_tokens: float, rollouts: int) -> None:
-        """Told the accuracy and mean thinking tokens of so many full rollouts, one a problem held out: the base's
-        before the first step, later the model's now and then."""
+        """Told the accuracy of so many full rollouts of problems that were not trained on, and the mean thinking tokens
+        of those held out: of the base before the first step, later of the model now and then."""
 
     def state_dict(self) -> dict[str, float]:
         """What `observe` has left, for a checkpoint."""

@@ -38,6 +38,7 @@ class Decide(Method):
     train_on = "decision"
     at = "stops"
     kl = 0.3
+    values = True
     pressure = "price"
 
     price: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = Field(
@@ -74,7 +75,10 @@ class Decide(Method):
         return asdict(self._floor)
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        self._floor = Floor(**state)  # type: ignore[arg-type]
+        known, self._floor = self._floor, Floor(**state)  # type: ignore[arg-type]
+        if not self._floor.base_looked:  # rolled back to before the first look
+            self._floor.base, self._floor.base_looked = known.base, known.base_looked
+            self._floor.base_length = self._floor.length = known.base_length
 
     def spines(self, batch: GroupBatch) -> int:
         return batch.spines or 1
@@ -87,13 +91,19 @@ class Decide(Method):
         return right_P_G - self.cost(right_P_G, spent_P_G, batch, spines) * spent_P_G
 
     def cost(self, right_P_G: Tensor, spent_P_G: Tensor, batch: GroupBatch, spines: int) -> float:
-        """The price in this batch. An adaptive one is `pressure` above that at which the batch's decisions, taken
-        together, are moved neither way; thinking is never paid for."""
+        """The price in this batch. An adaptive one is `pressure` above that which would leave thoughts as long as they
+        are; thinking is never paid for.
+
+        A step moves the logit of stopping at exit j by s_j·(price·more_j − gained_j), what going on takes and gains,
+        with s = 1 or, for `policy`, π; that changes the expected length by −π_j·more_j times as much. They sum to 0 at
+        price = Σ s·π·more·gained / Σ s·π·more².
+        """
         if self.price != "adaptive":
             return self._ease * self.price
-        factor_P_G = self.factor(batch, None) * batch.valid
-        gained, more = (float((factor_P_G * -lead(x, spines)).sum()) for x in (right_P_G, spent_P_G))
-        held = gained / more if more > EQUAL else 0.0
+        gained_P_G, more_P_G = (-lead(x, spines) * batch.valid for x in (right_P_G, spent_P_G))
+        moves_P_G = more_P_G if batch.stopping is None else more_P_G * self.step_size(batch.stopping) * batch.stopping
+        total = float((moves_P_G * more_P_G).sum())
+        held = float((moves_P_G * gained_P_G).sum()) / total if total > EQUAL else 0.0
         return self._ease * min(1.0, max(0.0, held + self._floor.pressure))
 
     def advantage(self, reward_P_G: Tensor, batch: GroupBatch, spines: int) -> Tensor:
@@ -104,17 +114,20 @@ class Decide(Method):
         equal_P_1 = (high_P_1 - low_P_1 <= EQUAL) & (batch.value is None)
         return advantage_P_K_M.flatten(1).masked_fill(equal_P_1, 0.0)
 
-    def factor(self, batch: GroupBatch, lead_P_G: Tensor | None) -> Tensor:
-        """What the lead of an exit over the whole thought is multiplied by, for the probability of stopping there.
-        Without leads, as if it had none."""
-        if batch.stopping is None:
-            return batch.correct.double().fill_(1.0)
-        goes_on_P_G, off_P_G = (1 - batch.stopping).clamp(min=1 - USUAL), batch.stopping < LEAST
+    def factor(self, batch: GroupBatch, lead_P_G: Tensor) -> Tensor:
+        """What the lead of an exit over the whole thought is multiplied by, for the probability of stopping there."""
+        if (stopping_P_G := batch.stopping) is None:
+            return lead_P_G.new_ones(lead_P_G.shape)
+        factor_P_G = self.step_size(stopping_P_G) / (1 - stopping_P_G).clamp(min=1 - USUAL)
         if self.step == "policy":
-            return (batch.stopping / goes_on_P_G).masked_fill(off_P_G, 0.0)
-        if lead_P_G is not None:
-            off_P_G = off_P_G | ((batch.stopping < RARE) & (lead_P_G < 0)) | ((batch.stopping > USUAL) & (lead_P_G > 0))
-        return (1 / goes_on_P_G).masked_fill(off_P_G, 0.0)
+            return factor_P_G
+        bounded_P_G = ((stopping_P_G < RARE) & (lead_P_G < 0)) | ((stopping_P_G > USUAL) & (lead_P_G > 0))
+        return factor_P_G.masked_fill(bounded_P_G, 0.0)
+
+    def step_size(self, stopping_P_G: Tensor) -> Tensor:
+        """What a lead moves the logit of stopping by."""
+        size_P_G = stopping_P_G if self.step == "policy" else stopping_P_G.new_ones(stopping_P_G.shape)
+        return size_P_G.masked_fill(stopping_P_G < LEAST, 0.0)
 
 
 def right(batch: GroupBatch) -> Tensor:

@@ -136,7 +136,8 @@ class SpineBatch:
     def drift(self, base: Hidden, model: Hidden, decision: int, temperature: float) -> Tensor:
         """Σ weight · KL(base ‖ model) over the tokens of thoughts, the decision to stop left out; a scalar."""
         at = self.thought.to(model.states.device)
-        drift_U = anchor(*(Hidden(each.head, each.states[at]) for each in (base, model)), decision, temperature)
+        theirs, ours = (Hidden(each.head, each.states[at]) for each in (base, model))
+        drift_U = anchor(theirs, ours, decision, temperature)
         return (self.anchor.to(drift_U) * drift_U).sum()
 
     def read(self, model: Any) -> Hidden:
@@ -243,7 +244,8 @@ class Packer:
         self.strands: list[Strand] = []
         self.attended: list[Tensor] = []
         self.trained: list[tuple[Tensor, ...]] = []
-        self.thoughts: list[tuple[Tensor, Tensor]] = []
+        self.thoughts: list[Tensor] = [torch.empty(0, dtype=torch.long)]
+        self.anchors: list[Tensor] = [torch.empty(0, dtype=torch.float64)]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -264,7 +266,8 @@ class Packer:
             for member in of_spine:
                 if member.anchor:
                     thought = before[spine.thought_start : spine.thought_end]
-                    self.thoughts.append((thought, torch.full(thought.shape, member.anchor, dtype=torch.float64)))
+                    self.thoughts.append(thought)
+                    self.anchors.append(torch.full(thought.shape, member.anchor, dtype=torch.float64))
                 if not member.own or member.weight == 0:
                     continue
                 kept = len(prompt) + member.kept
@@ -307,12 +310,9 @@ class Packer:
         source = torch.empty_like(ids)
         source[attended] = torch.arange(len(attended))
         layout = Strands(self.strands, attended, source)
-        thought, anchor = (
-            (torch.cat(column) for column in zip(*self.thoughts, strict=True))
-            if self.thoughts
-            else (torch.empty(0, dtype=torch.long), torch.empty(0))
-        )
-        return SpineBatch(ids, torch.tensor(self.positions), layout, predictor, target, *rest, thought, anchor)
+        thought, anchor = torch.cat(self.thoughts), torch.cat(self.anchors)
+        columns = [predictor, target, *rest, thought, anchor]
+        return SpineBatch(ids, torch.tensor(self.positions), layout, *columns)
 
 
 def calls(spine: int, branches: Sequence[tuple[Tensor, int]]) -> list[Branches]:

@@ -37,8 +37,8 @@ class Weighed:
 
     A branch's own tokens are the inducer and its answer; the full member has none beside its spine's, unless only its
     answer is trained. `own_trained` and `own_sampled` say which of them the loss sees and which the policy sampled,
-    `kept_trained` whether it sees those of the spine. `anchor` is the
-    weight of the divergence from the base on each token of the thought, counted with the full member.
+    `kept_trained` whether it sees those of the spine. `anchor` is the weight of the divergence from the base on each
+    token of the thought; the full member has it.
     """
 
     spine: Spine

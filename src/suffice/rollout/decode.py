@@ -166,7 +166,7 @@ class Decoder:
             for row in stopped:
                 which, length, cut = int(result[row]), int(at[row]), not ended[row]
                 stream.finish(row, which)
-                yield which, _sampled(*(x[which, :length] for x in (sampled, logprobs, watched)), cut)
+                yield which, _sampled([x[which, :length] for x in (sampled, logprobs, watched)], cut)
             done = done | stops
             alive = len(done) - int(done.sum())
             count.add(decode=alive)
@@ -223,8 +223,10 @@ def _said(sampled_B_L: Tensor, at_B: Tensor) -> Tensor:
     return sampled_B_L[:, : len(columns)].masked_fill(columns >= at_B[:, None], -1)
 
 
-def _sampled(tokens: Tensor, logprobs: Tensor, watched: Tensor, cut: bool) -> Sampled:
-    """A cut row was given one token too many, to see whether it would end within its budget."""
+def _sampled(columns: Sequence[Tensor], cut: bool) -> Sampled:
+    """Of tokens, their log-probs and what was watched. A cut row was given one token too many, to see whether it would
+    end within its budget."""
+    tokens, logprobs, watched = columns
     if not logprobs.isfinite().all():
         raise ModelError(
             "the model's probabilities are not finite, its weights may hold NaN or infinity; "

@@ -49,7 +49,7 @@ def build_engine(
     if rollout.answers == "gold":
         check_gold([*problems, *held_out], chat, rollout.max_answer_tokens)
     source = checkpoint if checkpoint and not section.lora else None
-    model = load_checked(section, rollout, chat, [*problems, *aside], train.threads, source)
+    model = load_checked(section, rollout, chat, [*problems, *aside, *held_out], train.threads, source)
     check_trainable(model, section.path, recipe.objective.layout)
     try_save(model, chat.tokenizer)
     torch.manual_seed(seed)
@@ -96,6 +96,7 @@ def build_engine(
     engine.problems.drawn = state["drawn"]
     engine.method.load_state_dict(state["method"])
     engine.take_stop(state["stop"])
+    engine.fresh = tuple(state["fresh"])
     return engine, state["step"]
 
 

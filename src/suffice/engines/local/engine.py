@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suffice.config import GroupSection, TrainSection
+from suffice.config import LOOK_AT, LOOK_EVERY, GroupSection, TrainSection
 from suffice.engines.local.update import Updater
 from suffice.engines.policy import Policy
 from suffice.grading import Grader
-from suffice.groups import Group, GroupBatch, Problem
+from suffice.groups import Group, GroupBatch, Problem, Verdict
 from suffice.methods import Method
 from suffice.model.checkpoint import restore, save_checkpoint
 from suffice.model.load import load_model
@@ -25,8 +25,6 @@ from suffice.rollout.decode import keyed
 from suffice.rollout.metrics import rollout_metrics
 from suffice.rollout.sampler import Exits
 from suffice.rollout.stops import likely_exits, own_stop
-
-LOOK, SOME = 10, 128  # steps between looks at problems held out, and how many of them are looked at
 
 
 class Problems:
@@ -70,6 +68,9 @@ class Engine:
     """Problems that the guard probes the model on; never trained on."""
     held_out: Sequence[Problem] = ()
     """Problems that the method's pressure goes by; never trained on."""
+    fresh: tuple[float, int] = (0.0, 0)
+    """Since the last look: right ones among full rollouts of problems that had not been trained on when they were
+    sampled, and how many there were."""
 
     @property
     def model(self) -> Any:
@@ -97,6 +98,9 @@ class Engine:
         with self.update.precision():
             looked = self.look(step)
             groups, sampled = self.rollout(step)
+        if self.problems.drawn <= len(self.problems.problems):  # none has come up twice
+            right = sum(spine.verdict is Verdict.CORRECT for group in sampled for spine in group.spines)
+            self.fresh = self.fresh[0] + right, self.fresh[1] + sum(len(group.spines) for group in sampled)
         rolled_out = time.perf_counter()
         metrics = rollout_metrics(sampled, self.chat)
         metrics |= {"groups": len(groups), "dropped": len(sampled) - len(groups), "reward": 0.0, "tokens_train": 0}
@@ -142,13 +146,15 @@ class Engine:
         return likely_exits(group.exits, stop) if group.at == "stops" else random_exits(group.exits)
 
     def look(self, step: int) -> dict[str, float]:
-        """Look at problems held out: with the base at all of them, then every `LOOK` steps at some in turn. The base's
-        thoughts also tell how it stops, if that is asked for. What metrics should say of it."""
+        """Look at problems held out: with the base at all of them, then every `LOOK_EVERY` steps at some in turn, and
+        at what was seen of others before they were trained on. The base's thoughts also tell how it stops, if that is
+        asked for. What metrics should say of it."""
         first, stops = step == 1, self.group.at == "stops" or self.update.objective.train_on == "decision"
-        if not (first and (stops or self.held_out)) and not (self.held_out and step % LOOK == 0):
+        if not (first and (stops or self.held_out)) and not (self.held_out and step % LOOK_EVERY == 0):
             return {}
-        turn = [self.held_out[(step // LOOK * SOME + i) % len(self.held_out)] for i in range(SOME) if self.held_out]
-        asked = turn[: len(self.held_out)] if not first else self.held_out or self.problems.problems[:SOME]
+        some, start = len(self.held_out), step // LOOK_EVERY * LOOK_AT
+        turn = [self.held_out[(start + i) % some] for i in range(min(LOOK_AT, some))]
+        asked = turn if not first else self.held_out or self.problems.problems[:LOOK_AT]
         groups = self.sampler.groups(asked, 1, f"{self.seed}/{step}/held out")
         if first and stops:
             self.take_stop(own_stop([spine for group in groups for spine in group.spines], self.chat))
@@ -156,7 +162,9 @@ class Engine:
             return {}
         grade_groups(groups, self.chat, self.grader)
         found = rollout_metrics(groups, self.chat)
-        self.method.look(found["accuracy"], found["thought_tokens"], len(groups))
+        right, looked = found["accuracy"] * len(groups) + self.fresh[0], len(groups) + self.fresh[1]
+        self.method.look(right / looked, found["thought_tokens"], looked)
+        self.fresh = 0.0, 0
         return {f"held_out_{name}": found[name] for name in ("accuracy", "thought_tokens")}
 
     def take_stop(self, stop: list[int]) -> None:
@@ -176,7 +184,7 @@ class Engine:
     def save(self, run: Path, step: int, guard: dict[str, Any]) -> None:
         """A checkpoint of a run, with the state of its guard."""
         state = {"drawn": self.problems.drawn, "method": self.method.state_dict(), "guard": guard}
-        state["stop"] = self.sampler.stop
+        state |= {"stop": self.sampler.stop, "fresh": self.fresh}
         save_checkpoint(run, step, self.model, self.chat.tokenizer, self.update.optimizer, state)
 
     def return_to(self, checkpoint: Path) -> None:

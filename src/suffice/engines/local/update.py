@@ -52,7 +52,7 @@ class Updater:
         self.told: Callable[[int, int], None] = lambda done, of: None
         self.objective = Objective(
             objective.aggregate or "sequence",
-            objective.train_on,
+            objective.train_on or "sampled",
             close_id,
             exits,
             objective.constant_length or 1,
@@ -120,6 +120,7 @@ class Updater:
                 new_T, entropy_T = batch.logprobs(model, self.temperature)
                 drift = new_T.new_zeros(())
             else:
+                assert isinstance(batch, SpineBatch)  # a recipe with both is refused
                 new_T, entropy_T, drift = self.held(model, batch)
         old_T = new_T.detach() if frozen is None else frozen
         plus_T, minus_T, behaviour_T = (x.to(new_T) for x in (batch.plus, batch.minus, batch.behaviour))
