@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,10 @@ from making import CLOSE, END, INDUCER, OPEN, VOCABULARY, exact, tiny_model
 from scoring import R, W, batch, near
 from suffice import GroupBatch, get_method
 from suffice.config import Recipe, load_recipe, local_only
-from suffice.engines.local.build import check_gold, hold_out
+from suffice.engines.local.build import build_engine, check_gold, hold_out
 from suffice.engines.verl.translate import check_recipe
 from suffice.errors import ModelError, RecipeError
+from suffice.grading import Grader
 from suffice.groups import Branch, Group, Problem, Spine, Verdict
 from suffice.methods.adaptive import Floor
 from suffice.objective import Objective, policy_loss, row_batches, spine_batches, to_batch
@@ -27,6 +29,7 @@ from suffice.objective.anchor import kept
 from suffice.rollout.decode import Ask, Count, Decoder
 from suffice.rollout.stops import likely_exits, own_stop
 from suffice.rollout.streams import BranchStream, PromptStream, read_alone
+from suffice.run.directory import Run
 
 # What it weighs
 
@@ -475,3 +478,85 @@ def test_the_lab_has_a_recipe_a_task(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.method.name == "decide"
     assert Path(recipe.model.path).name == recipe.task.name
+
+
+# On the lab
+
+SMALL = ["train.problems_per_step=4", "train.held_out=8", "rollout.max_thought_tokens=64", "group.exits=3"]
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    torch.set_num_threads(1)
+    with Grader() as grader:
+        yield grader
+
+
+@pytest.mark.parametrize(
+    ("name", "stop"),
+    [("lab-ballots-decide", "\n</think>\n\n"), ("lab-decide", "</think>\n\n"), ("lab-sums-decide", "</think>\n\n")],
+)
+def test_the_labs_models_are_found_to_decide_before_the_close_or_at_it(name: str, stop: str, grader: Grader) -> None:
+    recipe = load_recipe(name, ["train.problems_per_step=4", "train.held_out=48"])
+    engine, _ = build_engine(recipe, grader, None)
+    metrics, groups = engine.step(1)
+    assert engine.chat.tokenizer.decode(engine.sampler.stop) == stop
+    assert engine.update.decision == engine.sampler.stop[0] == groups[0].inducer[0]
+    assert metrics["held_out_accuracy"] > 0.5
+    branches = [branch for group in groups for branch in group.spines[0].branches]
+    assert branches
+    for branch in branches:
+        assert branch.stopping is not None
+        assert branch.stopping > 0.005
+        assert branch.value is not None
+        assert 0 <= branch.value <= 1
+        assert branch.verdict is None
+
+
+def test_values_are_what_the_model_gives_the_gold_answer_and_its_own_answers_are_still_graded(grader: Grader) -> None:
+    engine, _ = build_engine(load_recipe("lab-ballots-decide", SMALL), grader, None)
+    exact(engine.model)
+    _, groups = engine.step(1)
+    engine, _ = build_engine(load_recipe("lab-ballots-decide", SMALL), grader, None)  # the groups were the base's
+    model = exact(engine.model)
+    for group in groups:
+        (spine,) = group.spines
+        assert spine.verdict is not None
+        for member in (spine, *spine.branches):
+            if isinstance(member, Branch):
+                prefix = group.prompt + spine.tokens[: spine.thought_start + member.exit]
+                before = plain(model, prefix, 1.0)[-1, group.inducer[0]]
+                assert member.stopping == pytest.approx(math.exp(before), rel=1e-6)
+                prefix += group.inducer
+            else:
+                prefix = group.prompt + spine.tokens[: spine.gold_at]
+            logprobs = plain(model, prefix + group.gold, 1.0)
+            said = sum(logprobs[len(prefix) + i - 1, token] for i, token in enumerate(group.gold))
+            assert member.value == pytest.approx(math.exp(said) if spine.closed or member is not spine else 0, rel=1e-6)
+
+
+@pytest.mark.parametrize("answers", ["gold", "sampled"])
+def test_a_resumed_run_goes_on_as_one_that_was_not_stopped(answers: str, grader: Grader, tmp_path: Path) -> None:
+    recipe = load_recipe("lab-ballots-decide", [*SMALL, f"rollout.answers={answers}"])
+    whole, _ = build_engine(recipe, grader, None)
+    for step in range(1, 10):
+        whole.step(step)
+    whole.save(tmp_path, 9, {})
+    resumed, done = build_engine(recipe, grader, Run(tmp_path).checkpoint(9))
+    assert done == 9
+    for step in (10, 11):  # at 10 it looks
+        one, other = ({k: v for k, v in e.step(step)[0].items() if "seconds" not in k} for e in (whole, resumed))
+        assert one == other
+    assert "held_out_accuracy" not in one
+    assert one["asked"] == resumed.method.state_dict()["asked"]
+
+
+def test_a_look_counts_problems_that_come_up_for_the_first_time_and_no_others(grader: Grader) -> None:
+    engine, _ = build_engine(load_recipe("lab-ballots-decide", [*SMALL, "task.limit=16"]), grader, None)
+    seen = []
+    for step in (1, 2, 3):  # eight problems to train on, four a step
+        engine.step(step)
+        seen.append(engine.fresh[1])
+    assert seen == [4, 8, 8]
+    engine.step(10)
+    assert engine.fresh == (0.0, 0)

@@ -154,10 +154,12 @@ class Engine:
             return {}
         some, start = len(self.held_out), step // LOOK_EVERY * LOOK_AT
         turn = [self.held_out[(start + i) % some] for i in range(min(LOOK_AT, some))]
-        asked = turn if not first else self.held_out or self.problems.problems[:LOOK_AT]
+        others = self.problems.problems[: max(0, LOOK_AT - some)] if stops else []
+        asked = [*self.held_out, *others] if first else turn
         groups = self.sampler.groups(asked, 1, f"{self.seed}/{step}/held out")
         if first and stops:
             self.take_stop(own_stop([spine for group in groups for spine in group.spines], self.chat))
+            groups = groups[:some]
         if not self.held_out:
             return {}
         grade_groups(groups, self.chat, self.grader)
