@@ -120,7 +120,8 @@ class Group:
     """Everything sampled for one problem.
 
     `prompt` and `inducer` are token ids, shared by all members; `key` names the random streams of its members. `gold`
-    is the gold answer with its end of turn where members are valued by its probability, and else empty.
+    is what the gold answer adds to the close of the thought, up to the end of turn, where members are valued by its
+    probability, and else empty.
     """
 
     problem: Problem

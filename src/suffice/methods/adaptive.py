@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 START = 0.2  # a pressure until it is known where accuracy began; of λ the paper's
 FIRST = 8  # observations that say so
-SLACK = 0.01  # accuracy that the floor lies below the base's
 SHARE = 0.25  # of the newest look in the running mean of accuracy
 RATE = 0.15  # by which one look may change what is asked, as a fraction
 LENGTHS = 0.2  # of the newest step in the running mean of lengths
 GAIN = 0.4  # price for thoughts twice as long as asked
+DRIFT = 0.01  # by which a step of such thoughts raises the price for good
+MOST = 0.5  # that the price has been raised or lowered
 
 
 @dataclass
@@ -66,6 +67,7 @@ class Floor:
         base: accuracy of the base, known from `base_looked` problems; `base_length` its mean thought.
         mean: running mean of accuracy over the looks since, of which there were `seen`.
         length: running mean of thinking tokens over steps.
+        raised: price that thoughts longer than asked have left, or shorter ones taken.
     """
 
     base: float = 0.0
@@ -74,6 +76,7 @@ class Floor:
     mean: float = 0.0
     seen: int = 0
     length: float = 0.0
+    raised: float = 0.0
     asked: float = 1.0
 
     def look(self, accuracy: float, thought_tokens: float, looked: int, target: float) -> None:
@@ -87,7 +90,7 @@ class Floor:
         share = max(SHARE, 1 / self.seen)
         self.mean += (accuracy - self.mean) * share
         variance = share * self.mean * (1 - self.mean) / looked + self.base * (1 - self.base) / self.base_looked
-        above = (self.mean - self.base + SLACK) / max(variance**0.5, 1e-9)
+        above = (self.mean - self.base) / max(variance**0.5, 1e-9)
         self.asked *= math.exp(-RATE * min(1.0, max(-1.0, above)))
         self.asked = min(1.0, max(target, self.asked))
 
@@ -95,8 +98,14 @@ class Floor:
         """Mean thinking tokens of a step; of the first, where nothing was looked at before, the base's."""
         self.base_length = self.base_length or thought_tokens
         self.length += (thought_tokens - self.length) * LENGTHS if self.length else thought_tokens
+        self.raised = min(MOST, max(-MOST, self.raised + DRIFT * self.excess))
+
+    @property
+    def excess(self) -> float:
+        """By how much thoughts exceed what is asked, as a fraction of it."""
+        return self.length / max(1.0, self.asked * self.base_length) - 1 if self.base_length else 0.0
 
     @property
     def pressure(self) -> float:
         """What the price is to be above the one that leaves thoughts as they are."""
-        return GAIN * (self.length / max(1.0, self.asked * self.base_length) - 1) if self.base_length else 0.0
+        return GAIN * self.excess + self.raised

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +47,8 @@ class Sampler:
         answer_temperature: of the answers at exits, which are then not penalised; default: all as the rollouts.
         stop: the model's own stop (`rollout.stops`), which branches are sent in place of the chat's inducer; its first
             token is watched in full rollouts.
-        gold: value branches and full rollouts by the probability of the gold answer instead of sampling answers.
+        gold: value branches and full rollouts by the probability of the gold answer, with the blanks that the stop has
+            before it, instead of sampling answers.
         reuse: decode branches from the keys and values of their spine. Right for models with full attention in every
             layer (`suffice.objective.spine.check_model`); else every branch's prefix is pushed again.
     """
@@ -93,7 +93,7 @@ class Sampler:
             seen[problem.id] += 1
             prompt = self.chat.render(problem.prompt)
             check_ids(self.model, self.chat, prompt)
-            gold = self.chat.answer(problem.gold) if self.gold and exits else []
+            gold = [*self.stop[len(self.inducer) :], *self.chat.answer(problem.gold)] if self.gold and exits else []
             groups.append(Group(problem, prompt, self.inducer, [], key, gold))
         asks = [self.ask(group, k) for group in groups for k in range(spines)]
         found: list[Spine] = [None] * len(asks)  # type: ignore[list-item]
@@ -121,8 +121,8 @@ class Sampler:
 
     @property
     def inducer(self) -> list[int]:
-        """What branches are sent."""
-        return self.stop or self.chat.inducer
+        """What branches are sent: of the model's own stop all up to the close."""
+        return self.stop[: self.stop.index(self.chat.close_id) + 1] if self.stop else self.chat.inducer
 
     def ask(self, group: Group, spine: int) -> Ask:
         """A full rollout. Where the close of a thought is text and not one token, the budgets share their sum."""
@@ -226,8 +226,7 @@ class Sampler:
             own += [self.inducer + each.gold] * len(spine.branches)
             spine.value, spine.gold_at = 0.0, len(spine.tokens)
             if spine.closed:
-                blanks = itertools.takewhile(self.chat.blank_ids.__contains__, spine.answer_tokens)
-                spine.gold_at = len(spine.tokens) - len(spine.answer_tokens) + len(list(blanks))
+                spine.gold_at = len(spine.tokens) - len(spine.answer_tokens)
                 members.append(spine)
                 last = start + spine.gold_at - 1  # of what is kept, read again for what it says of the next
                 lengths[-1].append(last)

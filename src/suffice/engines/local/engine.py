@@ -140,10 +140,10 @@ class Engine:
     @property
     def exits(self) -> Exits | None:
         """Where spines are left."""
-        group, stop = self.group, self.sampler.stop
+        group = self.group
         if not group.exits:
             return None
-        return likely_exits(group.exits, stop) if group.at == "stops" else random_exits(group.exits)
+        return likely_exits(group.exits, self.sampler.inducer) if group.at == "stops" else random_exits(group.exits)
 
     def look(self, step: int) -> dict[str, float]:
         """Look at problems held out: with the base at all of them, then every `LOOK_EVERY` steps at some in turn, and
