@@ -90,30 +90,13 @@ def test_the_price_is_of_a_thought_as_long_as_the_bases_on_problems_held_out() -
     near(method.score(groups).reward, [[0.875, 0.75]])
 
 
-def test_an_adaptive_price_leaves_thoughts_as_long_as_they_are_but_for_the_pressure() -> None:
-    groups = valued([[0.3, 0.7, 0.9]], [[0.5, 0.2, 0.0]], [[4, 12, 20]])
-    for step, sizes in (("natural", (1, 1)), ("policy", (0.5, 0.2))):
-        method = get_method("decide", answer=0, step=step)
-        method.look(0.8, 20.0, 1024)
-        method.observe(0.8, 70.0)  # a fifth of the way from 20 makes 30, half as long again as the 20 that are asked
-        # going on gains 0.6 and 0.2 and takes 0.8 and 0.4 of the base's thought; π is 0.5 and 0.2
-        weights = [size * pi * more for size, pi, more in zip(sizes, (0.5, 0.2), (0.8, 0.4), strict=True)]
-        held = (weights[0] * 0.6 + weights[1] * 0.2) / (weights[0] * 0.8 + weights[1] * 0.4)
-        price = held + 0.4 * 0.5 + 0.01 * 0.5
-        scores = method.score(groups)
-        near(scores.reward, [[0.3 - price * 0.2, 0.7 - price * 0.6, 0.9 - price]])
-        # moves of the logits; at the price that holds, the thought is lengthened by as much as it is shortened
-        moves = [
-            size * (held * more - gained) for size, more, gained in zip(sizes, (0.8, 0.4), (0.6, 0.2), strict=True)
-        ]
-        assert 0.5 * 0.8 * moves[0] + 0.2 * 0.4 * moves[1] == pytest.approx(0, abs=1e-12)
-
-
-def test_thinking_is_never_paid_for() -> None:
+def test_an_adaptive_price_is_the_floors() -> None:
     method = get_method("decide", answer=0)
     method.look(0.8, 20.0, 1024)
-    groups = valued([[0.9, 0.3]], [[0.5, 0.0]], [[4, 20]])  # going on loses: stopping needs no price
-    near(method.score(groups).reward, [[0.9, 0.3]])
+    groups = valued([[0.3, 0.9]], [[0.5, 0.0]], [[4, 20]])
+    near(method.score(groups).reward, [[0.3 - 0.2 * 0.2, 0.9 - 0.2]])  # 0.2 to begin with
+    assert method.observe(0.8, 70.0)["price"] == pytest.approx(0.2 + 0.4 * 0.5 + 0.01 * 0.5)  # 30 where 20 are asked
+    near(method.score(groups).reward, [[0.3 - 0.405 * 0.2, 0.9 - 0.405]])
 
 
 # The floor
@@ -144,18 +127,21 @@ def test_no_less_than_the_target_is_asked_for_and_no_more_than_the_bases_thought
     assert floor.asked == asked
 
 
-def test_the_pressure_is_for_what_thoughts_exceed_what_is_asked_and_grows_while_they_do() -> None:
+def test_the_price_follows_what_thoughts_exceed_what_is_asked_at_once_and_for_good() -> None:
     floor = Floor(asked=0.5)
-    assert floor.pressure == 0
+    assert floor.price == 0.2  # nothing is known
     floor.look(0.8, 100.0, 1024, target=0.5)
-    assert floor.pressure == pytest.approx(0.4)  # twice as long
+    assert floor.price == pytest.approx(0.2 + 0.4)  # twice as long
     floor.observe(75.0)  # the running mean goes a fifth of the way, to 95
-    assert floor.pressure == pytest.approx(0.4 * 0.9 + 0.01 * 0.9)
+    assert floor.price == pytest.approx(0.2 + 0.4 * 0.9 + 0.01 * 0.9)
     floor.observe(70.0)  # and to 90
-    assert floor.pressure == pytest.approx(0.4 * 0.8 + 0.01 * (0.9 + 0.8))
+    assert floor.price == pytest.approx(0.2 + 0.4 * 0.8 + 0.01 * (0.9 + 0.8))
     for _ in range(999):
         floor.observe(25.0)
-    assert floor.pressure == pytest.approx(-0.4 * 0.5 - 0.5)
+    assert (floor.raised, floor.price) == (0, 0)  # thinking is never paid for
+    for _ in range(999):
+        floor.observe(150.0)
+    assert (floor.raised, floor.price) == (1, 1)
 
 
 def test_a_floor_that_is_rolled_back_to_before_the_first_look_still_knows_the_base() -> None:

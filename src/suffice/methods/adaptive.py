@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-START = 0.2  # a pressure until it is known where accuracy began; of λ the paper's
+START = 0.2  # a pressure until more is known; of λ the paper's
 FIRST = 8  # observations that say so
 SHARE = 0.25  # of the newest look in the running mean of accuracy
 RATE = 0.15  # by which one look may change what is asked, as a fraction
 LENGTHS = 0.2  # of the newest step in the running mean of lengths
-GAIN = 0.4  # price for thoughts twice as long as asked
+GAIN = 0.4  # more of a price for thoughts twice as long as asked
 DRIFT = 0.01  # by which a step of such thoughts raises the price for good
-MOST = 0.5  # that the price has been raised or lowered
 
 
 @dataclass
@@ -61,13 +60,14 @@ class Floor:
     """How short thoughts are asked to be above a floor of accuracy, on problems held out that are never trained on.
 
     `asked` is the dual variable, the part of the base's thought: every look at those problems lowers it while accuracy
-    is above the floor and raises it below, by so much as the look is sure. Thoughts are brought there by `pressure`.
+    is above the floor and raises it below, by so much as the look is sure. Thoughts are brought there by
+    `price`, a proportional-integral control of their length.
 
     Args:
         base: accuracy of the base, known from `base_looked` problems; `base_length` its mean thought.
         mean: running mean of accuracy over the looks since, of which there were `seen`.
         length: running mean of thinking tokens over steps.
-        raised: price that thoughts longer than asked have left, or shorter ones taken.
+        raised: price that thoughts longer than asked have left, and shorter ones taken.
     """
 
     base: float = 0.0
@@ -76,7 +76,7 @@ class Floor:
     mean: float = 0.0
     seen: int = 0
     length: float = 0.0
-    raised: float = 0.0
+    raised: float = START
     asked: float = 1.0
 
     def look(self, accuracy: float, thought_tokens: float, looked: int, target: float) -> None:
@@ -98,7 +98,7 @@ class Floor:
         """Mean thinking tokens of a step; of the first, where nothing was looked at before, the base's."""
         self.base_length = self.base_length or thought_tokens
         self.length += (thought_tokens - self.length) * LENGTHS if self.length else thought_tokens
-        self.raised = min(MOST, max(-MOST, self.raised + DRIFT * self.excess))
+        self.raised = min(1.0, max(0.0, self.raised + DRIFT * self.excess))
 
     @property
     def excess(self) -> float:
@@ -106,6 +106,6 @@ class Floor:
         return self.length / max(1.0, self.asked * self.base_length) - 1 if self.base_length else 0.0
 
     @property
-    def pressure(self) -> float:
-        """What the price is to be above the one that leaves thoughts as they are."""
-        return GAIN * self.excess + self.raised
+    def price(self) -> float:
+        """Accuracy that a thought as long as the base's may cost now; thinking is never paid for."""
+        return min(1.0, max(0.0, self.raised + GAIN * self.excess))

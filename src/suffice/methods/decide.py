@@ -63,7 +63,7 @@ class Decide(Method):
 
     def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
         self._floor.observe(thought_tokens)
-        return {"asked": self._floor.asked, "pressure": self._floor.pressure}
+        return {"asked": self._floor.asked, "price": self.cost}
 
     def eased(self, factor: float) -> Self:
         method = self.model_copy()
@@ -83,31 +83,21 @@ class Decide(Method):
     def spines(self, batch: GroupBatch) -> int:
         return batch.spines or 1
 
+    @property
+    def cost(self) -> float:
+        """The price as it is now."""
+        return self._ease * (self._floor.price if self.price == "adaptive" else self.price)
+
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
-        length_P_G = batch.thought_length.double() * batch.valid
+        length_P_G = batch.thought_length.double()
         whole_P_K = [x.unflatten(1, (spines, -1))[..., -1] for x in (length_P_G, batch.valid)]
         base = self._floor.base_length or float(masked_mean(*(x.flatten() for x in whole_P_K)))
-        right_P_G, spent_P_G = right(batch), length_P_G / max(1.0, base)
-        return right_P_G - self.cost(right_P_G, spent_P_G, batch, spines) * spent_P_G
-
-    def cost(self, right_P_G: Tensor, spent_P_G: Tensor, batch: GroupBatch, spines: int) -> float:
-        """The price in this batch. An adaptive one is `pressure` above that which would leave thoughts as long as they
-        are; thinking is never paid for.
-
-        A step moves the logit of stopping at exit j by s_j·(price·more_j − gained_j), what going on takes and gains,
-        with s = 1 or, for `policy`, π; that changes the expected length by −π_j·more_j times as much. They sum to 0 at
-        price = Σ s·π·more·gained / Σ s·π·more².
-        """
-        if self.price != "adaptive":
-            return self._ease * self.price
-        gained_P_G, more_P_G = (-lead(x, spines) * batch.valid for x in (right_P_G, spent_P_G))
-        moves_P_G = more_P_G if batch.stopping is None else more_P_G * self.step_size(batch.stopping) * batch.stopping
-        total = float((moves_P_G * more_P_G).sum())
-        held = float((moves_P_G * gained_P_G).sum()) / total if total > EQUAL else 0.0
-        return self._ease * min(1.0, max(0.0, held + self._floor.pressure))
+        right_P_G = batch.correct.double() if batch.value is None else batch.value
+        return right_P_G - self.cost * length_P_G / max(1.0, base)
 
     def advantage(self, reward_P_G: Tensor, batch: GroupBatch, spines: int) -> Tensor:
-        lead_P_G = lead(reward_P_G, spines)
+        reward_P_K_M = reward_P_G.unflatten(1, (spines, -1))
+        lead_P_G = (reward_P_K_M - reward_P_K_M[..., -1:]).flatten(1)
         advantage_P_K_M = (lead_P_G * self.factor(batch, lead_P_G)).unflatten(1, (spines, -1))
         advantage_P_K_M[..., -1] = self.answer * taught(batch).unflatten(1, (spines, -1))[..., -1]
         low_P_1, high_P_1 = extremes(reward_P_G, batch.valid)
@@ -118,27 +108,11 @@ class Decide(Method):
         """What the lead of an exit over the whole thought is multiplied by, for the probability of stopping there."""
         if (stopping_P_G := batch.stopping) is None:
             return lead_P_G.new_ones(lead_P_G.shape)
-        factor_P_G = self.step_size(stopping_P_G) / (1 - stopping_P_G).clamp(min=1 - USUAL)
+        goes_on_P_G, off_P_G = (1 - stopping_P_G).clamp(min=1 - USUAL), stopping_P_G < LEAST
         if self.step == "policy":
-            return factor_P_G
+            return (stopping_P_G / goes_on_P_G).masked_fill(off_P_G, 0.0)
         bounded_P_G = ((stopping_P_G < RARE) & (lead_P_G < 0)) | ((stopping_P_G > USUAL) & (lead_P_G > 0))
-        return factor_P_G.masked_fill(bounded_P_G, 0.0)
-
-    def step_size(self, stopping_P_G: Tensor) -> Tensor:
-        """What a lead moves the logit of stopping by."""
-        size_P_G = stopping_P_G if self.step == "policy" else stopping_P_G.new_ones(stopping_P_G.shape)
-        return size_P_G.masked_fill(stopping_P_G < LEAST, 0.0)
-
-
-def right(batch: GroupBatch) -> Tensor:
-    """Probability [P, G] that a member is right; 0 or 1 where its answer was sampled."""
-    return batch.correct.double() if batch.value is None else batch.value
-
-
-def lead(x_P_G: Tensor, spines: int) -> Tensor:
-    """What every member has more than its spine's whole thought [P, G]."""
-    x_P_K_M = x_P_G.unflatten(1, (spines, -1))
-    return (x_P_K_M - x_P_K_M[..., -1:]).flatten(1)
+        return (1 / goes_on_P_G).masked_fill(bounded_P_G | off_P_G, 0.0)
 
 
 def taught(batch: GroupBatch) -> Tensor:
