@@ -280,7 +280,7 @@ def test_the_base_that_ships_reads_ballots_rightly_and_mostly_names_the_leader()
 def test_every_method_has_a_recipe_that_trains_the_base_that_ships():
     names = [name for name in recipe_names() if name.startswith("lab-ballots-")]
     recipes = {load_recipe(name).method.name: load_recipe(name) for name in names}
-    assert set(recipes) == {"grpo", "length-penalty", "grpo-lambda", "s-grpo", "exit-baseline"}
+    assert set(recipes) == {"grpo", "length-penalty", "grpo-lambda", "s-grpo", "exit-baseline", "decide"}
     for recipe in recipes.values():
         assert (recipe.model.path, recipe.task.name, recipe.eval.task) == ("lab/ballots", "ballots", "ballots")
         assert (recipe.eval.split, recipe.eval.temperature) == ("test", 1.0)

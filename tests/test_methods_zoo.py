@@ -36,8 +36,14 @@ PAY_FOR_WRONG = {
     "alp-relative",
     "l1-exact",
     "exit-baseline",
+    "decide",
 }
-COUPLED = {"grpo-lambda", "dler", "exit-baseline"}  # what a group earns hangs on the other groups of the batch
+COUPLED = {
+    "grpo-lambda",
+    "dler",
+    "exit-baseline",
+    "decide",
+}  # what a group earns hangs on the other groups of the batch
 CAPPED = {"think-prune", "dler"}
 
 
@@ -617,7 +623,7 @@ def test_scores_are_finite_float32_and_zero_for_invalid_members(scoring: tuple[s
 def test_a_wrong_member_never_earns_more_than_a_right_one_of_its_group(scoring: tuple[str, GroupBatch]) -> None:
     name, groups = scoring
     assume(
-        name not in {"shorter-better", "l1-exact", "alp", "exit-baseline"}
+        name not in {"shorter-better", "l1-exact", "alp", "exit-baseline", "decide"}
     )  # there a long right answer may earn less
     reward_P_G = get_method(name).score(groups).reward
     for reward, correct, valid in zip(reward_P_G, groups.correct, groups.valid, strict=True):
@@ -714,7 +720,7 @@ def test_the_advantages_of_a_group_sum_to_zero_but_for_methods_that_reweigh_or_c
     scoring: tuple[str, GroupBatch],
 ) -> None:
     name, groups = scoring
-    assume(name not in {"grpo-lead", "exit-baseline"})
+    assume(name not in {"grpo-lead", "exit-baseline", "decide"})
     advantage_P_G = get_method(name).score(groups).advantage
     assert advantage_P_G.sum(-1).abs().max() <= 1e-5 * groups.correct.shape[1]
 

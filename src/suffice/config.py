@@ -14,15 +14,19 @@ from difflib import get_close_matches
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from suffice.errors import RecipeError
 
+if TYPE_CHECKING:
+    from suffice.methods import Method
+
 DEFAULT_INDUCER = "Time is limited, stop thinking and start answering.\n</think>\n\n"
 MICRO_BATCH = 16384  # tokens of a micro-batch where memory is no limit: larger ones are not faster
+LOOK_EVERY, LOOK_AT = 10, 128  # steps between looks at problems held out, and how many of them are looked at
 RECIPES = files("suffice") / "recipes"
 
 Table = dict[str, Any]
@@ -114,6 +118,9 @@ class MethodSection(BaseModel):
 class GroupSection(Section):
     spines: int = Field(1, ge=1, description="K, independent full rollouts per problem.")
     exits: int = Field(8, ge=0, description="m, exits per spine (S-GRPO: 8); 0 for parallel methods.")
+    at: Literal["random", "stops"] | None = Field(
+        None, description="random: anywhere in the thought; stops: where the model may stop; default: the method's."
+    )
 
     @property
     def members(self) -> int:
@@ -127,6 +134,9 @@ class RolloutSection(Section):
     max_thought_tokens: int = Field(8192, ge=1)
     max_answer_tokens: int = Field(1024, ge=1, description="Own budget of every answer; published answers run 440-520.")
     inducer: str = Field(DEFAULT_INDUCER, description="Text injected at an exit; holds the close of the thought.")
+    answers: Literal["sampled", "gold"] = Field(
+        "sampled", description="gold: members are valued by the probability of the gold answer; for short answers."
+    )
     cache_gb: float = Field(4.0, gt=0, description="Key/value memory of the rollouts that run at once.")
 
 
@@ -140,8 +150,13 @@ class ObjectiveSection(Section):
     constant_length: int | None = Field(
         None, ge=1, description="For `constant`; default: both rollout budgets together."
     )
-    train_on: Literal["all", "sampled", "sampled+close"] = Field(
-        "sampled", description="all: thought, inducer, answer; sampled: no inducer; sampled+close: its `</think>` too."
+    train_on: Literal["all", "sampled", "sampled+close", "decision"] | None = Field(
+        None,
+        description="all: thought, inducer, answer; sampled: no inducer; sampled+close: its `</think>` too; decision: "
+        "of a branch the decision to stop, of the full member its answer; default: the method's.",
+    )
+    kl: float | None = Field(
+        None, ge=0, description="κ, weight of KL(base ‖ model) on thoughts, the decision to stop left out."
     )
     layout: Literal["spine", "rows"] = Field(
         "spine", description="spine: every shared token computed once; rows: one sequence per member, the oracle."
@@ -156,6 +171,9 @@ class TrainSection(Section):
         None, ge=1, description=f"Padded tokens per forward-backward; default: as memory holds, at most {MICRO_BATCH}."
     )
     refill_cap: int = Field(2, ge=0, description="Rounds that replace groups without signal; 0 keeps them.")
+    held_out: int | None = Field(
+        None, ge=0, description="Problems never trained on, by which the method's pressure goes; default: the method's."
+    )
     learning_rate: float = Field(1e-6, gt=0)
     warmup_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.0, ge=0)
@@ -380,6 +398,11 @@ def _resolve(recipe: Recipe) -> Recipe:
         raise RecipeError("a group of one member has nothing to compare with: set group.spines to 2 or more")
     recipe.method = MethodSection(name=method.name, **method.model_dump())
     objective.aggregate = objective.aggregate or method.aggregate
+    objective.train_on = objective.train_on or method.train_on
+    objective.kl = method.kl if objective.kl is None else objective.kl
+    group.at = group.at or method.at
+    recipe.train.held_out = method.held_out if recipe.train.held_out is None else recipe.train.held_out
+    _check_decision(recipe, method)
     objective.clip_low = method.clip_low if objective.clip_low is None else objective.clip_low
     objective.clip_high = method.clip_high if objective.clip_high is None else objective.clip_high
     objective.constant_length = objective.constant_length or rollout.max_thought_tokens + rollout.max_answer_tokens
@@ -391,3 +414,33 @@ def _resolve(recipe: Recipe) -> Recipe:
     recipe.eval.max_thought_tokens = recipe.eval.max_thought_tokens or rollout.max_thought_tokens
     recipe.eval.max_answer_tokens = recipe.eval.max_answer_tokens or rollout.max_answer_tokens
     return recipe
+
+
+def _check_decision(recipe: Recipe, method: Method) -> None:
+    """Keys about the decision to stop that contradict each other or the method."""
+    objective, train = recipe.objective, recipe.train
+    if method.train_on == "decision" != objective.train_on:
+        raise RecipeError(
+            f"{method.name} weighs decisions to stop, not objective.train_on = {objective.train_on}: leave it out"
+        )
+    if method.held_out and not train.held_out:
+        raise RecipeError(
+            f"{method.name} keeps to the accuracy of problems held out: set train.held_out ({method.held_out} by "
+            "default), or give it a fixed price"
+        )
+    if recipe.rollout.answers == "gold" and not method.values:
+        raise RecipeError(f'{method.name} counts right answers: set rollout.answers = "sampled"')
+    if objective.kl and objective.layout == "rows":
+        raise RecipeError("objective.kl needs the spine layout: set objective.layout = spine, or objective.kl = 0")
+
+
+def local_only(recipe: Recipe) -> str:
+    """The first key of a recipe that the local engine alone knows, with its value; empty where there is none."""
+    keys = {
+        "objective.train_on": (recipe.objective.train_on, "decision"),
+        "group.at": (recipe.group.at, "stops"),
+        "rollout.answers": (recipe.rollout.answers, "gold"),
+        "objective.kl": (recipe.objective.kl or 0, recipe.objective.kl or None),
+        "train.held_out": (recipe.train.held_out or 0, recipe.train.held_out or None),
+    }
+    return next((f"{key} = {value}" for key, (value, ours) in keys.items() if value == ours), "")

@@ -11,7 +11,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from suffice.config import MICRO_BATCH, Recipe
+from suffice.config import LOOK_AT, LOOK_EVERY, MICRO_BATCH, Recipe
 from suffice.devices import GIB, SPEEDS, Device, Speed
 from suffice.model.shape import Shape
 
@@ -52,7 +52,8 @@ class Tokens:
 
 
 def tokens_of(recipe: Recipe, a: Assumptions, layout: str, *, apart: bool = False) -> Tokens:
-    """As if every thought had the mean length n, and exits lay uniformly in it.
+    """As if every thought had the mean length n, and exits lay uniformly in it. Where only the decision to stop is
+    trained, branches push nothing: their spine predicts it.
 
     With `apart` every spine has a prompt of its own, as on verl, and the prompt below counts K times.
 
@@ -63,8 +64,14 @@ def tokens_of(recipe: Recipe, a: Assumptions, layout: str, *, apart: bool = Fals
     """
     P, K, m = recipe.train.problems_per_step, recipe.group.spines, recipe.group.exits
     n, spine, branch = a.thought, a.prompt + a.thought + a.answer, a.inducer + a.answer
+    decision, gold = recipe.objective.train_on == "decision", recipe.rollout.answers == "gold"
+    read = a.answer if gold else 0.0  # gold answers are pushed instead of being sampled
     inducers = a.inducer if recipe.objective.train_on == "all" else 0
-    if layout == "spine":
+    if decision and layout == "spine":
+        pushed = P * (a.prompt + K * (n + a.answer + read))
+        pairs = P * K * spine**2 / 2
+        scored = P * K * (m + a.answer + (n if recipe.objective.kl else 0))
+    elif layout == "spine":
         pushed = P * (a.prompt * (K if apart else 1) + K * (n + a.answer + m * branch))
         pairs = P * K * (spine**2 / 2 + m * (branch * (a.prompt + n / 2) + branch**2 / 2))
         scored = P * K * (n + a.answer + m * (a.answer + inducers))
@@ -74,8 +81,8 @@ def tokens_of(recipe: Recipe, a: Assumptions, layout: str, *, apart: bool = Fals
         pairs = P * K * (spine**2 / 2 + m * (cut**2 + cut * n + n**2 / 3) / 2)
         scored = P * K * (n + a.answer + m * (n / 2 + a.answer + inducers))
     return Tokens(
-        sampled=P * K * (n + (m + 1) * a.answer),
-        prefilled=P * (a.prompt + K * m * a.inducer),
+        sampled=P * K * (n + (1 if gold else m + 1) * a.answer),
+        prefilled=P * (a.prompt + K * (m * (a.inducer + read) + read)),
         pushed=pushed,
         pairs=pairs,
         scored=scored,
@@ -113,7 +120,8 @@ def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptio
     sharded over a node's GPUs; LoRA those three for the adapters, and the weights in bfloat16, with verl in float32,
     since its shards hold one type. Locally, autocast adds a bfloat16 copy of the weights. Where verl keeps all of it in
     the host's memory, a GPU holds the layer at work and the head: in bfloat16, with a gradient in float32.
-    The micro-batch is as long as its budget or one group, whichever is longer.
+    The micro-batch is as long as its budget or one group, whichever is longer. Thoughts that are held to the base need
+    its weights too.
 
     Logits: locally chunks of 2²⁶ in four float32 copies; with verl the micro-batch's in 8 bytes each. Keys and values:
     `rollout.cache_gb`; locally no more than all rows can fill, but twice that, since buffers grow by doubling.
@@ -133,6 +141,8 @@ def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptio
         weights = 6 * trained if width == 2 else 4 * trained
     else:
         weights = 4 * trained
+    if recipe.objective.kl:  # the base beside it
+        weights += (width if rank else 4) * shape.parameters
     group = longest = a.prompt + rollout.max_thought_tokens + rollout.max_answer_tokens
     rows, kept = recipe.train.problems_per_step * recipe.group.spines, width // 2 * shape.cache_bytes
     if recipe.objective.layout == "spine" and engine == "local":
@@ -314,11 +324,17 @@ def estimate(
             branched=share * exits * a.answer,
             kept=a.prompt + a.thought / 2,
         )
-    # forward, backward twice that; with checkpointing forward again; and once for old log-probs, if updates are several
+    # forward, backward twice that; with checkpointing forward again; once for old log-probs, if updates are
+    # several, and once by the base, if thoughts are held to it
     passes = train.updates_per_batch * (3 + recipe.model.gradient_checkpointing) + (train.updates_per_batch > 1)
+    passes += train.updates_per_batch * bool(recipe.objective.kl)
     work = passes * shape.flops(tokens.pushed, tokens.pairs, tokens.scored)
     seconds_update = work / (gpus * device.flops * speed.flops)
 
+    looks = 0.0
+    if train.held_out:  # the base at all of them, then at some now and then
+        some = [train.held_out, *[min(LOOK_AT, train.held_out)] * (train.steps // LOOK_EVERY)]
+        looks = sum(alone(rows, whole, a.prompt + longest) for rows in some)
     sampled_first = recipe.task.solved and not recipe.task.solved_from
     evaluation, pass_rates = 0.0, None if sampled_first and recipe.task.limit is None else 0.0
     if train.eval_every:
@@ -338,7 +354,7 @@ def estimate(
         memory=memory_of(recipe, shape, name, gpus, a, width),
         seconds_rollout=seconds_rollout,
         seconds_update=seconds_update,
-        hours_steps=train.steps * (seconds_rollout + seconds_update) / 3600,
+        hours_steps=(train.steps * (seconds_rollout + seconds_update) + looks) / 3600,
         hours_evaluation=evaluation / 3600,
         hours_pass_rates=None if pass_rates is None else pass_rates / 3600,
         checkpoints_gib=disk_bytes(recipe, shape, name, width) / GIB,

@@ -52,7 +52,9 @@ class Branch:
     """The member that leaves its spine's thought after `exit` thought tokens.
 
     Its response is the spine's tokens up to the exit, the group's inducer, then `answer`, which the policy sampled
-    with log-probabilities `logprobs` (natural log, at rollout temperature, before top-p).
+    with log-probabilities `logprobs` (natural log, at rollout temperature, before top-p). In a group with a `gold`
+    answer none is sampled: `value` is the probability of the gold one. `stopping` is the policy's own probability of
+    leaving here, where it was watched.
     """
 
     exit: int
@@ -60,6 +62,8 @@ class Branch:
     logprobs: list[float]
     truncated: bool
     verdict: Verdict | None = None
+    value: float | None = None
+    stopping: float | None = None
 
     @property
     def thought_length(self) -> int:
@@ -81,7 +85,9 @@ class Spine:
 
     `closed` is whether the thought ended by itself; `truncated` whether a token limit ended the response. The answer is
     `tokens[answer_start:]`; by default it follows the one token that closes the thought. A turn without marks has no
-    thought: it is closed, and its answer starts at 0.
+    thought: it is closed, and its answer starts at 0. `watched` are log-probs of one token, the model's decision to
+    stop, in the place of every token, or empty. `value` is the probability of the group's gold answer in the
+    place of its own, after `gold_at` tokens, if the group has one.
     """
 
     tokens: list[int]
@@ -93,6 +99,9 @@ class Spine:
     verdict: Verdict | None = None
     branches: list[Branch] = field(default_factory=list)
     answer_start: int | None = None
+    watched: list[float] = field(default_factory=list)
+    value: float | None = None
+    gold_at: int = 0
 
     @property
     def thought_length(self) -> int:
@@ -110,7 +119,9 @@ class Spine:
 class Group:
     """Everything sampled for one problem.
 
-    `prompt` and `inducer` are token ids, shared by all members; `key` names the random streams of its members.
+    `prompt` and `inducer` are token ids, shared by all members; `key` names the random streams of its members. `gold`
+    is what the gold answer adds to the close of the thought, up to the end of turn, where members are valued by its
+    probability, and else empty.
     """
 
     problem: Problem
@@ -118,6 +129,7 @@ class Group:
     inducer: list[int]
     spines: list[Spine]
     key: str = ""
+    gold: list[int] = field(default_factory=list)
 
     def members(self, exits: int) -> Iterator[tuple[int, Spine, Spine | Branch]]:
         """(column of a `GroupBatch` with `exits` exits a spine, the member's spine, the member)."""
@@ -152,6 +164,10 @@ class GroupBatch:
         thought_length: int [P, G], thought tokens alone (default: `length`).
         truncated: bool [P, G], whether a token limit cut the member (default: none).
         target: int [P], a length the prompt asks for, for methods that follow one (default: none).
+        value: float64 [P, G] in 0…1, the probability that a member is right, where that is known and not drawn
+            (default: None, `correct` is a draw of it).
+        stopping: float64 [P, G] in 0…1, the policy's own probability of stopping where a branch does (default: None,
+            it was not watched).
 
     Raises:
         ValueError: shapes differ, or P or G is 0.
@@ -165,12 +181,14 @@ class GroupBatch:
     thought_length: Tensor = None  # type: ignore[assignment]
     truncated: Tensor = None  # type: ignore[assignment]
     target: Tensor | None = None
+    value: Tensor | None = None
+    stopping: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.correct.shape)
         if len(shape) != 2 or 0 in shape:
             raise ValueError(f"correct must be [P, G] with P and G at least 1, not {list(shape)}")
-        for name in ("length", "valid", "thought_length", "truncated"):
+        for name in ("length", "valid", "thought_length", "truncated", "value", "stopping"):
             tensor = getattr(self, name)
             if tensor is not None and tuple(tensor.shape) != shape:
                 raise ValueError(f"{name} must have the shape of correct, {list(shape)}, not {list(tensor.shape)}")

@@ -23,6 +23,7 @@ from suffice.methods.base import Method
 from suffice.methods.brpo import BRPO
 from suffice.methods.concise_r import ConciseR
 from suffice.methods.dapo import DAPO
+from suffice.methods.decide import Decide
 from suffice.methods.dler import DLER
 from suffice.methods.exit_baseline import ExitBaseline
 from suffice.methods.grpo import GRPO, DrGRPO
@@ -45,7 +46,7 @@ __all__ = ["GroupBatch", "Method", "Scores", "get_method", "list_methods", "regi
 
 OURS: tuple[type[Method], ...] = (
     *(GRPO, DrGRPO, DAPO),  # blind to length
-    *(SGRPO, ShortestOne, AllOne, ExitBaseline, MRT, BRPO, REORL),  # serial
+    *(SGRPO, ShortestOne, AllOne, ExitBaseline, Decide, MRT, BRPO, REORL),  # serial
     *(
         LengthPenalty,
         GRPOLambda,

@@ -35,7 +35,13 @@ class Method(BaseModel):
     serial: ClassVar[bool] = False
     """Whether groups may have exits; a parallel method is given spines only (`spines = G`)."""
     aggregate: ClassVar[Literal["sequence", "constant", "token"]] = "sequence"
-    """The papers' loss aggregation; a recipe's `objective.aggregate` overrides it."""
+    """The papers' loss aggregation. It, where exits lie, what is trained and the clips are a method's choices, which a
+    recipe's `[objective]` and `[group]` override."""
+    train_on: ClassVar[Literal["all", "sampled", "sampled+close", "decision"]] = "sampled"
+    at: ClassVar[Literal["random", "stops"]] = "random"
+    kl: ClassVar[float] = 0.0
+    values: ClassVar[bool] = False
+    """Whether it reads `GroupBatch.value`, and so may be given members that were not answered."""
     clip_low: ClassVar[float] = 0.2
     clip_high: ClassVar[float] = 0.2
     pressure: ClassVar[str | None] = None
@@ -79,6 +85,15 @@ class Method(BaseModel):
         """Told the accuracy and mean thinking tokens of a step's full rollouts after it was scored; what metrics should
         say of it."""
         return {}
+
+    @property
+    def held_out(self) -> int:
+        """Problems to be held out of training, of which `look` is told; 0 for a method that needs none."""
+        return 0
+
+    def look(self, accuracy: float, thought_tokens: float, rollouts: int) -> None:
+        """Told the accuracy of so many full rollouts of problems that were not trained on, and the mean thinking tokens
+        of those held out: of the base before the first step, later of the model now and then."""
 
     def state_dict(self) -> dict[str, float]:
         """What `observe` has left, for a checkpoint."""

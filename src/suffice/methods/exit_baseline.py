@@ -1,10 +1,11 @@
-"""What thinking on was worth, exit by exit. Ours: S-GRPO's groups (arXiv 2505.07686), another advantage.
+"""What thinking on was worth, exit by exit: MRT's termination-reward baseline (arXiv 2503.07572), in BRPO's dense form
+(arXiv 2505.13438), on S-GRPO's groups (arXiv 2505.07686), with a constrained-RL price.
 
 S-GRPO compares every exit with the mean of its group. Here each is compared with the exit before it, and since a token
 of the thought belongs to every member that keeps it, the differences add up: what trains a token after exit i is what
 the whole thought earned less what answering at exit i earned. That is the policy gradient of the decision to think on,
-against its own alternative, which the group has measured already (VinePPO, arXiv 2410.01679, samples such baselines
-afresh; MRT, arXiv 2503.07572, calls the differences progress).
+against its own alternative. Ours is that the members are those baselines and are trained, exactly on what they share,
+and the price inside every exit with its controller on the base's length.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class ExitBaseline(Method):
     """
 
     name = "exit-baseline"
-    paper = "ours; groups of Dai, Yang and Si 2025, S-GRPO, arXiv 2505.07686"
+    paper = "MRT's baseline, arXiv 2503.07572, in BRPO's form, arXiv 2505.13438, on S-GRPO's groups, arXiv 2505.07686"
     formula = "r = 1[correct] − price·L/L_base;  A = r − r of the exit before, the first exit's: r − mean r"
     serial = True
     aggregate = "constant"

@@ -98,6 +98,11 @@ class Chat:
             raise template.thinks_not(self.tokenizer, self.marks, self.options)
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
+    def answer(self, text: str) -> list[int]:
+        """Token ids of an answer and its end of turn."""
+        end = next(i for i in (self.tokenizer.eos_token_id, *sorted(self.end_ids)) if i in self.end_ids)
+        return [*self.tokenizer.encode(text, add_special_tokens=False), end]
+
     def opened(self, prompt: list[int]) -> bool:
         """Whether the rendered prompt itself opens the thought (R1); else the model opens it (Qwen3)."""
         if self.marks is None:

@@ -7,7 +7,7 @@ needed once: what the hidden states will get of a token's log-prob is formed whe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,13 @@ class Head:
         return self.cap * torch.tanh(logits / self.cap) if self.cap else logits
 
 
+class Hidden(NamedTuple):
+    """A model's head, and the hidden states [T, D] that it is to read."""
+
+    head: Head
+    states: Tensor
+
+
 def head_logprobs(head: Head, hidden_T_D: Tensor, target_T: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probs and entropies of targets from the hidden states that predict them, chunked over tokens."""
     chunk = max(1, LOGITS_PER_CHUNK // head.weight.shape[0])
@@ -53,7 +60,7 @@ def head_logprobs(head: Head, hidden_T_D: Tensor, target_T: Tensor, temperature:
         return found
 
     def one(hidden: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        logprobs = _log_softmax(head(hidden), temperature)
+        logprobs = log_softmax(head(hidden), temperature)
         with torch.no_grad():
             entropy = -(logprobs.exp() * logprobs).sum(-1)
         return logprobs.gather(-1, target[:, None])[:, 0], entropy
@@ -68,7 +75,7 @@ def head_logprobs(head: Head, hidden_T_D: Tensor, target_T: Tensor, temperature:
     return torch.cat(logprobs), torch.cat(entropies)
 
 
-def _log_softmax(logits: Tensor, temperature: float) -> Tensor:
+def log_softmax(logits: Tensor, temperature: float) -> Tensor:
     """Half precision is raised to float32; float64 stays."""
     return torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature, -1)
 
@@ -89,7 +96,7 @@ class _FrozenHead(torch.autograd.Function):
         logprobs, entropies, slopes = [], [], []
         for hidden, target in zip(hidden_T_D.split(chunk), target_T.split(chunk), strict=True):
             logits = head(hidden)
-            logprob = _log_softmax(logits, temperature)
+            logprob = log_softmax(logits, temperature)
             probability = logprob.exp()
             logprobs.append(logprob.gather(-1, target[:, None])[:, 0])
             entropies.append(-(probability * logprob).sum(-1))

@@ -106,7 +106,7 @@ def row_batches(
 
 def member_row(prompt: list[int], member: Weighed) -> Row:
     """A member as a sequence of its own."""
-    trained = torch.tensor([True] * member.kept + member.own_trained)
+    trained = torch.tensor([member.kept_trained] * member.kept + member.own_trained)
     return Row(
         tokens=torch.tensor(prompt + member.spine.tokens[: member.kept] + member.own),
         weight=trained * torch.tensor(member.weight, dtype=torch.float64),

@@ -27,7 +27,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from suffice.errors import ModelError
 from suffice.groups import Group, Problem, Spine
 from suffice.model.attention import no_mask, use_layouts
-from suffice.objective.head import backbone_and_head, head_logprobs
+from suffice.objective.anchor import anchor
+from suffice.objective.head import Hidden, backbone_and_head, head_logprobs
 from suffice.objective.rows import RowBatch, member_row
 from suffice.objective.weights import Objective, Weighed, weigh
 
@@ -105,7 +106,8 @@ class Strands:
 
 @dataclass(slots=True)
 class SpineBatch:
-    """Packed groups: N tokens with positions; per trained token [T] its predictor's packed position and its target."""
+    """Packed groups: N tokens with positions; per trained token [T] its predictor's packed position and its target;
+    per token of a thought that is held to the base [U] its predictor and the weight of that."""
 
     input_ids: Tensor
     positions: Tensor
@@ -116,6 +118,8 @@ class SpineBatch:
     minus: Tensor
     behaviour: Tensor
     sampled: Tensor
+    thought: Tensor
+    anchor: Tensor
 
     @property
     def tokens(self) -> int:
@@ -123,6 +127,22 @@ class SpineBatch:
 
     def logprobs(self, model: Any, temperature: float) -> tuple[Tensor, Tensor]:
         """log_softmax(logits / T) of the trained tokens and entropies (nats, no gradient), float32 [T] each."""
+        return self.said(self.read(model), temperature)
+
+    def said(self, read: Hidden, temperature: float) -> tuple[Tensor, Tensor]:
+        """`logprobs` from what a model read."""
+        hidden_T_D = read.states[self.predictor.to(read.states.device)]
+        return head_logprobs(read.head, hidden_T_D, self.target.to(hidden_T_D.device), temperature)
+
+    def drift(self, base: Hidden, model: Hidden, decision: int, temperature: float) -> Tensor:
+        """Σ weight · KL(base ‖ model) over the tokens of thoughts, the decision to stop left out; a scalar."""
+        at = self.thought.to(model.states.device)
+        theirs, ours = (Hidden(each.head, each.states[at]) for each in (base, model))
+        drift_U = anchor(theirs, ours, decision, temperature)
+        return (self.anchor.to(drift_U) * drift_U).sum()
+
+    def read(self, model: Any) -> Hidden:
+        """The hidden states [N, D] of all packed tokens."""
         device = next(model.parameters()).device
         backbone, head = backbone_and_head(model)
         use_layouts(backbone)
@@ -133,7 +153,7 @@ class SpineBatch:
             use_cache=False,
             suffice_layout=self.layout.to(device),
         ).last_hidden_state[0]
-        return head_logprobs(head, hidden_N_D[self.predictor.to(device)], self.target.to(device), temperature)
+        return Hidden(head, hidden_N_D)
 
 
 def check_model(model: Any) -> None:
@@ -206,7 +226,7 @@ def spine_batches(
     weighed = weigh(groups, advantage_P_G, objective)
     packers: list[Packer] = []
     for group, members in zip(groups, weighed, strict=True):
-        kept = [member for member in members if member.weight != 0]
+        kept = [member for member in members if member.weight != 0 or member.anchor]
         if not kept:
             continue
         length = packed_length(group, kept)
@@ -230,6 +250,8 @@ class Packer:
         self.strands: list[Strand] = []
         self.attended: list[Tensor] = []
         self.trained: list[tuple[Tensor, ...]] = []
+        self.thoughts: list[Tensor] = [torch.empty(0, dtype=torch.long)]
+        self.anchors: list[Tensor] = [torch.empty(0, dtype=torch.float64)]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -242,24 +264,31 @@ class Packer:
             of_spine = [member for member in members if member.spine is spine]
             columns = torch.cat([prompt, response])
             before = torch.cat([prompt[-1:], response[:-1]])
-            reaches = torch.tensor([member.kept for member in of_spine])[:, None] > torch.arange(len(response))
+            reach = torch.tensor([member.kept * member.kept_trained for member in of_spine])
+            reaches = reach[:, None] > torch.arange(len(response))
             weights = torch.tensor([member.weight for member in of_spine], dtype=torch.float64)[:, None] * reaches
-            self.train(before, response, weights, spine.logprobs, [True] * len(response))
+            self.train(before, spine.tokens, weights, spine.logprobs, [True] * len(response))
             branches = []
             for member in of_spine:
-                if not member.own:
+                if member.anchor:
+                    thought = before[spine.thought_start : spine.thought_end]
+                    self.thoughts.append(thought)
+                    self.anchors.append(torch.full(thought.shape, member.anchor, dtype=torch.float64))
+                if not member.own or member.weight == 0:
                     continue
-                own = self.place(member.own, len(prompt) + member.kept)
                 kept = len(prompt) + member.kept
+                # a lone token predicts nothing, and is predicted by the spine
+                own = self.place(member.own if len(member.own) > 1 else [], kept)
                 weight = torch.tensor(member.own_trained, dtype=torch.float64)[None] * member.weight
                 self.train(
                     torch.cat([columns[kept - 1 : kept], own[:-1]]),
-                    own,
+                    member.own,
                     weight,
                     member.own_logprobs,
                     member.own_sampled,
                 )
-                branches.append((own, kept))
+                if len(own):
+                    branches.append((own, kept))
             self.strands.append(Strand(len(columns), calls(len(columns), branches)))
             self.attended += [columns, *(own for own, _ in branches)]
 
@@ -271,23 +300,25 @@ class Packer:
         return torch.arange(start, len(self))
 
     def train(
-        self, predictor: Tensor, at: Tensor, weight_M_T: Tensor, logprobs: list[float], sampled: list[bool]
+        self, predictor: Tensor, target: list[int], weight_M_T: Tensor, logprobs: list[float], sampled: list[bool]
     ) -> None:
-        """Tokens at packed positions `at` with the weight of each member holding them."""
+        """Tokens that packed positions predict, with the weight of each member holding them."""
         plus, minus = weight_M_T.clamp(min=0).sum(0), weight_M_T.clamp(max=0).sum(0)
         behaviour = torch.tensor(logprobs, dtype=torch.float64)
-        self.trained.append((predictor, at, plus, minus, behaviour, torch.tensor(sampled)))
+        self.trained.append((predictor, torch.tensor(target), plus, minus, behaviour, torch.tensor(sampled)))
 
     def batch(self) -> SpineBatch:
         """What was packed; tokens that no member trains are left out of the loss."""
         columns = [torch.cat(column) for column in zip(*self.trained, strict=True)]
         trained = (columns[2] != 0) | (columns[3] != 0)
-        predictor, at, *rest = (column[trained] for column in columns)
+        predictor, target, *rest = (column[trained] for column in columns)
         ids, attended = torch.tensor(self.ids), torch.cat(self.attended)
         source = torch.empty_like(ids)
         source[attended] = torch.arange(len(attended))
         layout = Strands(self.strands, attended, source)
-        return SpineBatch(ids, torch.tensor(self.positions), layout, predictor, ids[at], *rest)
+        thought, anchor = torch.cat(self.thoughts), torch.cat(self.anchors)
+        columns = [predictor, target, *rest, thought, anchor]
+        return SpineBatch(ids, torch.tensor(self.positions), layout, *columns)
 
 
 def calls(spine: int, branches: Sequence[tuple[Sized, int]]) -> list[Branches]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -51,11 +51,13 @@ class Ask:
 
 @dataclass(slots=True)
 class Sampled:
-    """What followed: token ids, their log-probs (at temperature, before top-p), and whether a budget cut them."""
+    """What followed: token ids, their log-probs (at temperature, before top-p), and whether a budget cut them; where a
+    token is watched, also its log-prob in the place of every one of them."""
 
     tokens: list[int]
     logprobs: list[float]
     truncated: bool
+    watched: list[float] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -118,6 +120,7 @@ class Decoder:
     top_k: int = 0
     min_p: float = 0.0
     presence_penalty: float = 0.0
+    watch: int | None = None
 
     def run(self, stream: Stream, asks: Sequence[Ask], count: Count) -> list[Sampled]:
         """What follows each ask, in order; see `finished`."""
@@ -137,6 +140,7 @@ class Decoder:
         # by result; what a place that only fills a shape samples goes to a row of its own at the end
         sampled = torch.zeros(len(asks) + 1, longest, dtype=torch.long, device=device)
         logprobs = torch.zeros(len(asks) + 1, longest, dtype=sampling_dtype(logits), device=device)
+        watched = torch.zeros_like(logprobs if self.watch is not None else logprobs[:, :0])
         ends, blanks = (torch.tensor(sorted(ids), device=device) for ids in (self.end_ids, self.blank_ids))
         budgets = torch.tensor([(a.room, a.answer, a.thought is not None, a.opens) for a in asks], device=device)
         # by row, for as long as it runs
@@ -147,6 +151,8 @@ class Decoder:
         while True:
             token, logprob = self.choose(logits, noise[result, at], _said(sampled[result], at) if penalised else None)
             sampled[result, at], logprobs[result, at] = token, logprob
+            if self.watch is not None:
+                watched[result, at] = self.watched(logits)
             opened, blank = opens & (token == self.open_id), opens & (spare > 1) & torch.isin(token, blanks)
             spare = spare - (opened | blank).long()
             opens = blank  # anything else ends the opening: it was the mark, or there is none
@@ -161,7 +167,7 @@ class Decoder:
             for row in stopped:
                 which, length, cut = int(result[row]), int(at[row]), not ended[row]
                 stream.finish(row, which)
-                yield which, _sampled(sampled[which, :length], logprobs[which, :length], cut)
+                yield which, _sampled([x[which, :length] for x in (sampled, logprobs, watched)], cut)
             done = done | stops
             alive = len(done) - int(done.sum())
             count.add(decode=alive)
@@ -201,6 +207,11 @@ class Decoder:
             token = inverse_transform(logprobs.exp(), noise, self.top_p, self.top_k, self.min_p)
         return token, logprobs.gather(-1, token[:, None])[:, 0]
 
+    def watched(self, logits: Tensor) -> Tensor:
+        """Log-probs [B] of the token that is watched, at the temperature."""
+        logits = logits.to(sampling_dtype(logits)) / (self.temperature or 1.0)
+        return logits[:, self.watch] - logits.logsumexp(-1)
+
 
 def _columns(budgets: Tensor, result: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     room, answer, thinking, opens = budgets[result].unbind(1)
@@ -213,15 +224,17 @@ def _said(sampled_B_L: Tensor, at_B: Tensor) -> Tensor:
     return sampled_B_L[:, : len(columns)].masked_fill(columns >= at_B[:, None], -1)
 
 
-def _sampled(tokens: Tensor, logprobs: Tensor, cut: bool) -> Sampled:
-    """A cut row was given one token too many, to see whether it would end within its budget."""
+def _sampled(columns: Sequence[Tensor], cut: bool) -> Sampled:
+    """Of tokens, their log-probs and what was watched. A cut row was given one token too many, to see whether it would
+    end within its budget."""
+    tokens, logprobs, watched = columns
     if not logprobs.isfinite().all():
         raise ModelError(
             "the model's probabilities are not finite, its weights may hold NaN or infinity; "
             "go back to a sound checkpoint, or use model.dtype = float32"
         )
     last = len(tokens) - cut
-    return Sampled(tokens[:last].tolist(), logprobs[:last].tolist(), cut)
+    return Sampled(tokens[:last].tolist(), logprobs[:last].tolist(), cut, watched[:last].tolist())
 
 
 def sampling_dtype(logits: Tensor) -> torch.dtype:

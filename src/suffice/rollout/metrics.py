@@ -29,7 +29,9 @@ def rollout_metrics(groups: Sequence[Group], chat: Chat) -> dict[str, float]:
         "unparsed": mean(spine.verdict is Verdict.UNPARSED for spine in spines),
     }
     if branches:
-        found["exit_accuracy"] = mean(branch.verdict is Verdict.CORRECT for branch in branches)
+        found["exit_accuracy"] = mean(
+            branch.verdict is Verdict.CORRECT if branch.value is None else branch.value for branch in branches
+        )
         found["exit_truncated"] = mean(branch.truncated for branch in branches)
     return found
 
@@ -47,7 +49,9 @@ def rollout_line(step: int, group: Group, chat: Chat) -> ShownGroup:
             answer=chat.answer_text(spine.answer_tokens),
             verdict=spine.verdict,
             exits=[
-                ShownExit(exit=branch.exit, answer=chat.answer_text(branch.answer), verdict=branch.verdict)
+                ShownExit(
+                    exit=branch.exit, answer=chat.answer_text(branch.answer), verdict=branch.verdict, value=branch.value
+                )
                 for branch in spine.branches
             ],
         )

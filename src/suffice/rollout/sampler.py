@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,11 +14,11 @@ import torch
 from suffice.grading import Grader
 from suffice.grading.verdicts import give_verdicts
 from suffice.groups import Branch, Group, Problem, Spine
-from suffice.model.cache import Footprint, footprint, growing_cache, is_plain
+from suffice.model.cache import Footprint, KeyValues, footprint, growing_cache, is_plain
 from suffice.model.chat import NONE, Chat
 from suffice.model.vocabulary import check_ids
 from suffice.rollout.decode import Ask, Count, Decoder, Sampled, Stream, keyed
-from suffice.rollout.streams import BranchStream, PromptStream
+from suffice.rollout.streams import BranchStream, PromptStream, read_alone
 
 ROWS = 512  # rows at once at most, however small the model
 Exits = Callable[[Spine, str], Sequence[int]]
@@ -25,11 +26,13 @@ Exits = Callable[[Spine, str], Sequence[int]]
 
 
 class Ended(NamedTuple):
-    """A spine that is to be answered early: its place in its stream, what was asked, what was said."""
+    """A spine that is to be answered early: its place in its stream, what was asked, what was said, and the
+    gold answer where it is valued by that."""
 
     place: int
     ask: Ask
     spine: Spine
+    gold: list[int]
 
 
 @dataclass
@@ -42,6 +45,10 @@ class Sampler:
     Args:
         temperature, top_p, top_k, min_p, presence_penalty: of full rollouts; temperature 0 is greedy. See `Decoder`.
         answer_temperature: of the answers at exits, which are then not penalised; default: all as the rollouts.
+        stop: the model's own stop (`rollout.stops`), which branches are sent in place of the chat's inducer; its first
+            token is watched in full rollouts.
+        gold: value branches and full rollouts by the probability of the gold answer, with the blanks that the stop has
+            before it, instead of sampling answers.
         reuse: decode branches from the keys and values of their spine. Right for models with full attention in every
             layer (`suffice.objective.spine.check_model`); else every branch's prefix is pushed again.
     """
@@ -58,6 +65,8 @@ class Sampler:
     top_k: int = 0
     min_p: float = 0.0
     presence_penalty: float = 0.0
+    stop: list[int] = field(default_factory=list)
+    gold: bool = False
     count: Count = field(default_factory=Count)
 
     @classmethod
@@ -84,7 +93,8 @@ class Sampler:
             seen[problem.id] += 1
             prompt = self.chat.render(problem.prompt)
             check_ids(self.model, self.chat, prompt)
-            groups.append(Group(problem, prompt, self.chat.inducer, [], key))
+            gold = [*self.stop[len(self.inducer) :], *self.chat.answer(problem.gold)] if self.gold and exits else []
+            groups.append(Group(problem, prompt, self.inducer, [], key, gold))
         asks = [self.ask(group, k) for group in groups for k in range(spines)]
         found: list[Spine] = [None] * len(asks)  # type: ignore[list-item]
         branching = exits is not None
@@ -92,9 +102,12 @@ class Sampler:
             of_wave = [asks[i] for i in wave]
             stream = PromptStream(self.model, of_wave, self.chat.pad_id, self.reuse and branching, slots)
             ended: list[Ended] = []
-            for place, said in self.decoder(self.temperature).finished(stream, of_wave, self.count):
+            decoder = self.decoder(self.temperature)
+            if self.stop:
+                decoder = replace(decoder, watch=self.stop[0])
+            for place, said in decoder.finished(stream, of_wave, self.count):
                 found[wave[place]] = self.read(of_wave[place].prefix, said)
-                ended.append(Ended(place, of_wave[place], found[wave[place]]))
+                ended.append(Ended(place, of_wave[place], found[wave[place]], groups[wave[place] // spines].gold))
                 if advance:
                     advance(1)
                 if exits is not None and self.is_full(stream):
@@ -105,6 +118,11 @@ class Sampler:
         for i, spine in enumerate(found):
             groups[i // spines].spines.append(spine)
         return groups
+
+    @property
+    def inducer(self) -> list[int]:
+        """What branches are sent: of the model's own stop all up to the close."""
+        return self.stop[: self.stop.index(self.chat.close_id) + 1] if self.stop else self.chat.inducer
 
     def ask(self, group: Group, spine: int) -> Ask:
         """A full rollout. Where the close of a thought is text and not one token, the budgets share their sum."""
@@ -117,6 +135,7 @@ class Sampler:
         """What was said as a full rollout, within both budgets: where the decoder could not see a thought close, what
         is beyond is cut here."""
         spine = self.chat.read(prompt, said.tokens, said.logprobs, truncated=said.truncated)
+        spine.watched = said.watched
         if self.chat.close_id != NONE:
             return spine
         thought, answer = self.max_thought_tokens, self.max_answer_tokens
@@ -145,44 +164,85 @@ class Sampler:
                 for row in range(len(wave)):
                     stream.finish(row, row)
             prompts = [replace(thoughts[i], prefix=groups[i].prompt) for i in wave]
-            ended = [Ended(row, prompts[row], groups[i].spines[0]) for row, i in enumerate(wave)]
+            ended = [Ended(row, prompts[row], groups[i].spines[0], []) for row, i in enumerate(wave)]
             self.answer(ended, stream, exits)
 
     def answer(self, ended: Sequence[Ended], stream: PromptStream, exits: Exits) -> None:
         """Branches of spines of a stream, all in one batch, in place; what the stream kept of them is let go."""
-        positions = [list(exits(spine, ask.key)) for _, ask, spine in ended]
-        keys_and_values = [stream.kept.pop(place) for place, _, _ in ended if self.reuse]
-        branching = [i for i, at in enumerate(positions) if at]
+        kept = [stream.kept.pop(each.place) for each in ended if self.reuse]
+        for each in ended:
+            spine = each.spine
+            for position in exits(spine, each.ask.key):
+                at = spine.thought_start + position
+                stopping = None
+                if spine.watched:  # a thought that was cut at its last token is not known to go on
+                    stopping = math.exp(spine.watched[at]) if at < len(spine.watched) else 0.0
+                spine.branches.append(Branch(position, [], [], truncated=False, stopping=stopping))
+        answered = self.read_gold if self.gold else self.sample_answers
+        answered(ended, kept)
+
+    def sample_answers(self, ended: Sequence[Ended], kept: Sequence[KeyValues]) -> None:
+        """What the model answers at the exits of some spines, from the keys and values that were `kept` of them."""
+        branching = [i for i, each in enumerate(ended) if each.spine.branches]
         if not branching:
             return
-
-        def pushed(ask: Ask, spine: Spine, position: int) -> list[int]:
-            kept = [] if self.reuse else ask.prefix + spine.tokens[: spine.thought_start + position]
-            return kept + self.chat.inducer
-
-        branch_asks = [
-            Ask(pushed(ask, spine, position), key=f"{ask.key}/{position}", answer=self.max_answer_tokens)
-            for (_, ask, spine), at in zip(ended, positions, strict=True)
-            for position in at
+        lengths = [
+            [len(ended[i].ask.prefix) + ended[i].spine.thought_start + each.exit for each in ended[i].spine.branches]
+            for i in branching
+        ]
+        prefixes = [ended[i].ask.prefix + ended[i].spine.tokens for i in branching]
+        asks = [
+            Ask(
+                ([] if self.reuse else prefix[:length]) + self.inducer,
+                key=f"{ended[i].ask.key}/{branch.exit}",
+                answer=self.max_answer_tokens,
+            )
+            for i, prefix, of_spine in zip(branching, prefixes, lengths, strict=True)
+            for branch, length in zip(ended[i].spine.branches, of_spine, strict=True)
         ]
         branches: Stream
         if self.reuse:
-            seen = [
-                [len(ask.prefix) + spine.thought_start + position for position in at]
-                for (_, ask, spine), at in zip(ended, positions, strict=True)
-                if at
-            ]
-            branches = BranchStream(self.model, [keys_and_values[i] for i in branching], seen, self.chat.inducer)
+            branches = BranchStream(self.model, [kept[i] for i in branching], lengths, self.inducer)
         else:
-            branches = PromptStream(self.model, branch_asks, self.chat.pad_id)
+            branches = PromptStream(self.model, asks, self.chat.pad_id)
         decoder = self.decoder(self.temperature)
         if self.answer_temperature is not None:
             decoder = replace(decoder, temperature=self.answer_temperature, presence_penalty=0.0)
-        sampled = iter(decoder.run(branches, branch_asks, self.count))
-        for (_, _, spine), at in zip(ended, positions, strict=True):
-            for position in at:
-                said = next(sampled)
-                spine.branches.append(Branch(position, said.tokens, said.logprobs, said.truncated))
+        sampled = iter(decoder.run(branches, asks, self.count))
+        for branch in (branch for i in branching for branch in ended[i].spine.branches):
+            said = next(sampled)
+            branch.answer, branch.logprobs, branch.truncated = said.tokens, said.logprobs, said.truncated
+
+    def read_gold(self, ended: Sequence[Ended], kept: Sequence[KeyValues]) -> None:
+        """How probable the gold answer is at the exits of some spines and after their whole thoughts, in place."""
+        members: list[Spine | Branch] = []
+        lengths: list[list[int]] = []
+        own: list[list[int]] = []
+        prefixes = [each.ask.prefix + each.spine.tokens for each in ended]
+        for each, prefix in zip(ended, prefixes, strict=True):
+            spine, start = each.spine, len(each.ask.prefix)
+            members += spine.branches
+            lengths.append([start + spine.thought_start + branch.exit for branch in spine.branches])
+            own += [self.inducer + each.gold] * len(spine.branches)
+            spine.value, spine.gold_at = 0.0, len(spine.tokens)
+            if spine.closed:
+                spine.gold_at = len(spine.tokens) - len(spine.answer_tokens)
+                members.append(spine)
+                last = start + spine.gold_at - 1  # of what is kept, read again for what it says of the next
+                lengths[-1].append(last)
+                own.append([prefix[last], *each.gold])
+        if not members:
+            return
+        if self.reuse:
+            some = [i for i, of_spine in enumerate(lengths) if of_spine]
+            stream = BranchStream(self.model, [kept[i] for i in some], [lengths[i] for i in some], self.inducer)
+            found = stream.read(own, self.temperature, self.count)
+        else:
+            texts = [prefix[:n] for prefix, of_spine in zip(prefixes, lengths, strict=True) for n in of_spine]
+            found = read_alone(self.model, texts, own, self.temperature, self.count)
+        for member, tokens, logprobs in zip(members, own, found, strict=True):
+            gold = len(tokens) - 1 if isinstance(member, Spine) else len(tokens) - len(self.inducer)
+            member.value = math.exp(sum(logprobs[-gold:]))
 
     def is_full(self, stream: PromptStream) -> bool:
         """Whether a stream keeps a quarter of the cache in finished rows; it is held twice while branches read it."""
@@ -253,6 +313,11 @@ def random_exits(count: int) -> Exits:
 
 
 def grade_groups(groups: Sequence[Group], chat: Chat, grader: Grader) -> None:
-    """Give every member its verdict, in place."""
-    members = ((member, group.problem) for group in groups for _, _, member in group.members(exits=0))
+    """Give every member that was answered its verdict, in place."""
+    members = (
+        (member, group.problem)
+        for group in groups
+        for _, _, member in group.members(exits=0)
+        if isinstance(member, Spine) or not group.gold
+    )
     give_verdicts(members, lambda member: chat.answer_text(member.answer_tokens), grader)

@@ -18,7 +18,7 @@ from transformers import DynamicCache
 
 from suffice.model.attention import no_mask, use_layouts
 from suffice.model.cache import KeyValues, growing_cache, is_plain, is_recurrent, joined
-from suffice.rollout.decode import Ask, Count
+from suffice.rollout.decode import Ask, Count, sampling_dtype
 
 PADDED = 1.25  # times its own length that a prefix is padded to at most, where padding is harmless
 SPARE = 1 / 4  # of the columns: those at the left that nobody needs are let go when they are so many
@@ -167,6 +167,26 @@ class BranchStream:
     waiting: int = 0
 
     def start(self, count: Count) -> tuple[Tensor, Tensor]:
+        result = self._open()
+        logits = self._push(torch.tensor(self.inducer, device=result.device).expand(len(result), -1))[:, -1]
+        count.add(prefill=sum(map(len, self.exits)) * len(self.inducer))
+        return logits, result
+
+    def read(self, own: Sequence[list[int]], temperature: float, count: Count) -> list[list[float]]:
+        """Log-probs of each branch's tokens after its first, at the temperature; they are given, not sampled."""
+        result = self._open()
+        tokens = torch.zeros(len(result), max(map(len, own)), dtype=torch.long)
+        places = [(place, which) for place, which in enumerate(result.tolist()) if which >= 0]
+        for place, which in places:
+            tokens[place, : len(own[which])] = torch.tensor(own[which])
+        tokens = tokens.to(result.device)
+        logprobs = given(self._push(tokens, keep=tokens.shape[1]), tokens, temperature)
+        count.add(prefill=sum(map(len, own)))
+        by_result = {which: logprobs[place, : len(own[which]) - 1].tolist() for place, which in places}
+        return [by_result[which] for which in range(len(own))]
+
+    def _open(self) -> Tensor:
+        """Lay the grid out; which result each place writes (−1: none)."""
         use_layouts(self.model)
         device, width = self.model.device, max(map(len, self.exits))
         longest = max(max(exits) for exits in self.exits)
@@ -183,15 +203,13 @@ class BranchStream:
             first += len(exits)
         self.kept_S_M = kept.to(device)
         self.cache = growing_cache(self.model)
-        logits = self._push(torch.tensor(self.inducer, device=device).expand(result.numel(), -1))
-        count.add(prefill=first * len(self.inducer))
-        return logits, result.flatten().to(device)
+        return result.flatten().to(device)
 
     def refill(self, row_N: Tensor, count: Count) -> tuple[Tensor, Tensor]:
         raise NotImplementedError("no branch waits")
 
     def step(self, token_B: Tensor) -> Tensor:
-        return self._push(token_B[:, None])
+        return self._push(token_B[:, None])[:, -1]
 
     def finish(self, row: int, result: int) -> None:
         pass
@@ -215,7 +233,7 @@ class BranchStream:
         self.cache.reorder_cache(order)
         return order.masked_fill(filler.flatten(), -1)
 
-    def _push(self, tokens_B_T: Tensor) -> Tensor:
+    def _push(self, tokens_B_T: Tensor, keep: int = 1) -> Tensor:
         seen, width = self.cache.get_seq_length(), tokens_B_T.shape[1]
         positions = self.kept_S_M.flatten()[:, None] + seen + torch.arange(width, device=tokens_B_T.device)
         columns = torch.arange(self.layers[0][0].shape[2], device=tokens_B_T.device)
@@ -227,10 +245,11 @@ class BranchStream:
             position_ids=positions,
             past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=keep,
             suffice_layout=self,
         )
-        return output.logits[:, -1]
+        logits: Tensor = output.logits
+        return logits
 
     def attend(
         self, module: Any, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, dropout: float
@@ -260,3 +279,23 @@ def _padded(rows: list[Tensor]) -> Tensor:
     """[H, n, D] of several lengths → [S, H, longest, D], zeros at the end."""
     longest = max(row.shape[1] for row in rows)
     return torch.stack([nn.functional.pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows])
+
+
+@torch.inference_mode()
+def read_alone(
+    model: Any, prefixes: Sequence[list[int]], own: Sequence[list[int]], temperature: float, count: Count
+) -> list[list[float]]:
+    """As `BranchStream.read`, for models whose keys and values are not kept: each branch with its prefix, by itself."""
+    found = []
+    for prefix, tokens in zip(prefixes, own, strict=True):
+        row = torch.tensor([prefix + tokens], device=model.device)
+        logits = model(input_ids=row, use_cache=False).logits[:, len(prefix) :]
+        found.append(given(logits, row[:, len(prefix) :], temperature)[0].tolist())
+        count.add(prefill=row.shape[1])
+    return found
+
+
+def given(logits: Tensor, tokens_B_T: Tensor, temperature: float) -> Tensor:
+    """Log-probs [B, T − 1] of all tokens but the first, from logits [B, T, V] at every token."""
+    logprobs = torch.log_softmax(logits[:, :-1].to(sampling_dtype(logits)) / temperature, -1)
+    return logprobs.gather(-1, tokens_B_T[:, 1:, None])[..., 0]

@@ -148,11 +148,12 @@ class Step(Record):
 
 
 class ShownExit(Record):
-    """A branch as text: the answer after `exit` thought tokens."""
+    """A branch as text: the answer after `exit` thought tokens, or the probability of the gold one."""
 
     exit: NonNegativeInt
     answer: str
     verdict: Verdict | None
+    value: Number | None = Field(None, description="0…1; then no answer was sampled.")
 
 
 class ShownSpine(Record):

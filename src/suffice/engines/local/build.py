@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from suffice.config import ModelSection, Recipe, RolloutSection
+from suffice.config import ModelSection, Recipe, RolloutSection, TrainSection
 from suffice.engines.local.engine import Engine, Problems
 from suffice.engines.local.keeper import set_aside
 from suffice.engines.local.passrate import (
@@ -34,6 +34,7 @@ from suffice.objective.check import check_trainable
 from suffice.objective.memory import micro_batch_tokens
 from suffice.rollout import Chat, Sampler
 from suffice.rollout.check import check_sampling, check_thinks
+from suffice.rollout.decode import keyed
 from suffice.tasks.provenance import training_problems
 
 
@@ -44,8 +45,11 @@ def build_engine(
     section, rollout, train, seed = recipe.model, recipe.rollout, recipe.train, recipe.run.seed
     chat, problems = chat_and_problems(recipe, grader, stopped)
     problems, aside = set_aside(recipe.guard, problems, train.problems_per_step, seed)
+    problems, held_out = hold_out(train, problems, seed)
+    if rollout.answers == "gold":
+        check_gold([*problems, *held_out], chat, rollout.max_answer_tokens)
     source = checkpoint if checkpoint and not section.lora else None
-    model = load_checked(section, rollout, chat, [*problems, *aside], train.threads, source)
+    model = load_checked(section, rollout, chat, [*problems, *aside, *held_out], train.threads, source)
     check_trainable(model, section.path, recipe.objective.layout)
     try_save(model, chat.tokenizer)
     torch.manual_seed(seed)
@@ -65,13 +69,14 @@ def build_engine(
         fused=model.device.type == "cuda",
     )
     engine = Engine(
-        Sampler.of(model, chat, rollout, reuse=recipe.objective.layout == "spine"),
+        Sampler.of(model, chat, rollout, reuse=recipe.objective.layout == "spine", gold=rollout.answers == "gold"),
         grader,
         get_method(recipe.method.name, **recipe.method.parameters),
         Updater(
             optimizer,
             recipe.objective,
             train,
+            base=base_of(recipe, model),
             close_id=chat.close_id,
             exits=recipe.group.exits,
             temperature=rollout.temperature,
@@ -82,6 +87,7 @@ def build_engine(
         train,
         seed,
         aside,
+        held_out,
     )
     if checkpoint is None:
         with engine.update.precision():
@@ -90,7 +96,52 @@ def build_engine(
     state = restore(checkpoint, model, optimizer)
     engine.problems.drawn = state["drawn"]
     engine.method.load_state_dict(state["method"])
+    engine.take_stop(state["stop"])
+    engine.fresh = tuple(state["fresh"])
     return engine, state["step"]
+
+
+def hold_out(train: TrainSection, problems: Sequence[Problem], seed: int) -> tuple[list[Problem], list[Problem]]:
+    """(problems to train on, problems that the method's pressure goes by), by the run's seed.
+
+    Raises:
+        RecipeError: fewer than a step's are left to train on.
+    """
+    held = train.held_out or 0
+    if len(problems) < held + train.problems_per_step:
+        raise RecipeError(
+            f"train.held_out = {held} of {len(problems)} training problems leave fewer than train.problems_per_step = "
+            f"{train.problems_per_step}; lower train.held_out, or give more data"
+        )
+    out = set(keyed(f"{seed}/held out").permutation(len(problems))[:held].tolist())
+    return [p for i, p in enumerate(problems) if i not in out], [problems[i] for i in sorted(out)]
+
+
+def check_gold(problems: Sequence[Problem], chat: Chat, most: int) -> None:
+    """
+    Raises:
+        RecipeError: a right answer may be written in other words than the gold one, or is too long to be written.
+    """
+    for problem in problems:
+        if problem.kind != "exact":
+            raise RecipeError(
+                f'rollout.answers = "gold" takes the gold answer word for word, but {problem.id} is of kind '
+                f'{problem.kind} and may be answered in others; set rollout.answers = "sampled"'
+            )
+        if len(chat.answer(problem.gold)) > most:
+            raise RecipeError(
+                f"the gold answer of {problem.id} has more than rollout.max_answer_tokens = {most} tokens; raise it"
+            )
+
+
+def base_of(recipe: Recipe, model: Any) -> Any:
+    """The untrained model that thoughts are held to, beside the one that is trained; None where they are not."""
+    if not recipe.objective.kl:
+        return None
+    section = recipe.model
+    base = load_model(section.path, device=section.device, dtype=weights_dtype(section), revision=section.revision)
+    set_threads(base, recipe.train.threads)
+    return base.requires_grad_(False)
 
 
 def chat_and_problems(recipe: Recipe, grader: Grader, stopped: Stopped) -> tuple[Chat, list[Problem]]:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suffice.config import GroupSection, TrainSection
+from suffice.config import LOOK_AT, LOOK_EVERY, GroupSection, TrainSection
 from suffice.engines.local.update import Updater
 from suffice.engines.policy import Policy
 from suffice.grading import Grader
-from suffice.groups import Group, GroupBatch, Problem
+from suffice.groups import Group, GroupBatch, Problem, Verdict
 from suffice.methods import Method
 from suffice.model.checkpoint import restore, save_checkpoint
 from suffice.model.load import load_model
@@ -24,6 +24,8 @@ from suffice.objective import to_batch
 from suffice.rollout import Chat, Sampler, grade_groups, random_exits
 from suffice.rollout.decode import keyed
 from suffice.rollout.metrics import rollout_metrics
+from suffice.rollout.sampler import Exits
+from suffice.rollout.stops import likely_exits, own_stop
 
 
 class Problems:
@@ -65,6 +67,11 @@ class Engine:
     seed: int
     aside: Sequence[Problem] = ()
     """Problems that the guard probes the model on; never trained on."""
+    held_out: Sequence[Problem] = ()
+    """Problems that the method's pressure goes by; never trained on."""
+    fresh: tuple[float, int] = (0.0, 0)
+    """Since the last look: right ones among full rollouts of problems that had not been trained on when they were
+    sampled, and how many there were."""
 
     @property
     def model(self) -> Any:
@@ -90,7 +97,11 @@ class Engine:
         self.sampler.count.prefill = self.sampler.count.decode = 0
         self.model.eval()
         with merged(self.model), self.update.precision():
+            looked = self.look(step)
             groups, sampled = self.rollout(step)
+        if self.problems.drawn <= len(self.problems.problems):  # none has come up twice
+            right = sum(spine.verdict is Verdict.CORRECT for group in sampled for spine in group.spines)
+            self.fresh = self.fresh[0] + right, self.fresh[1] + sum(len(group.spines) for group in sampled)
         rolled_out = time.perf_counter()
         metrics = rollout_metrics(sampled, self.chat)
         metrics |= {"groups": len(groups), "dropped": len(sampled) - len(groups), "reward": 0.0, "tokens_train": 0}
@@ -101,7 +112,7 @@ class Engine:
             metrics["reward"] = float(scores.reward[batch.valid].mean())
             metrics["advantage"] = float(scores.advantage[batch.valid].abs().mean())
             metrics |= self.update(self.model, groups, scores.advantage, step)
-        metrics |= self.method.observe(metrics["accuracy"], metrics["thought_tokens"])
+        metrics |= self.method.observe(metrics["accuracy"], metrics["thought_tokens"]) | looked
         finished = time.perf_counter()
         return metrics | {
             "tokens_prefill": self.sampler.count.prefill,
@@ -118,8 +129,7 @@ class Engine:
         sampled: list[Group] = []
         for attempt in range(train.refill_cap + 1):
             drawn = self.problems.draw(train.problems_per_step - len(kept))
-            exits = random_exits(group.exits) if group.exits else None
-            groups = self.sampler.groups(drawn, group.spines, f"{self.seed}/{step}/{attempt}", exits)
+            groups = self.sampler.groups(drawn, group.spines, f"{self.seed}/{step}/{attempt}", self.exits)
             grade_groups(groups, self.chat, self.grader)
             sampled += groups
             signal_P = self.method.has_signal(self.batch(groups)).tolist()
@@ -127,6 +137,44 @@ class Engine:
             if len(kept) == train.problems_per_step:
                 break
         return kept, sampled
+
+    @property
+    def exits(self) -> Exits | None:
+        """Where spines are left."""
+        group = self.group
+        if not group.exits:
+            return None
+        return likely_exits(group.exits, self.sampler.inducer) if group.at == "stops" else random_exits(group.exits)
+
+    def look(self, step: int) -> dict[str, float]:
+        """Look at problems held out: with the base at all of them, then every `LOOK_EVERY` steps at some in turn, and
+        at what was seen of others before they were trained on. The base's thoughts also tell how it stops, if that is
+        asked for. What metrics should say of it."""
+        first, stops = step == 1, self.group.at == "stops" or self.update.objective.train_on == "decision"
+        if not (first and (stops or self.held_out)) and not (self.held_out and step % LOOK_EVERY == 0):
+            return {}
+        some, start = len(self.held_out), step // LOOK_EVERY * LOOK_AT
+        turn = [self.held_out[(start + i) % some] for i in range(min(LOOK_AT, some))]
+        others = self.problems.problems[: max(0, LOOK_AT - some)] if stops else []
+        asked = [*self.held_out, *others] if first else turn
+        groups = self.sampler.groups(asked, 1, f"{self.seed}/{step}/held out")
+        if first and stops:
+            self.take_stop(own_stop([spine for group in groups for spine in group.spines], self.chat))
+            groups = groups[:some]
+        if not self.held_out:
+            return {}
+        grade_groups(groups, self.chat, self.grader)
+        found = rollout_metrics(groups, self.chat)
+        right, looked = found["accuracy"] * len(groups) + self.fresh[0], len(groups) + self.fresh[1]
+        self.method.look(right / looked, found["thought_tokens"], looked)
+        self.fresh = 0.0, 0
+        return {f"held_out_{name}": found[name] for name in ("accuracy", "thought_tokens")}
+
+    def take_stop(self, stop: list[int]) -> None:
+        """Branches are sent the model's own stop from now on, if it is known."""
+        self.sampler.stop = stop
+        if stop:
+            self.update.decision = stop[0]
 
     def batch(self, groups: Sequence[Group]) -> GroupBatch:
         return to_batch(groups, self.group.spines, self.group.exits, self.chat.end_ids)
@@ -139,6 +187,7 @@ class Engine:
     def save(self, run: Path, step: int, guard: dict[str, Any]) -> None:
         """A checkpoint of a run, with the state of its guard."""
         state = {"drawn": self.problems.drawn, "method": self.method.state_dict(), "guard": guard}
+        state |= {"stop": self.sampler.stop, "fresh": self.fresh}
         save_checkpoint(run, step, self.model, self.chat.tokenizer, self.update.optimizer, state)
 
     def return_to(self, checkpoint: Path) -> None:

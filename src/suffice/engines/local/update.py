@@ -40,8 +40,10 @@ class Updater:
         exits: int,
         temperature: float,
         precision: Precision,
+        base: Any = None,
     ) -> None:
-        self.optimizer, self.train, self.precision = optimizer, train, precision
+        self.optimizer, self.train, self.precision, self.base = optimizer, train, precision, base
+        self.decision = close_id
         self.learning_rate = train.learning_rate
         self.clip = (objective.clip_low or 0.0, objective.clip_high or 0.0)
         self.layout = LAYOUTS[objective.layout]
@@ -49,7 +51,12 @@ class Updater:
         self.temperature = temperature
         self.told: Callable[[int, int], None] = lambda done, of: None
         self.objective = Objective(
-            objective.aggregate or "sequence", objective.train_on, close_id, exits, objective.constant_length or 1
+            objective.aggregate or "sequence",
+            objective.train_on or "sampled",
+            close_id,
+            exits,
+            objective.constant_length or 1,
+            objective.kl or 0.0,
         )
 
     def __call__(self, model: Any, groups: Sequence[Group], advantage_P_G: Tensor, step: int) -> dict[str, float]:
@@ -97,10 +104,10 @@ class Updater:
         return {
             "loss": total["loss"],
             "grad_norm": float(norm),
-            "entropy": total["entropy"] / total["trained"],
-            "clip_fraction": total["clipped"] / total["trained"],
+            "entropy": total["entropy"] / max(1, total["trained"]),
+            "clip_fraction": total["clipped"] / max(1, total["trained"]),
             "mismatch": total["mismatch"] / max(1, total["sampled"]),
-        }
+        } | ({"drift": total["drift"]} if self.base is not None else {})
 
     @property
     def learned(self) -> list[torch.nn.Parameter]:
@@ -109,7 +116,12 @@ class Updater:
     def backward(self, model: Any, batch: RowBatch | SpineBatch, frozen: Tensor | None) -> dict[str, float]:
         """Add a batch's gradient; its loss, and sums over its tokens."""
         with self.precision():
-            new_T, entropy_T = batch.logprobs(model, self.temperature)
+            if self.base is None:
+                new_T, entropy_T = batch.logprobs(model, self.temperature)
+                drift = new_T.new_zeros(())
+            else:
+                assert isinstance(batch, SpineBatch)  # a recipe with both is refused
+                new_T, entropy_T, drift = self.held(model, batch)
         old_T = new_T.detach() if frozen is None else frozen
         plus_T, minus_T, behaviour_T = (x.to(new_T) for x in (batch.plus, batch.minus, batch.behaviour))
         sampled_T = batch.sampled.to(new_T.device)
@@ -122,15 +134,23 @@ class Updater:
             clip_high=self.clip[1],
             importance_T=importance(old_T, behaviour_T, sampled_T),
         )
-        loss.backward()
+        (loss + drift).backward()
         return {
             "loss": float(loss.detach()),
+            "drift": float(drift.detach()),
             "entropy": float(entropy_T.sum()),
             "mismatch": float((old_T - behaviour_T)[sampled_T].abs().sum()),
             "clipped": float(clipped(new_T.detach(), old_T, plus_T, minus_T, *self.clip).sum()),
             "trained": len(new_T),
             "sampled": int(sampled_T.sum()),
         }
+
+    def held(self, model: Any, batch: SpineBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probs and entropies of trained tokens, and how far thoughts have drifted from the base's, weighted."""
+        read = batch.read(model)
+        with torch.no_grad():
+            base = batch.read(self.base)
+        return *batch.said(read, self.temperature), batch.drift(base, read, self.decision, self.temperature)
 
     def offenders(self, model: Any, groups: Sequence[Group], advantage_P_G: Tensor) -> list[Group]:
         """Groups whose own gradient is not finite; all of them where only their sum is not."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import trl
 
-from suffice.config import ObjectiveSection, Recipe
+from suffice.config import ObjectiveSection, Recipe, local_only
 from suffice.engines.policy import MARKS, training_dtype, weights_dtype
 from suffice.errors import RecipeError, SufficeError
 from suffice.extras import install_command
@@ -75,6 +75,8 @@ def check_config(recipe: Recipe, config: Any) -> None:
     Raises:
         RecipeError: what differs.
     """
+    if key := local_only(recipe):
+        raise RecipeError(f"TRL does not know {key}; use the local engine")
     if recipe.train.refill_cap:
         raise RecipeError("TRL cannot replace groups without signal; set train.refill_cap = 0")
     for name, value in decided(recipe).items():

@@ -63,7 +63,7 @@ class GroupRollout:
     def rows(self, groups: Sequence[Group]) -> dict[str, list[Any]]:
         """Every column of every group as TRL's row."""
         exits, size = self.recipe.group.exits, self.recipe.group.members
-        train_on, close_id = self.recipe.objective.train_on, self.chat.close_id
+        train_on, close_id = self.recipe.objective.train_on or "sampled", self.chat.close_id
         found: dict[str, list[Any]] = {"completion_ids": [], "logprobs": [], "env_mask": []}
         for group in groups:
             columns = [([self.chat.pad_id], [0.0], [0])] * size

@@ -47,7 +47,7 @@ def kit(recipe_toml: str, path: str) -> Kit:
     """Of a recipe and the place its model is loaded from."""
     recipe = make_recipe(tomllib.loads(recipe_toml))
     chat = chat_at(recipe_toml, path)
-    return Kit(recipe.run.seed, recipe.group, recipe.rollout, recipe.objective.train_on, chat, Grader())
+    return Kit(recipe.run.seed, recipe.group, recipe.rollout, recipe.objective.train_on or "sampled", chat, Grader())
 
 
 @cache

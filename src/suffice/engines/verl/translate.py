@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from suffice.config import MICRO_BATCH, Recipe
+from suffice.config import MICRO_BATCH, Recipe, local_only
 from suffice.engines.policy import MARKS, training_dtype
 from suffice.errors import RecipeError
 from suffice.run.layout import TRAINING_PROBLEMS, VALIDATION_PROBLEMS, VERL
@@ -209,6 +209,8 @@ def check_recipe(recipe: Recipe, gpus: int) -> None:
     Raises:
         RecipeError: the recipe asks for what this engine does not do, or its servers do not fit its machines.
     """
+    if key := local_only(recipe):
+        raise RecipeError(f"verl does not know {key}; train with --engine local")
     if recipe.guard.action == "roll back":
         raise RecipeError(
             "verl's weights and optimizer are not rolled back from here; set guard.action to warn or stop, "
