@@ -47,7 +47,7 @@ class SpineEngine(FSDPEngineWithLMHead):  # type: ignore[misc]
         device = inputs["input_ids"].device
         return inputs | {
             "attention_mask": no_mask(device),
-            "suffice_layout": layout_of(trees, device, self._autocast_dtype),
+            "suffice_layout": attention_of(trees, device, self._autocast_dtype),
             "logits_to_keep": predictors(trees).to(device),
         }, outputs
 
@@ -91,7 +91,7 @@ class SpineEngine(FSDPEngineWithLMHead):  # type: ignore[misc]
         return torch.log_softmax(logits, -1).gather(-1, row[0, 1:, None])[:, 0]
 
 
-def layout_of(trees: Sequence[Stretches], device: torch.device, dtype: torch.dtype) -> Layout:
+def attention_of(trees: Sequence[Stretches], device: torch.device, dtype: torch.dtype) -> Layout:
     """What each token of packed trees sees: as ranges where there is a kernel for them, else by masks."""
     return ranges(trees, device) if has_varlen(device, dtype) else strands(trees).to(device)
 
