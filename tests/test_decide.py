@@ -107,14 +107,14 @@ def test_what_is_asked_falls_while_accuracy_is_above_the_floor_by_so_much_as_is_
     floor.look(0.8, 100.0, 1024, target=0.5)
     assert (floor.asked, floor.base_length) == (1.0, 100.0)
     floor.look(0.9, 100.0, 100, target=0.5)
-    assert floor.asked == pytest.approx(math.exp(-0.15))  # 10 points above the floor, more than one deviation
-    floor.look(0.7, 100.0, 100, target=0.5)
-    # the mean of two is 0.8, as much as the base's: nothing is sure
-    assert floor.mean == pytest.approx(0.8)
+    assert floor.asked == pytest.approx(math.exp(-0.15))  # 11 points above the floor, more than one deviation
+    floor.look(0.68, 100.0, 100, target=0.5)
+    # the mean of two is 0.79, as much as the floor: nothing is sure
+    assert floor.mean == pytest.approx(0.79)
     assert floor.asked == pytest.approx(math.exp(-0.15))
-    floor.look(0.77, 100.0, 100, target=0.5)
-    # a third of the way to 0.77 is 0.79, a point below the floor, with a variance of a third of 0.79·0.21/100
-    below = -0.01 / math.sqrt(0.79 * 0.21 / 300 + 0.16 / 1024)
+    floor.look(0.76, 100.0, 100, target=0.5)
+    # a third of the way to 0.76 is 0.78, a point below the floor, with a variance of a third of 0.78·0.22/100
+    below = -0.01 / math.sqrt(0.78 * 0.22 / 300 + 0.16 / 1024)
     assert floor.asked == pytest.approx(math.exp(-0.15 - 0.15 * below))
 
 

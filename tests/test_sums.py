@@ -262,7 +262,7 @@ def test_the_base_that_ships_copies_every_column_and_mostly_adds_up():
 def test_every_method_has_a_recipe_that_trains_the_base_that_ships():
     names = [name for name in recipe_names() if name.startswith("lab-sums-")]
     recipes = {load_recipe(name).method.name: load_recipe(name) for name in names}
-    assert set(recipes) == {"grpo", "length-penalty", "grpo-lambda", "s-grpo"}
+    assert set(recipes) == {"grpo", "length-penalty", "grpo-lambda", "s-grpo", "decide"}
     for recipe in recipes.values():
         assert (recipe.model.path, recipe.task.name, recipe.eval.task) == ("lab/sums", "sums", "sums")
         assert (recipe.eval.split, recipe.eval.temperature) == ("test", 1.0)

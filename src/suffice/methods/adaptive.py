@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 START = 0.2  # a pressure until more is known; of λ the paper's
 FIRST = 8  # observations that say so
+SLACK = 0.01  # accuracy that the floor lies below the base's
 SHARE = 0.25  # of the newest look in the running mean of accuracy
 RATE = 0.15  # by which one look may change what is asked, as a fraction
 LENGTHS = 0.2  # of the newest step in the running mean of lengths
@@ -90,7 +91,7 @@ class Floor:
         share = max(SHARE, 1 / self.seen)
         self.mean += (accuracy - self.mean) * share
         variance = share * self.mean * (1 - self.mean) / looked + self.base * (1 - self.base) / self.base_looked
-        above = (self.mean - self.base) / max(variance**0.5, 1e-9)
+        above = (self.mean - self.base + SLACK) / max(variance**0.5, 1e-9)
         self.asked *= math.exp(-RATE * min(1.0, max(-1.0, above)))
         self.asked = min(1.0, max(target, self.asked))
 
