@@ -518,7 +518,7 @@ def test_values_are_what_the_model_gives_the_gold_answer_and_its_own_answers_are
             else:
                 prefix = group.prompt + spine.tokens[: spine.gold_at]
             logprobs = plain(model, prefix + group.gold, 1.0)
-            said = sum(logprobs[len(prefix) + i - 1, token] for i, token in enumerate(group.gold))
+            said = sum(float(logprobs[len(prefix) + i - 1, token]) for i, token in enumerate(group.gold))
             assert member.value == pytest.approx(math.exp(said) if spine.closed or member is not spine else 0, rel=1e-6)
 
 

@@ -111,6 +111,8 @@ def tokens_of(groups: list[Group]) -> list[list[int]]:
 def test_every_lab_recipe_trains_evaluates_compares_and_reports(name: str, tmp_path: Path):
     run = tmp_path / "run"
     recipe = tiny(name, train__steps=2, train__eval_every=2, train__checkpoint_every=1, eval__problems=4)
+    if recipe.rollout.answers == "gold":  # which must fit
+        recipe.rollout.max_answer_tokens = load_recipe(name).rollout.max_answer_tokens
     checkpoint = train(recipe, run)
     assert checkpoint == run / "checkpoints" / "step-000002"
     assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == [1, 2]

@@ -682,8 +682,9 @@ def test_every_method_that_eases_names_a_parameter_of_its_own():
         name: method.pressure for name, method in eased.items()
     }.items()
     for name, method in eased.items():
-        was = getattr(get_method(name), method.pressure)
-        assert getattr(get_method(name).eased(0.5), method.pressure) == pytest.approx(was / 2)
+        fixed = get_method(name, **({"price": 0.2} if method.pressure == "price" else {}))
+        was = getattr(fixed, method.pressure)
+        assert getattr(fixed.eased(0.5), method.pressure) == pytest.approx(was / 2)
 
 
 @pytest.mark.slow

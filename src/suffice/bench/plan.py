@@ -242,7 +242,7 @@ def cell_of(plan: Plan, arm: Arm, seed: int, base: Recipe) -> Cell:
 
 
 def table_of(plan: Plan, arm: Arm) -> Table:
-    """The recipe that an arm starts from, before anything is set."""
+    """The recipe that an arm starts from, before anything is set: that of its method, else the plainest of its kind."""
     table = recipe_table(arm.recipe or plan.recipe)
     if arm.method is None:
         return table
@@ -252,14 +252,15 @@ def table_of(plan: Plan, arm: Arm) -> Table:
         raise RecipeError(str(error)) from None
     of = make_recipe(table)
     near = [table] if arm.recipe else [table, *siblings(of)]
-    named = [each for each in near if each["method"]["name"] == arm.method]
-    alike = [each for each in near if registry()[each["method"]["name"]].serial == registry()[arm.method].serial]
-    if named:
-        return named[0]
+    named = {each["method"]["name"]: each for each in reversed(near)}
+    if arm.method in named:
+        return named[arm.method]
+    serial = registry()[arm.method].serial
+    alike = [each for name, each in named.items() if registry()[name].serial == serial]
     if not alike:
-        kind = "serial" if registry()[arm.method].serial else "parallel"
+        kind = "serial" if serial else "parallel"
         raise RecipeError(f"no packaged recipe of {of.model.path} samples {kind} groups; give the arm a recipe")
-    return alike[0] | {"method": {"name": arm.method}}
+    return named.get("s-grpo" if serial else "grpo", alike[-1]) | {"method": {"name": arm.method}}
 
 
 def siblings(of: Recipe) -> Iterator[Table]:

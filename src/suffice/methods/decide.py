@@ -66,7 +66,7 @@ class Decide(Method):
         return {"asked": self._floor.asked, "price": self.cost}
 
     def eased(self, factor: float) -> Self:
-        method = self.model_copy()
+        method = super().eased(factor) if self.price != "adaptive" else self.model_copy()
         method.load_state_dict(self.state_dict())
         method._ease = factor * self._ease
         return method
@@ -86,7 +86,7 @@ class Decide(Method):
     @property
     def cost(self) -> float:
         """The price as it is now."""
-        return self._ease * (self._floor.price if self.price == "adaptive" else self.price)
+        return self._ease * self._floor.price if self.price == "adaptive" else self.price
 
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
         length_P_G = batch.thought_length.double()

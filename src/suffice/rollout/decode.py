@@ -284,14 +284,15 @@ def _left(ranked: Tensor, top_p: float, top_k: int, min_p: float) -> Tensor:
 def _drawn(probability: Tensor, noise: Tensor) -> Tensor:
     """Where `noise` of all that is there lies: first among blocks, then in one, so that no running sum over the
     vocabulary is written."""
-    if missing := -probability.shape[-1] % BLOCK:
-        probability = nn.functional.pad(probability, (0, missing))
+    entries = probability.shape[-1]
+    if entries % BLOCK:
+        probability = nn.functional.pad(probability, (0, -entries % BLOCK))
     blocks = probability.unflatten(-1, (-1, BLOCK))
     sums = blocks.sum(-1, dtype=torch.float64)
     block, beyond = _reached(sums, noise[:, None] * sums.sum(-1, keepdim=True))
     chosen = blocks.gather(1, block[..., None].expand(-1, 1, BLOCK))[:, 0].double()
     place, _ = _reached(chosen, beyond)
-    return (block * BLOCK + place)[:, 0]
+    return (block * BLOCK + place)[:, 0].clamp(max=entries - 1)  # where nothing is a number
 
 
 def _reached(part: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:
@@ -300,7 +301,7 @@ def _reached(part: Tensor, aim: Tensor) -> tuple[Tensor, Tensor]:
     upto = part.cumsum(-1)
     least = torch.zeros_like(aim)
     aim = torch.minimum(aim, torch.nextafter(upto[:, -1:], least))  # sums in another order differ by their rounding
-    place = torch.searchsorted(upto, aim, right=True)
+    place = torch.searchsorted(upto, aim, right=True).clamp(max=part.shape[-1] - 1)
     return place, aim - nn.functional.pad(upto, (1, 0)).gather(-1, place)
 
 
