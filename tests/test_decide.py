@@ -509,7 +509,8 @@ def test_values_are_what_the_model_gives_the_gold_answer_and_its_own_answers_are
     for group in groups:
         (spine,) = group.spines
         assert spine.verdict is not None
-        for member in (spine, *spine.branches):
+        members: list[Spine | Branch] = [spine, *spine.branches]
+        for member in members:
             if isinstance(member, Branch):
                 prefix = group.prompt + spine.tokens[: spine.thought_start + member.exit]
                 before = plain(model, prefix, 1.0)[-1, group.inducer[0]]
