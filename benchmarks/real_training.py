@@ -42,8 +42,9 @@ def main(
     model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
     data: Annotated[list[Path], typer.Option(help="Worked problems; may be given again.")],
     out: Annotated[Path, typer.Option(help="Where everything is kept.")],
-    examples: int = 1200,
+    examples: int = 480,
     operations: int = 1,
+    rate: float = 2e-4,
     record: Annotated[str | None, typer.Option(help="Keep the figures by this name.")] = None,
 ) -> None:
     files = [each for file in data for each in ("--data", str(file.resolve()))]
@@ -52,7 +53,7 @@ def main(
     for plan in PLANS.glob("*.toml"):
         shutil.copy(plan, out)
     taught = ["benchmarks.think", source, *files, "--out", "."]
-    run(out, [*taught, "--examples", str(examples), "--operations", str(operations)])
+    run(out, [*taught, "--examples", str(examples), "--operations", str(operations), "--rate", str(rate)])
     for result, command in STAGES.items():
         if not (out / result).exists():
             run(out, ["suffice", *shlex.split(command)])

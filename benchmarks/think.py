@@ -289,11 +289,11 @@ def main(
     out: Annotated[Path, typer.Option(help="Where checkpoints are written, and in the end the model as `base`.")],
     operations: int = 1,
     test: int = 400,
-    examples: int = 1200,
+    examples: int = 480,
     batch: int = 8,
     exits: int = 1,
     rank: int = 16,
-    rate: float = 5e-4,
+    rate: float = 2e-4,
     warmup: int = 10,
     seed: int = 0,
 ) -> None:

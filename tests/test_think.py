@@ -17,6 +17,7 @@ from benchmarks.think import Habits, Step, lesson, prepared, slip, split, think,
 from safetensors.torch import load_file, save_file
 
 from making import CORPUS, make_qwen3
+from suffice.bench.plan import load_plan, resolve
 from suffice.errors import ModelError
 from suffice.groups import Problem
 from suffice.model.load import load_chat
@@ -97,6 +98,14 @@ def test_the_split_keeps_no_question_twice_and_tests_none_that_is_trained_on(tmp
     assert [len(part) for part in questions] == [4, 3]
     assert len({*questions[0], *questions[1]}) == 7
     assert len(split([file], 2, 3, 0)[0]) == 5, "two operations are allowed"
+
+
+def test_the_packaged_plan_trains_the_two_papers_methods_with_two_seeds_from_one_base(monkeypatch):
+    monkeypatch.chdir(ROOT / "benchmarks" / "plans" / "real")
+    cells = resolve(load_plan("plan.toml")).cells
+    seeds = [(cell.recipe.method.name, cell.seed) for cell in cells]
+    assert seeds[:4] == [("s-grpo", 0), ("s-grpo", 1), ("grpo-lambda", 0), ("grpo-lambda", 1)]
+    assert {cell.recipe.model.path for cell in cells} == {"base"}
 
 
 @pytest.fixture(scope="module")
