@@ -280,8 +280,19 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def verl_spine() -> str:
+    found = result("verl_spine")
+    heads = ["thought", "rows, s", "spine, s", "times faster", "fewer tokens", "gradient distance"]
+    rows = [
+        [f"{r['thought']:,}", f"{r['seconds_rows']:.1f}", f"{r['seconds_spine']:.2f}", f"{r['ratio']:.2f}",
+         f"{r['token_ratio']:.2f}", f"{r['grad_rel_err']:.0e}"]
+        for r in found["rows"]
+    ]  # fmt: skip
+    return table(heads, rows) + source(found)
+
+
 MADE = (spine, dense_mask, memory, ceiling, growth, decode, step, trl_step, grading, estimates, kills)
-MADE += (faults, fuzz, servers, real_speed)
+MADE += (faults, fuzz, servers, real_speed, verl_spine)
 TABLES = {made.__name__: made for made in MADE}
 
 
