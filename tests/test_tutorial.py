@@ -78,7 +78,7 @@ def test_the_tutorial_leads_from_a_served_model_to_a_shorter_one(run: Callable[.
     for words in steps[3:7]:
         asked = ["shorter" if word == shorter else word for word in here(words, "", shorter)]
         run(asked, 0, 2 if words[0] == "doctor" else 0)
-    assert re.search(r"worth training", said["diagnose"][0], re.IGNORECASE)
+    assert re.search(r"worth training|no conclusion", said["diagnose"][0], re.IGNORECASE)  # four thoughts may all fail
     assert (tmp_path / "shorter" / "model.safetensors").exists()
     with transformers_serve(Path(shorter), tmp_path / "hub-after") as url:
         for words in steps[7:]:
