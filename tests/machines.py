@@ -17,7 +17,7 @@ import torch
 
 NUMERIC = [
     *("spine", "objective", "rollout", "collect", "evaluation", "baselines", "benchmarks", "engine", "passrate"),
-    *("methods", "methods_zoo", "guard", "model_load", "ballots", "sums", "lab"),
+    *("methods", "methods_zoo", "decide", "guard", "model_load", "ballots", "sums", "lab"),
 ]
 LEVELS = ["default", "avx2", "avx512"]
 ORDERS = [1]

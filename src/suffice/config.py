@@ -172,7 +172,7 @@ class TrainSection(Section):
     )
     refill_cap: int = Field(2, ge=0, description="Rounds that replace groups without signal; 0 keeps them.")
     held_out: int | None = Field(
-        None, ge=0, description="Problems never trained on, by which the method's pressure goes; default: the method's."
+        None, ge=0, description="Problems never trained on, which the method's pressure follows; default: the method's."
     )
     learning_rate: float = Field(1e-6, gt=0)
     warmup_steps: int = Field(0, ge=0)
@@ -436,11 +436,12 @@ def _check_decision(recipe: Recipe, method: Method) -> None:
 
 def local_only(recipe: Recipe) -> str:
     """The first key of a recipe that the local engine alone knows, with its value; empty where there is none."""
+    objective, group, rollout, train = recipe.objective, recipe.group, recipe.rollout, recipe.train
     keys = {
-        "objective.train_on": (recipe.objective.train_on, "decision"),
-        "group.at": (recipe.group.at, "stops"),
-        "rollout.answers": (recipe.rollout.answers, "gold"),
-        "objective.kl": (recipe.objective.kl or 0, recipe.objective.kl or None),
-        "train.held_out": (recipe.train.held_out or 0, recipe.train.held_out or None),
+        f"objective.train_on = {objective.train_on}": objective.train_on == "decision",
+        f"group.at = {group.at}": group.at == "stops",
+        f"rollout.answers = {rollout.answers}": rollout.answers == "gold",
+        f"objective.kl = {objective.kl}": objective.kl,
+        f"train.held_out = {train.held_out}": train.held_out,
     }
-    return next((f"{key} = {value}" for key, (value, ours) in keys.items() if value == ours), "")
+    return next((key for key, is_so in keys.items() if is_so), "")

@@ -148,16 +148,14 @@ def _check(recipe: Recipe, model: Any, chat: Chat) -> None:
     """
     from suffice.model.checkpoint import try_save
     from suffice.model.vocabulary import chat_ids, check_ids
-    from suffice.objective.spine import check_config, wrong_for
+    from suffice.objective.spine import check_config, fitting
 
     check_ids(model, chat, chat_ids(chat))
     chat.render("1 + 1 = ?")
     try_save(model, chat.tokenizer)
     if layout_of(recipe) == "spine":
-        try:
+        with fitting(recipe.model.path):
             check_config(model.config)
-        except ValueError as reason:
-            raise wrong_for(recipe.model.path, reason) from None
 
 
 def _hub_commit(path: str, revision: str | None) -> str:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:  # graders and the command line use these words without loadin
 Kind = Literal["math", "choice", "exact"]
 
 
+CONSIDERED = 0.005
+"""Probability of stopping from which on a model considers it."""
+
+
 class Verdict(StrEnum):
     """What the grader says of one member's answer."""
 

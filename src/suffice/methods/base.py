@@ -59,7 +59,9 @@ class Method(BaseModel):
         return Scores(reward_P_G.float(), advantage_P_G.float())
 
     def spines(self, batch: GroupBatch) -> int:
-        """Spines per group: a parallel method's members are all spines."""
+        """Spines per group: of a serial method one unless the batch says otherwise; a parallel method's members all."""
+        if self.serial:
+            return batch.spines or 1
         members = batch.correct.shape[1]
         if batch.spines not in (None, members):
             raise ValueError(

@@ -7,23 +7,23 @@ what the whole thought did. The whole thought teaches its answer alone, and the 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, PrivateAttr
 
-from suffice.groups import GroupBatch
+from suffice.groups import CONSIDERED, GroupBatch
 from suffice.methods.adaptive import Floor
-from suffice.methods.base import EQUAL, Method, extremes, masked_mean
+from suffice.methods.base import EQUAL, extremes, masked_mean
+from suffice.methods.priced import Price, Priced
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEAST, RARE, USUAL = 0.005, 0.01, 0.78
-"""Probabilities of stopping: below the first stopping is not on the table; natural steps push one that is below the
-second no further down, and none above the third further up."""
+RARE, USUAL = 0.01, 0.78
+"""Probabilities of stopping: natural steps push none below the first further down, none above the second further up."""
 
 
-class Decide(Method):
+class Decide(Priced):
     """A member earns its probability of being right, less a price of its thought; a branch is compared with the whole.
 
     `natural` divides the weight of a decision by 1 − π, π the probability of stopping there, so that the logit of
@@ -33,26 +33,18 @@ class Decide(Method):
     name = "decide"
     paper = "ours; groups of Dai, Yang and Si 2025, S-GRPO, arXiv 2505.07686"
     formula = "r = P(right) − price·L/L_base;  A = (r − r of the whole)/(1 − π), the whole's: answer·P(right)"
-    serial = True
-    aggregate = "constant"
     train_on = "decision"
     at = "stops"
     kl = 0.3
     values = True
-    pressure = "price"
 
-    price: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = Field(
+    price: Price = Field(
         "adaptive", description="Accuracy that a thought as long as the base's may cost; adaptive: above a floor."
     )
     target: float = Field(0.55, gt=0, le=1, description="Part of the base's thought that an adaptive price aims at.")
     step: Literal["natural", "policy"] = Field("natural", description="How a decision's weight hangs on π.")
     answer: float = Field(3.0, ge=0, description="Weight of the answer after the whole thought.")
     _floor: Floor = PrivateAttr(default_factory=Floor)
-    _ease: float = PrivateAttr(default=1.0)
-
-    @property
-    def learns(self) -> bool:
-        return True
 
     @property
     def held_out(self) -> int:
@@ -65,12 +57,6 @@ class Decide(Method):
         self._floor.observe(thought_tokens)
         return {"asked": self._floor.asked, "price": self.cost}
 
-    def eased(self, factor: float) -> Self:
-        method = super().eased(factor) if self.price != "adaptive" else self.model_copy()
-        method.load_state_dict(self.state_dict())
-        method._ease = factor * self._ease
-        return method
-
     def state_dict(self) -> dict[str, float]:
         return asdict(self._floor)
 
@@ -80,20 +66,13 @@ class Decide(Method):
             self._floor.base, self._floor.base_looked = known.base, known.base_looked
             self._floor.base_length = self._floor.length = known.base_length
 
-    def spines(self, batch: GroupBatch) -> int:
-        return batch.spines or 1
+    @property
+    def adaptive(self) -> float:
+        return self._ease * self._floor.price
 
     @property
-    def cost(self) -> float:
-        """The price as it is now."""
-        return self._ease * self._floor.price if self.price == "adaptive" else self.price
-
-    def reward(self, batch: GroupBatch, spines: int) -> Tensor:
-        length_P_G = batch.thought_length.double()
-        whole_P_K = [x.unflatten(1, (spines, -1))[..., -1] for x in (length_P_G, batch.valid)]
-        base = self._floor.base_length or float(masked_mean(*(x.flatten() for x in whole_P_K)))
-        right_P_G = batch.correct.double() if batch.value is None else batch.value
-        return right_P_G - self.cost * length_P_G / max(1.0, base)
+    def base_length(self) -> float:
+        return self._floor.base_length
 
     def advantage(self, reward_P_G: Tensor, batch: GroupBatch, spines: int) -> Tensor:
         reward_P_K_M = reward_P_G.unflatten(1, (spines, -1))
@@ -108,7 +87,7 @@ class Decide(Method):
         """What the lead of an exit over the whole thought is multiplied by, for the probability of stopping there."""
         if (stopping_P_G := batch.stopping) is None:
             return lead_P_G.new_ones(lead_P_G.shape)
-        goes_on_P_G, off_P_G = (1 - stopping_P_G).clamp(min=1 - USUAL), stopping_P_G < LEAST
+        goes_on_P_G, off_P_G = (1 - stopping_P_G).clamp(min=1 - USUAL), stopping_P_G < CONSIDERED
         if self.step == "policy":
             return (stopping_P_G / goes_on_P_G).masked_fill(off_P_G, 0.0)
         bounded_P_G = ((stopping_P_G < RARE) & (lead_P_G < 0)) | ((stopping_P_G > USUAL) & (lead_P_G > 0))

@@ -11,13 +11,14 @@ and the price inside every exit with its controller on the base's length.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING
 
 from pydantic import Field, PrivateAttr
 
 from suffice.groups import GroupBatch
 from suffice.methods.adaptive import START, Gained
-from suffice.methods.base import EQUAL, Method, extremes, masked_mean
+from suffice.methods.base import EQUAL, extremes, masked_mean
+from suffice.methods.priced import Price, Priced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,7 @@ MOST = 0.3
 MEMORY = 0.2  # one thought a problem: steps are cheap and large, so what counts are the last few
 
 
-class ExitBaseline(Method):
+class ExitBaseline(Priced):
     """A right answer earns 1 and thinking has a price; a member's advantage is its lead over the exit before it.
 
     The price is that of a thought as long as the base's, which the first `FIRST` steps tell: 0.2 means the same to a
@@ -38,11 +39,8 @@ class ExitBaseline(Method):
     name = "exit-baseline"
     paper = "MRT's baseline, arXiv 2503.07572, in BRPO's form, arXiv 2505.13438, on S-GRPO's groups, arXiv 2505.07686"
     formula = "r = 1[correct] − price·L/L_base;  A = r − r of the exit before, the first exit's: r − mean r"
-    serial = True
-    aggregate = "constant"
-    pressure = "price"
 
-    price: Annotated[float, Field(ge=0, le=1)] | Literal["adaptive"] = Field(
+    price: Price = Field(
         0.2, description="Accuracy that a thought as long as the base's may cost; adaptive: it follows accuracy."
     )
     target: float = Field(
@@ -54,17 +52,10 @@ class ExitBaseline(Method):
     _gained: Gained = PrivateAttr(default_factory=Gained)
     _base_length: float = PrivateAttr(default=0.0)
     _length: float = PrivateAttr(default=0.0)
-    _ease: float = PrivateAttr(default=1.0)
 
     @property
-    def learns(self) -> bool:
-        return True
-
-    @property
-    def cost(self) -> float:
-        """The price as it is now: what accuracy allows, and no more than brings thoughts to their target."""
-        if self.price != "adaptive":
-            return self.price
+    def adaptive(self) -> float:
+        """What accuracy allows, and no more than brings thoughts to their target."""
         allowed = self._ease * min(MOST, max(0.0, START + GAIN * self._gained.points))
         wanted = self._length / (self.target * self._base_length) - 1 if self._base_length else MOST
         return max(-MOST, min(allowed, wanted))
@@ -76,12 +67,9 @@ class ExitBaseline(Method):
             self._base_length = self._length
         return {"price": self.cost}
 
-    def eased(self, factor: float) -> Self:
-        """The price times `factor`, also where it follows accuracy."""
-        method = super().eased(factor) if self.price != "adaptive" else self.model_copy()
-        method.load_state_dict(self.state_dict())
-        method._ease = factor * self._ease
-        return method
+    @property
+    def base_length(self) -> float:
+        return self._base_length
 
     def state_dict(self) -> dict[str, float]:
         return {**asdict(self._gained), "base_length": self._base_length, "length": self._length}
@@ -90,15 +78,6 @@ class ExitBaseline(Method):
         rest = dict(state)
         self._base_length, self._length = rest.pop("base_length"), rest.pop("length")
         self._gained = Gained(**rest)  # type: ignore[arg-type]
-
-    def spines(self, batch: GroupBatch) -> int:
-        return batch.spines or 1
-
-    def reward(self, batch: GroupBatch, spines: int) -> Tensor:
-        length_P_G = batch.thought_length.double()
-        whole_P_K = [x.unflatten(1, (spines, -1))[..., -1] for x in (length_P_G, batch.valid)]
-        base = self._base_length or float(masked_mean(*(x.flatten() for x in whole_P_K)))
-        return batch.correct.double() - self.cost * length_P_G / max(1.0, base)
 
     def advantage(self, reward_P_G: Tensor, batch: GroupBatch, spines: int) -> Tensor:
         low_P_1, high_P_1 = extremes(reward_P_G, batch.valid)

@@ -30,9 +30,6 @@ class Exits(Method):
         """
         raise NotImplementedError
 
-    def spines(self, batch: GroupBatch) -> int:
-        return batch.spines or 1
-
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
         return batch.correct.double()
 

@@ -33,9 +33,6 @@ class Serial(Method):
         """float64 [P, K, M]: reward of a correct member with so many correct ones before it."""
         raise NotImplementedError
 
-    def spines(self, batch: GroupBatch) -> int:
-        return batch.spines or 1
-
     def reward(self, batch: GroupBatch, spines: int) -> Tensor:
         correct_P_K_M = batch.correct.unflatten(1, (spines, -1))
         right_before_P_K_M = (correct_P_K_M.cumsum(-1) - 1).clamp(min=0)

@@ -49,10 +49,17 @@ def merged_state(model: Any) -> dict[str, Tensor]:
     }
     for name, module in causal.named_modules():
         if isinstance(module, LoraLayer):
-            weight = module.get_base_layer().weight
-            delta = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
-            state[f"{name}.weight"] = (weight.float() + delta.float()).to(weight.dtype)
+            state[f"{name}.weight"] = _sum(module)
     return state
+
+
+@torch.no_grad()
+def _sum(layer: Any) -> Tensor:
+    """A layer's weight and what its adapters add to it, in the weight's type."""
+    weight = layer.get_base_layer().weight
+    delta = sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
+    exact = torch.promote_types(weight.dtype, torch.float32)
+    return (weight.to(exact) + delta.to(exact)).to(weight.dtype)
 
 
 @contextmanager
@@ -71,10 +78,8 @@ def merged(model: Any) -> Iterator[None]:
     apart = [layer.get_base_layer().weight.data for layer in layers]
     try:
         with model.disable_adapter():
-            for layer, weight in zip(layers, apart, strict=True):
-                with torch.no_grad():
-                    delta = sum(layer.get_delta_weight(adapter) for adapter in layer.active_adapters)
-                layer.get_base_layer().weight.data = weight + delta
+            for layer in layers:
+                layer.get_base_layer().weight.data = _sum(layer)
             yield
     finally:
         for layer, weight in zip(layers, apart, strict=True):

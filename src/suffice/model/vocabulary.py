@@ -24,14 +24,19 @@ def check_tokens(model: Any, chat: Chat) -> None:
     Raises:
         ModelError: it has not.
     """
-    rows, marks = embedding(model), (chat.open_id, chat.close_id)
     check_ids(model, chat, {*chat_ids(chat), *chat.render("1 + 1 = ?")})
-    if NONE not in marks and torch.equal(rows[chat.open_id], rows[chat.close_id]):
-        open_mark, close_mark = chat.tokenizer.convert_ids_to_tokens(marks)
+    if marks_alike(model, chat):
+        open_mark, close_mark = chat.tokenizer.convert_ids_to_tokens([chat.open_id, chat.close_id])
         raise ModelError(
             f"{chat.tokenizer.name_or_path} never learnt its marks: {open_mark} and {close_mark} have one and the same "
             "embedding; take a model that was trained to think"
         )
+
+
+def marks_alike(model: Any, chat: Chat) -> bool:
+    """Whether both marks of the thought have one and the same row, as tokens have that were never trained."""
+    rows = embedding(model)
+    return NONE not in (chat.open_id, chat.close_id) and torch.equal(rows[chat.open_id], rows[chat.close_id])
 
 
 def chat_ids(chat: Chat) -> set[int]:

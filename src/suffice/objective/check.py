@@ -10,7 +10,7 @@ import torch
 from suffice.errors import ModelError
 from suffice.model.advice import cause_of
 from suffice.objective.rows import Row, RowBatch
-from suffice.objective.spine import check_model, wrong_for
+from suffice.objective.spine import check_model, fitting
 
 LENGTHS = (23, 9, 16)  # of the rows that are compared, the first of them padded by none
 
@@ -31,10 +31,8 @@ def check_trainable(model: Any, name: str, layout: str) -> None:
     except ValueError as reason:
         raise ModelError(f"{name} cannot be trained here: {reason}; take another model") from None
     if layout == "spine":
-        try:
+        with fitting(name):
             check_model(model)
-        except ValueError as reason:
-            raise wrong_for(name, reason) from None
 
 
 def check_rows(model: Any) -> None:

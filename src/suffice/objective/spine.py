@@ -16,7 +16,8 @@ layout would be wrong are refused by `check_model`.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,6 +173,19 @@ def check_model(model: Any) -> None:
     difference = float((packed - plain).abs().mean())
     if not difference <= (1e-3 if exact else 0.1):
         raise ValueError(f"log-probabilities differ from plain rows by {difference:.2g} on average")
+
+
+@contextmanager
+def fitting(name: str) -> Iterator[None]:
+    """Around `check_model` or `check_config` of the model of that name.
+
+    Raises:
+        ModelError: they found that it does not fit.
+    """
+    try:
+        yield
+    except ValueError as reason:
+        raise wrong_for(name, reason) from None
 
 
 def wrong_for(name: str, reason: object) -> ModelError:

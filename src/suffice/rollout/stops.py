@@ -14,14 +14,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from suffice.errors import ModelError
-from suffice.groups import Spine
+from suffice.groups import CONSIDERED, Spine
 from suffice.model.chat import Chat
 from suffice.rollout.decode import keyed
 from suffice.rollout.sampler import Exits
 
 CERTAIN = 0.9  # a token of this probability decides nothing
 SHARED = 0.1  # of the thoughts, that must end alike
-LEAST = 0.005  # probability of stopping below which stopping is not on the table
 
 
 def own_stop(spines: Sequence[Spine], chat: Chat) -> list[int]:
@@ -58,7 +57,7 @@ def likely_exits(count: int, stop: Sequence[int]) -> Exits:
         likely = [
             i - spine.thought_start
             for i in thought
-            if i > spine.thought_start and spine.watched[i] > math.log(LEAST) and not stops(spine.tokens, i, stop)
+            if i > spine.thought_start and spine.watched[i] > math.log(CONSIDERED) and not stops(spine.tokens, i, stop)
         ]
         chosen = keyed(f"{key}/exits").choice(len(likely), size=min(count, len(likely)), replace=False)
         return sorted(likely[int(i)] for i in chosen)

@@ -36,7 +36,7 @@ from suffice.model.device import set_threads
 from suffice.model.load import load_model, skeleton
 from suffice.model.positions import check_positions
 from suffice.model.vocabulary import chat_ids, check_ids
-from suffice.objective.spine import check_config, wrong_for
+from suffice.objective.spine import check_config, fitting
 from suffice.rollout import Chat
 from suffice.run.directory import Run
 from suffice.run.files import write_text
@@ -227,10 +227,8 @@ def check_layout(config: Any, recipe: Recipe) -> None:
         ModelError: the spine layout would be wrong for the model.
     """
     if recipe.layout_on_verl == "spine":
-        try:
+        with fitting(recipe.model.path):
             check_config(config)
-        except ValueError as reason:
-            raise wrong_for(recipe.model.path, reason) from None
     elif recipe.objective.layout == "spine" and recipe.group.exits:
         print(
             f"the update is in rows: train.updates_per_batch = {recipe.train.updates_per_batch}, and on verl the spine "
