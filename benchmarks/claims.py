@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.readme import RECORD, ROOT
+from benchmarks.readme import RECORD, RESULTS, ROOT, bench, headed
 from suffice.numbers import number
 
-SOURCE = ROOT / "benchmarks" / "results" / "claims.json"
+SOURCE = RESULTS / "claims.json"
 PAGE = ROOT / "docs" / "claims.md"
 PLACE = re.compile(r"(<!-- claims (?P<method>[\w-]+) -->\n).*?(<!-- /claims -->)", re.DOTALL)
 ARMS = {"s-grpo": "S-GRPO", "grpo-lambda": "GRPO-λ"}
@@ -49,8 +49,7 @@ def printed(row: dict[str, Any]) -> Claim:
 def ours(method: str) -> list[Claim]:
     """The mean over seeds on each of the lab's two tasks."""
     cells = [row["change"] for row in json.loads(RECORD.read_text())["rows"] if row["arm"] == f"lab-{method}"]
-    bench = json.loads((ROOT / "benchmarks" / "results" / "bench-full.json").read_text(encoding="utf-8"))
-    (arm,) = (each for each in bench["arms"] if each["arm"] == ARMS[method])
+    (arm,) = (each for each in bench("full")["arms"] if each["arm"] == ARMS[method])
     (step,) = (each["change"] for each in arm["steps"] if each["step"] == AT)
     found = {
         f"`arithmetic`, {len(cells)} seeds": [
@@ -69,7 +68,7 @@ def ours(method: str) -> list[Claim]:
 
 
 def table(method: str) -> str:
-    lines = ["| who | model | problems | tokens, % | accuracy, points |", "|---|---|---|---|---|"]
+    lines = headed(["who", "model", "problems", "tokens, %", "accuracy, points"])
     for each in claims(method):
         accuracy = number(each.accuracy, 1 if each.kind == "here" else 2, signed=True)
         lines.append(

@@ -21,15 +21,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import pictures
-from benchmarks.readme import ROOT
+from benchmarks import pictures, readme
+from benchmarks.readme import RESULTS, ROOT, bench, headed
 from suffice.bench.result import SPENT
 from suffice.bench.tables import gained, short
 from suffice.interval import Interval
 from suffice.numbers import number
 from suffice.run.layout import BENCH
 
-RESULTS = ROOT / "benchmarks" / "results"
 DOCS = ROOT / "docs"
 PAGES = [
     *(DOCS / f"{name}.md" for name in ("findings", "results", "guard", "claims")),
@@ -50,8 +49,7 @@ def keep(name: str, directory: Path) -> None:
     record = json.loads((directory / BENCH).read_text(encoding="utf-8"))
     for cell in record["cells"]:
         del cell["curve"], cell["run"]
-    text = re.sub(r"-?\d+\.\d{5,}(e-?\d+)?", lambda number: f"{float(number[0]):.5g}", json.dumps(record))
-    (RESULTS / f"bench-{name}.json").write_text(json.dumps(json.loads(text), ensure_ascii=False) + "\n")
+    readme.keep(RESULTS / f"bench-{name}.json", record)
 
 
 def table(record: dict[str, Any]) -> str:
@@ -105,10 +103,6 @@ def costs(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def headed(heads: list[str]) -> list[str]:
-    return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-
-
 def steps_of(arms: list[dict[str, Any]]) -> list[int]:
     return sorted({step["step"] for arm in arms for step in arm["steps"]})
 
@@ -139,14 +133,10 @@ def rendered(page: str) -> str:
 
 
 def shown(name: str, arm: str | None, arms: str | None, cost: str | None) -> str:
-    record = load(name)
+    record = bench(name)
     if arms:
         return chosen(record, arms)
     return seeds(record, arm) if arm else costs(record) if cost else table(record)
-
-
-def load(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"bench-{name}.json").read_text(encoding="utf-8"))
 
 
 def main(benches: list[str]) -> None:
@@ -155,7 +145,7 @@ def main(benches: list[str]) -> None:
         keep(name, Path(directory))
     for page in PAGES:
         page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
-    pictures.draw(load)
+    pictures.draw(bench)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from suffice.model.load import load_model
 from suffice.model.marks import THINK
 from suffice.model.template import marks_of
 from suffice.model.tokenizer import load_tokenizer
+from suffice.model.vocabulary import embedding, marks_alike
 
 OPENS = "{%- if add_generation_prompt %}{{- '" + THINK.open + "\\n' }}{%- endif %}"
 
@@ -32,8 +33,7 @@ def marked(path: str) -> tuple[Any, Chat]:
     if marks_of(tokenizer) is None:
         add_marks(model, tokenizer)
     chat = Chat.of(tokenizer, DEFAULT_INDUCER, end_ids(path))
-    row_V_D = model.get_input_embeddings().weight
-    if torch.equal(row_V_D[chat.open_id], row_V_D[chat.close_id]):
+    if marks_alike(model, chat):
         raise ModelError(
             f"{path} has one untrained vector for both marks of the thought, so that it cannot tell them apart; take "
             "them out of its tokenizer, and new ones are made"
@@ -47,8 +47,8 @@ def add_marks(model: Any, tokenizer: Any) -> None:
     spelled = [tokenizer.encode(mark, add_special_tokens=False) for mark in (THINK.open, THINK.close)]
     tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in (THINK.open, THINK.close)])
     tokenizer.chat_template += OPENS
-    if len(tokenizer) > len(model.get_input_embeddings().weight):
+    if len(tokenizer) > len(embedding(model)):
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    for matrix in {model.get_input_embeddings().weight, model.get_output_embeddings().weight}:
+    for matrix in {embedding(model), model.get_output_embeddings().weight}:
         for mark, pieces in zip((THINK.open, THINK.close), spelled, strict=True):
             matrix[tokenizer.convert_tokens_to_ids(mark)] = matrix[pieces].mean(0)

@@ -213,11 +213,19 @@ def diagnosis() -> str:
 
 
 def headed(heads: Sequence[str]) -> list[str]:
+    """The first lines of a table."""
     return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
 
 
 def bench(name: str) -> dict[str, Any]:
+    """A bench's record by its name."""
     return json.loads((RESULTS / f"bench-{name}.json").read_text(encoding="utf-8"))
+
+
+def keep(path: Path, record: dict[str, Any]) -> None:
+    """Write a record in one line, floats at five significant digits."""
+    text = re.sub(r"-?\d+\.\d{5,}(e-?\d+)?", lambda figure: f"{float(figure[0]):.5g}", json.dumps(record))
+    path.write_text(json.dumps(json.loads(text), ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def rendered(path: Path) -> str:

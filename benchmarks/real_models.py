@@ -19,13 +19,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.readme import ROOT
+from benchmarks import readme
+from benchmarks.readme import RESULTS, ROOT, headed
 from suffice.evaluation.recorded import diagnose_recorded
 from suffice.grading import Grader
 from suffice.numbers import interval, number
 from suffice.run.records import CutThought, DiagnosisSummary, Part, Stopped
 
-RECORD = ROOT / "benchmarks" / "results" / "real_models.json"
+RECORD = RESULTS / "real_models.json"
 PAGE = ROOT / "docs" / "real-models.md"
 PLACE = re.compile(r"(<!-- real (?P<name>[\w-]+) -->\n).*?(<!-- /real -->)", re.DOTALL)
 SOURCES = {
@@ -57,8 +58,7 @@ def keep(folder: Path) -> None:
                 "letters": letters(diagnosis.records),
                 "summary": summary,
             }
-    text = re.sub(r"-?\d+\.\d{6,}(e-?\d+)?", lambda figure: f"{float(figure[0]):.5g}", json.dumps(found))
-    RECORD.write_text(json.dumps(json.loads(text), ensure_ascii=False) + "\n", encoding="utf-8")
+    readme.keep(RECORD, found)
 
 
 def letters(records: Sequence[CutThought]) -> dict[str, dict[str, int]] | None:
@@ -77,7 +77,7 @@ def letters(records: Sequence[CutThought]) -> dict[str, dict[str, int]] | None:
 def guesses(record: dict[str, Any]) -> str:
     """The letters of a model that answers with one."""
     found = next(each["letters"] for each in record.values() if each["letters"])
-    lines = ["| letter | A | B | C | D |", "|---" * 5 + "|"]
+    lines = headed(["letter", *"ABCD"])
     lines += [f"| {name} | {' | '.join(map(str, own.values()))} |" for name, own in found.items()]
     return "\n".join(lines) + "\n"
 
@@ -169,7 +169,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def table(heads: Sequence[str], record: dict[str, Any], row: Callable[[str, DiagnosisSummary], list[str]]) -> str:
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = headed(heads)
     for name, each in record.items():
         lines.append(f"| {' | '.join([SOURCES[name], *row(name, summary_of(each))])} |")
     return "\n".join(lines) + "\n"

@@ -8,14 +8,12 @@ PATH serves them in turn, on the CPU in float32. Requests are sent 32 at a time.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks.real_training import SAMPLED, TEST
+from benchmarks.real_training import SAMPLED, TEST, run
 from benchmarks.record import Json, Record, publish
 from benchmarks.servers import PARSED, vllm
 from suffice.run.files import read_json
@@ -38,16 +36,11 @@ def served(folder: Path, name: str, checkpoint: str, problems: int) -> dict[str,
     out = f"served-{name}"
     with vllm(folder / checkpoint, PARSED, folder / f"{out}.log") as url:
         model = (folder / checkpoint).name
-        suffice(folder, f"doctor --base-url {url} --model {model} --tokenizer {checkpoint}")
+        run(folder, f"suffice doctor --base-url {url} --model {model} --tokenizer {checkpoint}".split())
         asked = f"{TEST} {SAMPLED} --samples 1 --problems {problems}"
-        suffice(folder, f"eval {model} --base-url {url} --tokenizer {checkpoint} {asked} --out {out}")
+        run(folder, f"suffice eval {model} --base-url {url} --tokenizer {checkpoint} {asked} --out {out}".split())
     summary = read_json(folder / out / SUMMARY)
     return {"case": name, "summary": summary}
-
-
-def suffice(folder: Path, command: str) -> None:
-    print(f"$ suffice {command}", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "suffice", *command.split()], cwd=folder, check=True)
 
 
 if __name__ == "__main__":

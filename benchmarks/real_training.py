@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -21,10 +20,10 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import findings
-from benchmarks.readme import stops_of
+from benchmarks import findings, readme
+from benchmarks.think import Data, Model
 from suffice.model.checkpoint import latest_checkpoint
-from suffice.run.files import read_json, whole_file
+from suffice.run.files import read_json
 from suffice.run.layout import SUMMARY, TRAINER
 
 PLANS = Path(__file__).parent / "plans" / "real"
@@ -39,8 +38,8 @@ STAGES = {  # what each leaves behind, by which it is known to be done
 
 
 def main(
-    model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
-    data: Annotated[list[Path], typer.Option(help="Worked problems; may be given again.")],
+    model: Model,
+    data: Data,
     out: Annotated[Path, typer.Option(help="Where everything is kept.")],
     examples: int = 480,
     operations: int = 1,
@@ -90,11 +89,9 @@ def keep(name: str, out: Path, comparison: dict[str, Any]) -> None:
         "taught": read_json(checkpoint / TRAINER),
         "diagnosis": read_json(out / "diagnosis" / SUMMARY),
         "stopped": comparison,
-        "over": stops_of(comparison),
+        "over": readme.stops_of(comparison),
     }
-    text = re.sub(r"-?\d+\.\d{6,}(e-?\d+)?", lambda figure: f"{float(figure[0]):.5g}", json.dumps(found))
-    with whole_file(findings.RESULTS / f"real-{name}.json") as path:
-        path.write_text(json.dumps(json.loads(text), ensure_ascii=False) + "\n", encoding="utf-8")
+    readme.keep(readme.RESULTS / f"real-{name}.json", found)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,8 +42,7 @@ from suffice.model.device import set_threads
 from suffice.model.lora import add_lora, merged_state
 from suffice.objective import Objective, spine_batches
 from suffice.objective.memory import micro_batch_tokens
-from suffice.rollout import Ask, Count, Decoder
-from suffice.rollout.streams import PromptStream
+from suffice.rollout import Sampler
 from suffice.run.files import read_json, whole_directory, write_jsonl
 from suffice.run.layout import TRAINER
 from suffice.run.progress import progress
@@ -51,6 +51,8 @@ from suffice.tasks import PROMPTS
 
 ASK = PROMPTS["answer-boxed"]
 Record = dict[str, Any]
+Model = Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")]
+Data = Annotated[list[Path], typer.Option(help="Worked problems; may be given again.")]
 BASE = "base"
 LONGEST = 128  # tokens of a thought that is looked for
 WORDS = {"+": "add", "-": "subtract", "*": "multiply", "/": "divide"}
@@ -95,9 +97,9 @@ class Thought:
     answer: str
 
 
-def asked(record: Record) -> str:
+def asked(record: Record) -> Problem:
     """As `--prompt answer-boxed` has it."""
-    return f"{record['question']}\n{ASK}"
+    return Problem(record["id"], "think", f"{record['question']}\n{ASK}", record["answer"])
 
 
 def written(value: Fraction) -> str:
@@ -197,27 +199,23 @@ def recheck(steps: Sequence[Step], answer: str, draw: random.Random) -> list[str
 
 def lesson(problem: Problem, thought: Thought, chat: Chat, draw: random.Random, exits: int) -> Group:
     """A thought as a group: its response, and answers forced at some of its lines' ends."""
-    encode = chat.tokenizer.encode
-    prompt = chat.render(problem.prompt)
-    begun = [] if chat.opened(prompt) else [chat.open_id]
-    shared = prompt + begun + encode(thought.before, add_special_tokens=False)
-    parts = [encode(f"{line}\n", add_special_tokens=False) for line in thought.lines]
+    encode, prompt = partial(chat.tokenizer.encode, add_special_tokens=False), chat.render(problem.prompt)
+    shared = prompt + chat.opening(prompt) + encode(thought.before)
+    parts = [encode(f"{line}\n") for line in thought.lines]
     ends = [0]
     for part in parts:
         ends.append(ends[-1] + len(part))
-    close, (end, *_) = encode("</think>\n\n", add_special_tokens=False), sorted(chat.end_ids)
-    answer = close[1:] + reply(thought.answer, chat) + [end]
-    tokens = [token for part in parts for token in part] + close[:1] + answer
+    closing = [chat.close_id, *encode("\n\n")]
+    tokens = [token for part in parts for token in part] + closing + reply(thought.answer, chat)
     spine = Spine(tokens, [0.0] * len(tokens), 0, ends[-1], closed=True, truncated=False)
     for line in sorted(draw.sample(range(len(ends) - 1), min(exits, len(ends) - 1))):
-        own = [*reply(thought.said[line] or thought.answer, chat), end]
+        own = reply(thought.said[line] or thought.answer, chat)
         spine.branches.append(Branch(ends[line], own, [0.0] * len(own), truncated=False))
     return Group(problem, shared, chat.inducer, [spine])
 
 
 def reply(answer: str, chat: Chat) -> list[int]:
-    ids: list[int] = chat.tokenizer.encode(f"The answer is \\boxed{{{answer}}}.", add_special_tokens=False)
-    return ids
+    return chat.answer(f"The answer is \\boxed{{{answer}}}.")
 
 
 def split(files: Sequence[Path], operations: int, test: int, seed: int) -> tuple[list[Record], list[Record]]:
@@ -238,8 +236,7 @@ def lessons(train: Sequence[Record], chat: Chat, seed: int, habits: Habits, exit
     while True:
         draw.shuffle(known)
         for record in known:
-            problem = Problem(record["id"], "think", asked(record), record["answer"])
-            yield lesson(problem, think(worked(record), draw, habits), chat, draw, exits)
+            yield lesson(asked(record), think(worked(record), draw, habits), chat, draw, exits)
 
 
 def teach(
@@ -261,16 +258,13 @@ def teach(
     return nats
 
 
-def thinks(model: Any, chat: Chat, questions: Sequence[str]) -> bool:
+def thinks(model: Any, chat: Chat, problems: Sequence[Problem]) -> bool:
     """Whether a model closes most of its thoughts already."""
-    prompts = [chat.render(question) for question in questions]
-    asks = [Ask(prompt + chat.opening(prompt), str(i), LONGEST) for i, prompt in enumerate(prompts)]
-    decoder = Decoder(chat.open_id, chat.close_id, chat.end_ids, 0.0, 1.0)
-    said = decoder.run(PromptStream(model, asks, chat.pad_id), asks, Count())
-    return 2 * sum(chat.close_id in each.tokens for each in said) > len(said)
+    groups = Sampler(model, chat, 0.0, 1.0, LONGEST, 1, cache_gb=1.0).groups(problems, 1, "thinks")
+    return 2 * sum(spine.closed and spine.thought_end > 0 for group in groups for spine in group.spines) > len(groups)
 
 
-def prepared(path: str, questions: Sequence[str]) -> tuple[Any, Chat]:
+def prepared(path: str, problems: Sequence[Problem]) -> tuple[Any, Chat]:
     """A model with marks that does not think yet.
 
     Raises:
@@ -278,14 +272,14 @@ def prepared(path: str, questions: Sequence[str]) -> tuple[Any, Chat]:
     """
     model, chat = marked(path)
     set_threads(model)
-    if thinks(model, chat, questions):
+    if thinks(model, chat, problems):
         raise ModelError(f"{path} closes its thoughts already; it needs no teaching: suffice diagnose {path}")
     return model, chat
 
 
 def main(
-    model: Annotated[str, typer.Argument(help="A checkpoint folder or a hub id.")],
-    data: Annotated[list[Path], typer.Option(help="Worked problems; may be given again.")],
+    model: Model,
+    data: Data,
     out: Annotated[Path, typer.Option(help="Where checkpoints are written, and in the end the model as `base`.")],
     operations: int = 1,
     test: int = 400,
@@ -301,13 +295,10 @@ def main(
              "batch": batch, "exits": exits, "rank": rank, "rate": rate, "warmup": warmup, "seed": seed,
              "habits": asdict(Habits())}  # fmt: skip
     saved = latest_checkpoint(out) if out.exists() else None
-    done = 0
-    if saved:
-        state = read_json(saved / TRAINER)
-        if {key: state.get(key) for key in facts} != facts:
-            raise RunError(f"{out} was taught otherwise; give its own options, or another --out")
-        done = state["step"]
-    steps = examples // batch
+    state = read_json(saved / TRAINER) if saved else {"step": 0, **facts}
+    if {key: state.get(key) for key in facts} != facts:
+        raise RunError(f"{out} was taught otherwise; give its own options, or another --out")
+    done, steps = state["step"], examples // batch
     if (out / BASE).exists():
         print(f"{out / BASE} thinks already")
         return
@@ -338,7 +329,7 @@ def main(
                 raise Interrupted(f"stopped after {step} of {steps}; the same command goes on")
     with whole_directory(out / BASE) as folder:
         trained.get_base_model().save_pretrained(folder, state_dict=merged_state(trained))
-        chat.tokenizer.save_pretrained(folder)
+        chat.tokenizer.save_pretrained(folder)  # with its new marks, which the files of the base do not have
     print(f"{out / BASE} thinks; suffice diagnose says how much it overthinks")
 
 

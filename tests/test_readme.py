@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from benchmarks import claims, findings, pictures
+from benchmarks import claims, findings, pictures, readme
 from benchmarks.readme import PAGES, READMES, ROOT, STOPS, diagnosis, rendered, results_of, stops_of
 from typer.testing import CliRunner
 
@@ -51,11 +51,11 @@ def test_a_change_of_tokens_and_accuracy_is_worked_out_from_what_was_printed():
 
 @pytest.mark.parametrize("name", pictures.SHOWN)
 def test_a_picture_shows_what_was_recorded(name: str):
-    assert pictures.kept(name) == pictures.digest(pictures.SHOWN[name], findings.load)
+    assert pictures.kept(name) == pictures.digest(pictures.SHOWN[name], readme.bench)
 
 
 def test_the_sentences_of_the_readme_say_what_was_recorded():
-    full, aim = findings.load("full"), findings.load("ballots-aim")
+    full, aim = readme.bench("full"), readme.bench("ballots-aim")
     ends = {arm["arm"]: next(step for step in arm["steps"] if step["step"] == 100) for arm in full["arms"]}
     shorter = {arm for arm, end in ends.items() if end["change"]["thought_tokens_change"]["mean"] <= -0.3}
     assert "all 15 rewards that cut thinking by 30 % or more within 100 steps lost" in README.replace("\n  ", " ")
@@ -138,19 +138,19 @@ def test_the_examples_in_docstrings_run():
 
 def test_the_sentences_of_findings_and_claims_say_what_was_recorded():
     told = {page.name: " ".join(page.read_text(encoding="utf-8").split()) for page in findings.PAGES}
-    fell = {arm["arm"]: sorted(arm["collapsed"].values()) for arm in findings.load("ballots-lambda")["arms"]}
+    fell = {arm["arm"]: sorted(arm["collapsed"].values()) for arm in readme.bench("ballots-lambda")["arms"]}
     spans = {arm: f"{steps[0]} to {steps[-1]}" for arm, steps in fell.items() if steps}
     assert (
         f"collapses at steps {spans['length penalty, no std']} instead of {spans['length penalty']}"
         in (told["findings.md"])
     )
     assert f"the penalty at steps {spans['length penalty']}, GRPO-λ at {spans['GRPO-λ']}" in told["claims.md"]
-    ends = {arm["arm"]: arm["steps"][-1] for arm in findings.load("full")["arms"]}
-    ablations = [findings.change(findings.load("full"), ends[arm]) for arm in ("shortest one", "all one")]
+    ends = {arm["arm"]: arm["steps"][-1] for arm in readme.bench("full")["arms"]}
+    ablations = [findings.change(readme.bench("full"), ends[arm]) for arm in ("shortest one", "all one")]
     said = [f"{thought} and {accuracy.partition(' (')[0]} points" for accuracy, thought in (
         each.rsplit(", ", 1) for each in ablations)]  # fmt: skip
     assert f"`ballots`: {', '.join(said)}, S-GRPO between" in told["claims.md"]
-    easy = {arm["arm"]: arm["steps"][-1]["change"]["accuracy"] for arm in findings.load("ballots-easy")["arms"]}
+    easy = {arm["arm"]: arm["steps"][-1]["change"]["accuracy"] for arm in readme.bench("ballots-easy")["arms"]}
     assert (
         number(100 * easy["GRPO-λ"]["difference"], signed=True) + " points by step 100 instead of −15.8"
         in (told["claims.md"])

@@ -195,9 +195,9 @@ def test_teaching_makes_a_model_that_goes_on_learning_where_it_was_stopped(plain
 
 
 def test_a_model_that_thinks_is_not_taught_again():
-    questions = [problem.prompt for problem in load_task("arithmetic", split="test", limit=4)]
+    problems = load_task("arithmetic", split="test", limit=4)
     with pytest.raises(ModelError, match="closes its thoughts already"):
-        prepared("lab/arithmetic", questions)
+        prepared("lab/arithmetic", problems)
 
 
 def test_a_model_without_a_chat_template_is_refused(plain, tmp_path):
