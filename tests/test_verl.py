@@ -733,9 +733,9 @@ def test_the_loss_of_an_only_update_has_the_local_gradient_with_importance_weigh
 def test_mismatch_and_entropy_are_means_over_the_tokens_of_all_micro_batches():
     # two micro-batches of 30 and 10 tokens: verl gives the means of their sums
     said = {"actor/sampled_tokens": 20.0, "actor/drift": 0.5, "actor/surprise": 8.0}
-    found = update_metrics(said, {"gen": 1.0, "step": 2.0})
-    assert (found["mismatch"], found["entropy"]) == (0.025, 0.4)
-    assert "mismatch" not in update_metrics({}, {"gen": 1.0, "step": 2.0})  # made before, with several updates
+    found = update_metrics(said, {"gen": 1.0, "update_actor": 2.0}, 0.5)
+    assert (found["mismatch"], found["entropy"], found["seconds_update"]) == (0.025, 0.4, 2.5)
+    assert "mismatch" not in update_metrics({}, {"gen": 1.0}, 0.0)  # made before, with several updates
 
 
 def test_an_only_update_pays_for_no_pass_before_it():

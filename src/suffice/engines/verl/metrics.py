@@ -52,8 +52,9 @@ def member_metrics(scored: Scored, group: GroupSection, problems: int) -> dict[s
     return found
 
 
-def update_metrics(metrics: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, float]:
-    """The update's figures out of verl's metrics, and where the time of the step went."""
+def update_metrics(metrics: Mapping[str, Any], seconds: Mapping[str, float], synced: float) -> dict[str, float]:
+    """The update's figures out of verl's metrics, and where its seconds went; `synced` are those that the servers took
+    to get the weights of the step before."""
     names = {
         "loss": "actor/pg_loss",
         "grad_norm": "actor/grad_norm",
@@ -65,9 +66,8 @@ def update_metrics(metrics: Mapping[str, Any], seconds: Mapping[str, float]) -> 
         # −log p of what was sampled estimates the entropy; the exact one would need a pass of its own
         found["mismatch"] = float(metrics["actor/drift"]) / sampled
         found["entropy"] = float(metrics["actor/surprise"]) / sampled
-    update = ("old_log_prob", "adv", "update_actor", "update_weights")
+    update = ("old_log_prob", "adv", "update_actor")
     return found | {
         "seconds_rollout": seconds["gen"],
-        "seconds_update": sum(seconds.get(name, 0.0) for name in update),
-        "seconds": seconds["step"],
+        "seconds_update": synced + sum(seconds.get(name, 0.0) for name in update),
     }

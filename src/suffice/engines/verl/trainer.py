@@ -69,7 +69,18 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
 
     def fit(self, agent_loop_manager: Any) -> None:
         watch(agent_loop_manager.agent_loop_workers + self.llm_server_manager.server_handles)
+        self.since, self.synced = time.monotonic(), 0.0
         super().fit(agent_loop_manager)
+
+    def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:
+        """A step is logged before it may be saved: a run that is killed between the two has its line nevertheless."""
+        batch = super().step(metrics, timing_raw)
+        now = time.monotonic()
+        line = {"step": self.global_steps, **self.said, **update_metrics(metrics, timing_raw, self.synced)}
+        self.run.append(self.rollouts)
+        self.run.append([Step.model_validate(line | {"seconds": now - self.since})])
+        self.since = now
+        return batch
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
         """Only where an update follows another: of a single one the loss has them itself."""
@@ -173,14 +184,9 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
         groups = [rebuild(found[p], self.chat, self.group.exits) for p in sorted(found)]
         return [rollout_line(self.global_steps, group, self.chat) for group in groups]
 
-    def _compute_metrics(self, batch: Any, metrics: dict[str, Any], timing_raw: dict[str, float], **more: Any) -> None:
-        super()._compute_metrics(batch, metrics, timing_raw, **more)
-        line = {"step": self.global_steps, **self.said, **update_metrics(metrics, timing_raw)}
-        self.run.append(self.rollouts)
-        self.run.append([Step.model_validate(line)])
-
     def on_step_end(self) -> None:
         super().on_step_end()
+        self.synced = self.timing_raw["update_weights"]
         if (self.run.path / VERL_STOP).exists() and self.global_steps < self.total_training_steps:
             if self.global_steps % self.config.trainer.save_freq:
                 self._save_checkpoint()
