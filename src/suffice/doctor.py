@@ -76,21 +76,18 @@ def examine_recipe(
     findings = [*_versions(recipe), *model, *data]
     if shape is None:
         return findings, None
-    prompt = _longest_prompt(recipe, chat) if chat and here else None
+    known: dict[str, Any] = {
+        "mean_thought": mean_thought,
+        "prompt": _longest_prompt(recipe, chat) if chat and here else None,
+        "inducer": len(chat.inducer) if chat else None,
+    }
     device = DEVICES[gpu] if gpu else device_for(gpus, shape)
     if device.name == "cpu" and gpu is None:
         device = cpu_here(threads_for(shape.parameters, recipe.train.threads))
-    found = estimate(
-        recipe,
-        shape,
-        device,
-        mean_thought=mean_thought,
-        prompt=prompt,
-        tokens_per_second=tokens_per_second,
-    )
+    found = estimate(recipe, shape, device, tokens_per_second=tokens_per_second, **known)
     findings += [_positions(recipe.rollout, shape, found), _gpus(recipe, shape, gpus), _fits(recipe, gpus, found)]
     if found.engine == "local" and found.device != "cpu":
-        findings.append(_engine(recipe, shape, found, mean_thought, prompt))
+        findings.append(_engine(recipe, shape, found, known))
     return [*findings, _disk(recipe.run, found)], found
 
 
@@ -220,11 +217,11 @@ def _gpus(recipe: Recipe, shape: Shape, here: list[Gpu]) -> Finding:
     return Finding("GPUs", f"{wanted} wanted{nodes} has {what}", ok=len(here) >= wanted)
 
 
-def _engine(recipe: Recipe, shape: Shape, found: Estimate, mean_thought: float | None, prompt: int | None) -> Finding:
+def _engine(recipe: Recipe, shape: Shape, found: Estimate, known: dict[str, Any]) -> Finding:
     """The same on verl: one GPU with vLLM samples many rows at the price of few."""
     there = recipe.model_copy(deep=True)
     there.cluster.gpus = 1
-    served = estimate(there, shape, DEVICES[found.device], mean_thought=mean_thought, prompt=prompt)
+    served = estimate(there, shape, DEVICES[found.device], **known)
     said = f"local, which is for laptops and the lab: {_time(found.hours_steps)} of steps"
     if served.hours_steps < found.hours_steps:
         said += f"; with --engine verl --set cluster.gpus=1, which samples with vLLM, {_time(served.hours_steps)}"

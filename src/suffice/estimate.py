@@ -29,11 +29,13 @@ class Assumptions:
     headroom: float = 3.0
 
     @classmethod
-    def of(cls, recipe: Recipe, mean_thought: float | None = None, prompt: int | None = None) -> Assumptions:
-        """Thoughts of half their budget and prompts of 256 tokens, unless said; answers of 480, as in S-GRPO's Fig. 4,
-        or of half a budget below 960."""
+    def of(
+        cls, recipe: Recipe, mean_thought: float | None = None, prompt: int | None = None, inducer: int | None = None
+    ) -> Assumptions:
+        """Thoughts of half their budget, prompts of 256 tokens and inducers of 13, unless said; answers of 480, as in
+        S-GRPO's Fig. 4, or of half a budget below 960."""
         most, answer = recipe.rollout.max_thought_tokens, recipe.rollout.max_answer_tokens
-        return cls(mean_thought or most / 2, 480.0 if answer >= 960 else answer / 2, prompt or 256)
+        return cls(mean_thought or most / 2, 480.0 if answer >= 960 else answer / 2, prompt or 256, inducer or 13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +281,7 @@ def estimate(
     *,
     mean_thought: float | None = None,
     prompt: int | None = None,
+    inducer: int | None = None,
     tokens_per_second: float | None = None,
 ) -> Estimate:
     """What a recipe will take on devices of one kind.
@@ -286,9 +289,10 @@ def estimate(
     Args:
         mean_thought: tokens of a thought; default: half of its budget.
         prompt: tokens of a prompt; default: 256.
+        inducer: tokens of the inducer; default: 13.
         tokens_per_second: sampled by one GPU, if known; else from its bandwidth (`pass_seconds`).
     """
-    name, a = engine_of(recipe), Assumptions.of(recipe, mean_thought, prompt)
+    name, a = engine_of(recipe), Assumptions.of(recipe, mean_thought, prompt, inducer)
     gpus = recipe.cluster.nodes * max(1, recipe.cluster.gpus) if name == "verl" else 1
     tokens = tokens_of(recipe, a, layout_of(recipe), apart=name == "verl")
     local = SPEEDS["cpu"] if device.name == "cpu" else SPEEDS["local"]

@@ -29,8 +29,7 @@ def load_model(path: str, *, device: str = "auto", dtype: str = "auto", revision
     Raises:
         ModelError: it cannot be loaded whole, it does not fit the memory that is left, or the device is not there.
     """
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()  # weights that do not fit are refused below, in one line
+    _quiet()
     place, resolved = resolve_device(device), resolve_path(path)
     if is_adapter(Path(resolved)):
         base, base_revision = adapter_base(Path(resolved))
@@ -103,6 +102,7 @@ def skeleton(path: str, revision: str | None = None) -> Any:
     Raises:
         ModelError: something would keep the model from loading.
     """
+    _quiet()
     resolved = resolve_path(path)
     if is_adapter(Path(resolved)):
         return skeleton(*adapter_base(Path(resolved)))
@@ -116,6 +116,12 @@ def skeleton(path: str, revision: str | None = None) -> Any:
     if generation := read_generation(path, revision):
         model.generation_config = savable(generation)
     return model
+
+
+def _quiet() -> None:
+    """No bars of transformers' own, and no warnings: what does not fit is refused in one line."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 def _without_weights(config: Any) -> Any:
