@@ -28,7 +28,7 @@ from running import PATIENCE
 from suffice.config import Recipe
 from suffice.engines import trl as engine
 from suffice.engines.local.update import Updater
-from suffice.engines.trl.config import VERSION, check_config, decided, loss_factor
+from suffice.engines.trl.config import TESTED, batches, check_config, decided, loss_factor
 from suffice.errors import DataError, ModelError, RecipeError, SufficeError
 from suffice.grading import Grader
 from suffice.groups import Group, GroupBatch, Problem, Spine
@@ -57,10 +57,23 @@ def conversation(text: str) -> list[dict[str, str]]:
 
 
 def test_the_trainer_takes_a_rollout_function_and_every_argument_a_recipe_decides():
-    assert trl.__version__.startswith(VERSION)
+    assert tuple(map(int, trl.__version__.split(".")[:2])) == TESTED
     assert "rollout_func" in inspect.signature(trl.GRPOTrainer).parameters
     fields = trl.GRPOConfig.__dataclass_fields__
     assert decided(small("s-grpo")).keys() <= fields.keys()
+
+
+def test_an_older_trl_is_refused_and_a_newer_one_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trl, "__version__", "1.9.2")
+    with pytest.raises(SufficeError, match=r"trl 1\.9\.2 is older than 1\.16; install what was tested: pip install"):
+        engine.grpo_config(small("s-grpo"), output_dir=str(tmp_path))
+    for newer in ("1.17.0.dev0", "2.0.1"):
+        monkeypatch.setattr(trl, "__version__", newer)
+        with pytest.warns(UserWarning, match=f"trl {newer} was not tested, 1.16 was"):
+            engine.grpo_config(small("s-grpo"), output_dir=str(tmp_path))
+    monkeypatch.delitem(trl.GRPOConfig.__dataclass_fields__, "epsilon_high")
+    with pytest.raises(SufficeError, match=r"trl 2\.0\.1 has no epsilon_high"):
+        engine.grpo_config(small("s-grpo"), output_dir=str(tmp_path))
 
 
 def test_what_else_would_change_the_loss_is_off_by_default(tmp_path: Path):
@@ -380,9 +393,23 @@ def test_gradient_accumulation_makes_batches_smaller_and_changes_nothing_else(gr
     assert (whole.weights - parts.weights).norm() <= 1e-6 * (whole.weights - start).norm()
 
 
+def test_batches_are_as_small_as_the_tokens_that_fit_ask_for(tmp_path: Path):
+    recipe = small("s-grpo")
+    longest = decided(recipe)["max_completion_length"]  # 128 + 4 and the marks; 16 rows
+    for room, wanted in ((16 * longest, 1), (16 * longest - 1, 2), (5 * longest, 4), (longest - 1, 16)):
+        recipe.train.micro_batch_tokens = room
+        assert batches(recipe, 16) == wanted
+        config = engine.grpo_config(recipe, output_dir=str(tmp_path))
+        assert (config.per_device_train_batch_size, config.gradient_accumulation_steps) == (16 // wanted, wanted)
+    assert batches(recipe, 15) == 15
+    recipe.train.micro_batch_tokens = 8 * longest
+    assert batches(recipe, 15) == 3
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
+        ({"use_vllm": True}, "a vLLM would stand idle"),
         ({"scale_rewards": "group"}, "scale_rewards = 'group', the recipe means 'none'"),
         ({"loss_type": "dapo"}, "loss_type = 'dapo', the recipe means 'dr_grpo'"),
         ({"num_generations": 8}, "num_generations = 8, the recipe means 4"),

@@ -14,8 +14,8 @@ gets them through unchanged if they sum to zero in every group, and only then. W
 by one factor on all advantages of a batch (`config.loss_factor`). Gradients then equal the local engine's, in rows: TRL
 computes a shared token once for every member.
 
-TRL has no refill, so a recipe must not ask for one. Its hook for rollouts is marked as subject to change: this package
-is written for one minor version and refuses others.
+TRL has no refill, so a recipe must not ask for one. Its hook for rollouts is marked as subject to change: tests hold
+one minor version to what is relied on; older ones are refused, newer ones warned of.
 """
 
 from suffice.errors import SufficeError

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from typing import Any
 
 import trl
 
-from suffice.config import ObjectiveSection, Recipe, local_only
+from suffice.config import MICRO_BATCH, ObjectiveSection, Recipe, local_only
 from suffice.engines.policy import MARKS, training_dtype, weights_dtype
 from suffice.errors import RecipeError, SufficeError
-from suffice.extras import install_command
 from suffice.groups import GroupBatch
 from suffice.model.device import resolve_device
 from suffice.objective.loss import IMPORTANCE_CAP
 
-VERSION = "1.16"
+TESTED = (1, 16)
+"""The minor version of TRL that the tests hold to what is relied on, and the first that has it all."""
+IDLE = (
+    "with use_vllm = True a vLLM would stand idle: GroupRollout samples from the trainer's model; leave use_vllm out, "
+    "or sample with vLLM by suffice train --engine verl"
+)
 LOSS = {"sequence": "grpo", "constant": "dr_grpo", "token": "dapo"}
 """`objective.aggregate` → TRL's `loss_type`."""
 
@@ -25,31 +31,30 @@ def grpo_config(recipe: Recipe, **overrides: Any) -> Any:
 
     Args:
         overrides: other arguments of GRPOConfig, such as `output_dir` or `gradient_accumulation_steps` (which makes
-            batches per device smaller, not the step larger). What the recipe decides cannot be overridden.
+            batches per device smaller, not the step larger; by default as small as `train.micro_batch_tokens` asks,
+            of members as long as may be). What the recipe decides cannot be overridden.
 
     Raises:
-        SufficeError: TRL is of another minor version.
+        SufficeError: TRL is older than what was tested, or lacks an argument that a recipe decides.
         RecipeError: an override contradicts the recipe, the recipe asks for refill, or its groups do not divide among
             the processes.
     """
-    if not trl.__version__.startswith(f"{VERSION}."):
-        install = install_command("trl")
-        raise SufficeError(
-            f"trl {trl.__version__} is not {VERSION}, for which this is made; install it with: {install}"
-        )
+    check_version(recipe)
     train, model, members, fixed = recipe.train, recipe.model, recipe.group.members, decided(recipe)
     taken = sorted(overrides.keys() & (fixed.keys() | {"per_device_train_batch_size"}))
     if taken:
         raise RecipeError(f"{taken[0]} follows from the recipe; change the recipe instead of overriding it")
-    processes, accumulate = int(os.environ.get("WORLD_SIZE", "1")), overrides.get("gradient_accumulation_steps", 1)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
     local, rest = divmod(train.problems_per_step, processes)
+    accumulate = overrides.get("gradient_accumulation_steps") or batches(recipe, local * members)
     if rest or local * members % accumulate:
         raise RecipeError(
             f"{train.problems_per_step} groups of {members} do not divide among {processes} processes and "
             f"{accumulate} batches each; change train.problems_per_step or gradient_accumulation_steps"
         )
-    chosen = {
+    chosen: dict[str, Any] = {
         "per_device_train_batch_size": local * members // accumulate,
+        "gradient_accumulation_steps": accumulate,
         "max_steps": train.steps * train.updates_per_batch,
         "save_steps": train.checkpoint_every * train.updates_per_batch,
         "learning_rate": train.learning_rate,
@@ -69,6 +74,33 @@ def grpo_config(recipe: Recipe, **overrides: Any) -> Any:
     return config
 
 
+def check_version(recipe: Recipe) -> None:
+    """Warns of a TRL that is newer than what was tested.
+
+    Raises:
+        SufficeError: it is older, or lacks an argument that a recipe decides.
+    """
+    tested, found = ".".join(map(str, TESTED)), tuple(map(int, re.findall(r"\d+", trl.__version__)[:2]))
+    lacking = sorted(decided(recipe).keys() - trl.GRPOConfig.__dataclass_fields__.keys())
+    if found < TESTED or lacking:
+        lack = f"has no {lacking[0]}" if lacking else f"is older than {tested}"
+        raise SufficeError(f"trl {trl.__version__} {lack}; install what was tested: pip install 'trl~={tested}.0'")
+    if found > TESTED:
+        warnings.warn(
+            f"trl {trl.__version__} was not tested, {tested} was: what rollout_func is given, or what the loss divides "
+            "by, may have changed; see that the first step's reward and grad_norm are those of trl " + tested,
+            stacklevel=3,
+        )
+
+
+def batches(recipe: Recipe, rows: int) -> int:
+    """Into how many equal batches a process's rows go, so that each holds `train.micro_batch_tokens` where all members
+    are as long as they may be; a batch of one row may be longer."""
+    longest, room = decided(recipe)["max_completion_length"], recipe.train.micro_batch_tokens or MICRO_BATCH
+    fitting = (n for n in range(1, rows + 1) if rows % n == 0 and rows // n * longest <= room)
+    return next(fitting, max(rows, 1))
+
+
 def check_config(recipe: Recipe, config: Any) -> None:
     """Refuse a GRPOConfig under which TRL would train something else than the recipe says.
 
@@ -79,6 +111,8 @@ def check_config(recipe: Recipe, config: Any) -> None:
         raise RecipeError(f"TRL does not know {key}; use the local engine")
     if recipe.train.refill_cap:
         raise RecipeError("TRL cannot replace groups without signal; set train.refill_cap = 0")
+    if config.use_vllm and recipe.group.exits:
+        raise RecipeError(IDLE)
     for name, value in decided(recipe).items():
         if getattr(config, name) != value:
             raise RecipeError(f"GRPOConfig has {name} = {getattr(config, name)!r}, the recipe means {value!r}")

@@ -11,7 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from suffice.config import Recipe
-from suffice.engines.trl.config import check_config
+from suffice.engines.trl.config import IDLE, check_config
 from suffice.engines.trl.data import texts_of
 from suffice.errors import ModelError, SufficeError
 from suffice.groups import Group, Problem
@@ -43,6 +43,8 @@ class GroupRollout:
         """
         recipe = self.recipe
         check_config(recipe, trainer.args)
+        if trainer.args.use_vllm:
+            raise SufficeError(IDLE)
         texts = texts_of(prompts, recipe.group.members)
         everyone = gather_object(texts)
         elsewhere = everyone[: PartialState().process_index * len(texts)]  # a text twice in a batch is sampled anew
