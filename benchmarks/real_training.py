@@ -24,17 +24,18 @@ from benchmarks import findings, readme
 from benchmarks.think import Data, Model
 from suffice.model.checkpoint import latest_checkpoint
 from suffice.run.files import read_json
-from suffice.run.layout import SUMMARY, TRAINER
+from suffice.run.layout import DIAGNOSES, REQUEST, SUMMARY, TRAINER
 
 PLANS = Path(__file__).parent / "plans" / "real"
 TEST = "--task jsonl --path test.jsonl --prompt answer-boxed --max-thought-tokens 128 --max-answer-tokens 24"
 SAMPLED = "--temperature 0.7 --top-p 1"
 BUDGETS = "16,24,32,40,48,64,80,96"
-STAGES = {  # what each leaves behind, by which it is known to be done
-    "diagnosis/report.html": f"diagnose base {TEST} {SAMPLED} --problems 200 --out diagnosis",
-    "stopped/report.html": f"eval base {TEST} {SAMPLED} --samples 2 --baselines --budgets {BUDGETS} --out stopped",
-    "bench/pareto.png": "bench plan.toml --out bench",
+STAGES = {
+    "diagnosis": f"diagnose base {TEST} {SAMPLED} --problems 200 --out diagnosis",
+    "stopped": f"eval base {TEST} {SAMPLED} --samples 2 --baselines --budgets {BUDGETS} --out stopped",
+    "bench": "bench plan.toml --out bench",
 }
+"""What follows the teaching, by the folder that each fills."""
 
 
 def main(
@@ -53,15 +54,23 @@ def main(
         shutil.copy(plan, out)
     taught = ["benchmarks.think", source, *files, "--out", "."]
     run(out, [*taught, "--examples", str(examples), "--operations", str(operations), "--rate", str(rate)])
-    for result, command in STAGES.items():
-        if not (out / result).exists():
-            run(out, ["suffice", *shlex.split(command)])
+    for command in commands(out):
+        run(out, command)
     last = sorted({path.name for path in out.glob("bench/runs/*/evaluations/step-??????")})[-1]
     trained = [str(path.relative_to(out)) for path in sorted(out.glob(f"bench/runs/*-seed-*/evaluations/{last}"))]
     said = run(out, ["suffice", "compare", "stopped", *trained, "--out", "comparison.html", "--json"])
     if record:
         findings.keep(f"real-{record}", out / "bench")
         keep(record, out, json.loads(said))
+
+
+def commands(out: Path) -> list[list[str]]:
+    """A stage that was begun before goes on; what is done is only shown again."""
+    stages = {folder: shlex.split(command) for folder, command in STAGES.items()}
+    begun = {folder for folder in stages if (out / folder / REQUEST).exists()}
+    return [
+        ["suffice", *([words[0], "--resume", folder] if folder in begun else words)] for folder, words in stages.items()
+    ]
 
 
 def run(folder: Path, command: list[str]) -> str:
@@ -87,7 +96,7 @@ def keep(name: str, out: Path, comparison: dict[str, Any]) -> None:
     assert checkpoint is not None
     found = {
         "taught": read_json(checkpoint / TRAINER),
-        "diagnosis": read_json(out / "diagnosis" / SUMMARY),
+        "diagnosis": read_json(out / "diagnosis" / DIAGNOSES / "jsonl" / SUMMARY),
         "stopped": comparison,
         "over": readme.stops_of(comparison),
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.marks import marked
+from benchmarks.real_training import commands
 from benchmarks.think import Habits, Step, lesson, prepared, slip, split, think, worked, written
 from safetensors.torch import load_file, save_file
 
@@ -216,3 +217,12 @@ def test_marks_that_are_one_vector_are_refused(tmp_path):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="one untrained vector"):
         marked(str(folder))
+
+
+def test_stages_that_were_begun_go_on_and_others_start(tmp_path):
+    (tmp_path / "diagnosis").mkdir()
+    (tmp_path / "diagnosis" / "request.json").touch()
+    first, second, third = commands(tmp_path)
+    assert first == ["suffice", "diagnose", "--resume", "diagnosis"]
+    assert (second[:3], second[-2:]) == (["suffice", "eval", "base"], ["--out", "stopped"])
+    assert third == ["suffice", "bench", "plan.toml", "--out", "bench"]  # which goes on by itself
