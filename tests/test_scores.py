@@ -178,6 +178,10 @@ def test_thinking_that_moved_into_the_answer_is_told():
     assert "answer tokens +7.0 (" in note
     (note,) = compare_all([side("a", answered(2)), side("b", answered(9))]).tasks["t"].notes
     assert "moved" not in note
+    # an answer longer by one token is no thought of twelve
+    shorter = [each.model_copy(update={"answer_tokens": each.answer_tokens - 6}) for each in longer]
+    (note,) = compare_all([side("a", answered(2)), side("b", shorter)]).tasks["t"].notes
+    assert "moved" not in note
 
 
 def test_sides_that_were_asked_in_other_words_are_told_and_those_of_another_gold_are_refused():

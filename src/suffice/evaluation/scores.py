@@ -22,6 +22,9 @@ from suffice.statistics import Array, bootstrap_interval, paired_difference
 GAIN, LOSS = 3.0, 5.0
 """Weights of accuracy gained and lost in AES, relative to the base's (O1-Pruner, arXiv 2501.12570)."""
 
+MOVED = 0.1
+"""Part of the thinking tokens lost that is worth telling where it shows up in answers."""
+
 Two = Callable[[Array], tuple[float, float, float, float]]
 """Accuracy and tokens before, then after, of weighted questions."""
 
@@ -127,8 +130,9 @@ def at_equal_accuracy(found: Scores) -> str | None:
 
 
 def moved(change: Change) -> str | None:
-    """A sentence where thoughts are clearly shorter and answers clearly longer."""
-    if not (change.thought_tokens.sign < 0 < change.answer_tokens.sign):
+    """A sentence where thoughts are clearly shorter, and answers clearly longer by a good part of that."""
+    lost, gained = -change.thought_tokens.mean, change.answer_tokens.mean
+    if not (change.thought_tokens.sign < 0 < change.answer_tokens.sign) or gained < MOVED * lost:
         return None
     thought, answer = (interval(*each, signed=True) for each in (change.thought_tokens, change.answer_tokens))
     return f"part of the thinking has moved into the answer: thinking tokens {thought}, answer tokens {answer}"
