@@ -51,6 +51,11 @@ def resume(run: Path) -> None:
     train(load_recipe(str(run / "recipe.toml")), run, resume=True)
 
 
+def test_a_server_finds_the_models_weights_and_no_others(folder: Path):
+    """vLLM loads every file of that ending, and ends where one holds something else."""
+    assert [path.name for path in folder.glob("*.safetensors")] == ["model.safetensors"]
+
+
 # -- damage
 
 
@@ -69,7 +74,7 @@ def exchange(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [flip, cut, exchange])
-@pytest.mark.parametrize("name", ["model.safetensors", "trainer.safetensors", "trainer.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer.tensors", "trainer.json"])
 def test_a_file_that_is_not_the_one_saved_is_named(folder: Path, spoil: Callable[[Path], None], name: str):
     assert damage(folder) is None
     spoil(folder / name)
@@ -131,7 +136,7 @@ def test_a_run_goes_on_from_before_the_damage_and_ends_as_if_there_had_been_none
     run: Path, straight: Path, damaged: list[int]
 ):
     for step in damaged:
-        cut(Run(run).checkpoint(step) / "trainer.safetensors")
+        cut(Run(run).checkpoint(step) / "trainer.tensors")
     resume(run)
     assert contents(run) == contents(straight)
 

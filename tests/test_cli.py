@@ -667,7 +667,7 @@ def test_a_resumed_run_ends_in_the_very_weights_of_an_undisturbed_one(
 ):
     assert suffice("train", "--resume", "run").code == 0
     assert steps_of(half_done) == [1, 2, 3, 4]
-    for file in ("model.safetensors", "trainer.safetensors"):
+    for file in ("model.safetensors", "trainer.tensors"):
         resumed, straight = (path / "checkpoints/step-000004" / file for path in (half_done, tmp_path / "straight"))
         assert resumed.read_bytes() == straight.read_bytes()
     metrics = [

@@ -561,7 +561,7 @@ def test_a_resumed_run_with_roll_backs_equals_an_uninterrupted_one_bit_for_bit(
     )
     for name in ("guard.jsonl", "chosen.json", "comparison.json"):
         assert (run / name).read_bytes() == (rolled_back / name).read_bytes()
-    for name in ("model.safetensors", "trainer.safetensors", "trainer.json"):
+    for name in ("model.safetensors", "trainer.tensors", "trainer.json"):
         ours, theirs = (path / "checkpoints" / "step-000030" / name for path in (run, rolled_back))
         assert ours.read_bytes() == theirs.read_bytes()
 

@@ -1,7 +1,8 @@
 """Checkpoints: an ordinary Hugging Face folder that also holds what training needs to go on.
 
 model.safetensors, config.json, tokenizer…   loadable anywhere
-trainer.safetensors                          optimizer moments, and LoRA adapters if any
+trainer.tensors                              optimizer moments, and LoRA adapters if any, as safetensors; servers load
+                                             every file that ends in .safetensors as weights
 trainer.json                                 step, problems drawn, method state
 files.json                                   size and SHA-256 of every other file, by which damage is found
 """

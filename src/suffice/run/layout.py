@@ -18,7 +18,7 @@ GUARD = "guard.jsonl"
 CHOSEN = "chosen.json"
 CHECKPOINTS = "checkpoints"
 TRAINER = "trainer.json"
-TENSORS = "trainer.safetensors"
+TENSORS = "trainer.tensors"
 FILES = "files.json"
 
 # what was measured
