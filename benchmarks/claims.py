@@ -12,15 +12,14 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.readme import RECORD, RESULTS, ROOT, bench, headed
+from benchmarks.readme import CHANGES, LANGUAGE_MODEL, RECORD, RESULTS, ROOT, bench, end_of, headed
 from suffice.numbers import number
 
 SOURCE = RESULTS / "claims.json"
 PAGE = ROOT / "docs" / "claims.md"
 PLACE = re.compile(r"(<!-- claims (?P<method>[\w-]+) -->\n).*?(<!-- /claims -->)", re.DOTALL)
 ARMS = {"s-grpo": "S-GRPO", "grpo-lambda": "GRPO-λ"}
-AT = 100
-"""The step of ours that is shown."""
+LAB, TAUGHT = "the lab's, 100,000 parameters", "Qwen2.5-Coder-0.5B, taught to overthink"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +46,26 @@ def printed(row: dict[str, Any]) -> Claim:
 
 
 def ours(method: str) -> list[Claim]:
-    """The mean over seeds on each of the lab's two tasks."""
+    """The mean over seeds on the lab's two tasks, and on a language model that was taught to overthink."""
     cells = [row["change"] for row in json.loads(RECORD.read_text())["rows"] if row["arm"] == f"lab-{method}"]
-    (arm,) = (each for each in bench("full")["arms"] if each["arm"] == ARMS[method])
-    (step,) = (each["change"] for each in arm["steps"] if each["step"] == AT)
-    found = {
-        f"`arithmetic`, {len(cells)} seeds": [
-            sum(cell[key][centre] for cell in cells) / len(cells)
-            for key, centre in (("thought_tokens_change", "mean"), ("accuracy", "difference"))
-        ],
-        f"`ballots`, {len(arm['seeds'])} seeds": [
-            step["thought_tokens_change"]["mean"],
-            step["accuracy"]["difference"],
-        ],
-    }
+    mean = {key: {centre: sum(cell[key][centre] for cell in cells) / len(cells)} for key, centre in CHANGES.items()}
+    found = [(LAB, "`arithmetic`", len(cells), mean)]
+    for model, problems, name, step in (
+        (LAB, "`ballots`", "full", 100),
+        (TAUGHT, "ASDiv, SVAMP", LANGUAGE_MODEL, None),
+    ):
+        arm = next(each for each in bench(name)["arms"] if each["arm"] == ARMS[method])
+        end = end_of(arm, step or arm["steps"][-1]["step"])
+        found.append((model, problems, len(arm["seeds"]), end["change"]))
     return [
-        Claim("here", "here", "the lab's, 100,000 parameters", task, *(round(100 * value, 1) for value in change))
-        for task, change in found.items()
+        Claim(
+            "here",
+            "here",
+            model,
+            f"{problems}, {seeds} seed{'s' * (seeds > 1)}",
+            *(round(100 * change[key][centre], 1) for key, centre in CHANGES.items()),
+        )
+        for model, problems, seeds, change in found
     ]
 
 

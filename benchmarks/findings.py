@@ -31,7 +31,7 @@ from suffice.run.layout import BENCH
 
 DOCS = ROOT / "docs"
 PAGES = [
-    *(DOCS / f"{name}.md" for name in ("findings", "results", "guard", "claims")),
+    *(DOCS / f"{name}.md" for name in ("findings", "results", "guard", "claims", "real-models")),
     ROOT / "README.md",
     ROOT / "README.zh-CN.md",
 ]

@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md, scale.md, reliability.md and servers.md, rendered from benchmarks/results.
+"""The tables of docs/performance.md, scale.md, reliability.md, servers.md and real-models.md, from benchmarks/results.
 
 python -m benchmarks.performance
 """
@@ -16,16 +16,18 @@ from suffice.config import load_recipe
 from suffice.devices import DEVICES
 from suffice.estimate import estimate
 from suffice.model.shape import shape_of
+from suffice.numbers import interval, number
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 SCALE = PAGE.with_name("scale.md")
 RELIABILITY = PAGE.with_name("reliability.md")
 SERVERS = PAGE.with_name("servers.md")
+REAL = PAGE.with_name("real-models.md")
 PLACE = re.compile(r"(?<=<!-- table: )(\w+)( -->\n).*?(?=<!-- /table -->)", re.DOTALL)
 
 
 def main() -> None:
-    for page in (PAGE, SCALE, RELIABILITY, SERVERS):
+    for page in (PAGE, SCALE, RELIABILITY, SERVERS, REAL):
         page.write_text(rendered(page.read_text()))
 
 
@@ -291,8 +293,24 @@ def verl_spine() -> str:
     return table(heads, rows) + source(found)
 
 
+def real_serving() -> str:
+    found = result("real_serving")
+    heads = ["", "accuracy, %", "thinking tokens", "tokens a request", "seconds for all"]
+    rows = [
+        [
+            f"{r['case']}, {r['requests']} requests",
+            interval(*(r[f"accuracy_{end}"] for end in ("mean", "low", "high")), 100),
+            number(r["thought_tokens_mean"]),
+            number(r["tokens_mean"]),
+            number(r["seconds"], 0),
+        ]
+        for r in found["rows"]
+    ]
+    return table(heads, rows) + source(found)
+
+
 MADE = (spine, dense_mask, memory, ceiling, growth, decode, step, trl_step, grading, estimates, kills)
-MADE += (faults, fuzz, servers, real_speed, verl_spine)
+MADE += (faults, fuzz, servers, real_speed, real_serving, verl_spine)
 TABLES = {made.__name__: made for made in MADE}
 
 

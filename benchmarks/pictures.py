@@ -180,7 +180,7 @@ def course(shown: list[Point]) -> Figure:
 def reported(methods: tuple[str, ...]) -> Figure:
     """A panel a method: accuracy against tokens, what the paper reports, what others saw, what was measured here."""
     figure = Figure(figsize=(8.4, 3.6), layout="constrained")
-    names = {"paper": "the paper", "others": "independent re-run", "here": "here, on the lab's models"}
+    names = {"paper": "the paper", "others": "independent re-run", "here": "here"}
     marks = {"paper": (PALETTE[0], "o"), "others": (PALETTE[1], "s"), "here": (MUTED, "D")}
     panels = figure.subplots(1, len(methods), sharex=True, sharey=True)
     for axes, method in zip(panels, methods, strict=True):
@@ -194,7 +194,7 @@ def reported(methods: tuple[str, ...]) -> Figure:
         for each in claims(method):
             colour, mark = marks[each.kind]
             axes.plot([each.tokens], [each.accuracy], mark, color=colour, markersize=6, alpha=0.85, zorder=3)
-            task = each.problems.partition(",")[0].strip("`")
+            task = each.problems.rpartition(",")[0].strip("`")
             named.append((task if each.kind == "here" else short(each), colour, (each.tokens, each.accuracy)))
         label_points(figure, axes, named)
     panels[0].set_ylabel("change of accuracy, points")

@@ -37,6 +37,8 @@ CHANGES = {"thought_tokens_change": "mean", "accuracy": "difference"}
 DIAGNOSED, PRICE = "qwen3-8b-aime25", 0.60
 TABLE = re.compile("[┏┃┡│└]|against the same")
 """Lines of a table and its caption."""
+LANGUAGE_MODEL = "real-qwen"
+"""The bench of one, by its name."""
 SHORTER = -0.30
 """A reward that shortens changes thinking tokens by this or more."""
 
@@ -50,8 +52,8 @@ class Words:
     least: str
     """A reward, and of how many it loses least."""
     ours: str
-    language_model: tuple[str, ...]
-    """The row of a language model, from 0.1 billion parameters on: none has been trained yet."""
+    language_model: str
+    """Which one was trained."""
 
 
 READMES = {
@@ -60,14 +62,14 @@ READMES = {
         "{} to {}",
         "{}, least loss of {}",
         "ours",
-        ("a language model", "–", "–", "–", "not trained yet", "not trained yet"),
+        "Qwen2.5-Coder-0.5B",
     ),
     "README.zh-CN.md": Words(
         ("方法", "任务", "种子数", "步数", "思考 token，%", "准确率，百分点"),
         "{} 至 {}",
         "{}（{} 种中损失最少）",
         "我们的方法",
-        ("语言模型", "–", "–", "–", "尚未训练", "尚未训练"),
+        "Qwen2.5-Coder-0.5B",
     ),
 }
 
@@ -167,22 +169,35 @@ def summary_table(words: Words) -> str:
     for method in ("s-grpo", "grpo-lambda"):
         own = [row["change"] for row in rows if row["arm"] == f"lab-{method}"]
         lines.append(of_seeds(words, f"`{method}`", "arithmetic", own, 100))
-    full = bench("full")
-    arms = {arm["arm"]: next(step for step in arm["steps"] if step["step"] == 100) for arm in full["arms"]}
-    shorter = [name for name, step in arms.items() if step["change"]["thought_tokens_change"]["mean"] <= SHORTER]
-    best = max(shorter, key=lambda name: arms[name]["change"]["accuracy"]["difference"])
+    full = {arm["arm"]: arm for arm in bench("full")["arms"]}
+    ends = {name: end_of(arm, 100)["change"] for name, arm in full.items()}
+    shorter = [name for name, end in ends.items() if end["thought_tokens_change"]["mean"] <= SHORTER]
+    best = max(shorter, key=lambda name: ends[name]["accuracy"]["difference"])
     least = words.least.format(best, len(shorter))
     for label, name in (("`s-grpo`", "S-GRPO"), ("`grpo-lambda`", "GRPO-λ"), (least, best)):
-        seeds = next(len(arm["seeds"]) for arm in full["arms"] if arm["arm"] == name)
-        thought = number(100 * arms[name]["change"]["thought_tokens_change"]["mean"], 0, signed=True)
-        accuracy = arms[name]["change"]["accuracy"]
-        ends = span(100 * accuracy["low"], 100 * accuracy["high"], signed=True).replace(" to ", f" {words.to[3:-3]} ")
-        said = f"{number(100 * accuracy['difference'], signed=True)} ({ends})"
-        lines.append(f"| {label} | ballots | {seeds} | 100 | {thought} | {said} |")
+        lines.append(of_arm(words, label, "ballots", full[name], 100))
     aim = [cell["steps"][-1]["change"] for cell in bench("ballots-aim")["cells"] if cell["arm"] == "exits as baselines"]
     lines.append(of_seeds(words, f"`exit-baseline` ({words.ours})", "ballots", aim, 300))
-    lines.append(f"| {' | '.join(words.language_model)} |")
+    real = {arm["arm"]: arm for arm in bench(LANGUAGE_MODEL)["arms"]}
+    for method, name in (("s-grpo", "S-GRPO"), ("grpo-lambda", "GRPO-λ")):
+        last = real[name]["steps"][-1]["step"]
+        lines.append(of_arm(words, f"`{method}`, {words.language_model}", "ASDiv, SVAMP", real[name], last))
     return "\n".join(lines) + "\n"
+
+
+def end_of(arm: dict[str, Any], step: int) -> dict[str, Any]:
+    """An arm's evaluation after a step."""
+    return next(each for each in arm["steps"] if each["step"] == step)
+
+
+def of_arm(words: Words, label: str, task: str, arm: dict[str, Any], step: int) -> str:
+    """A row with the mean of an arm's seeds and the interval of its accuracy."""
+    change = end_of(arm, step)["change"]
+    thought = number(100 * change["thought_tokens_change"]["mean"], 0, signed=True)
+    accuracy = change["accuracy"]
+    ends = span(100 * accuracy["low"], 100 * accuracy["high"], signed=True).replace(" to ", f" {words.to[3:-3]} ")
+    said = f"{number(100 * accuracy['difference'], signed=True)} ({ends})"
+    return f"| {' | '.join([label, task, str(len(arm['seeds'])), str(step), thought, said])} |"
 
 
 def of_seeds(words: Words, label: str, task: str, changes: Sequence[dict[str, Any]], step: int) -> str:

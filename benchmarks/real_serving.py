@@ -8,6 +8,7 @@ PATH serves them in turn, on the CPU in float32. Requests are sent 32 at a time.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +16,11 @@ import typer
 
 from benchmarks.real_training import SAMPLED, TEST, run
 from benchmarks.record import Json, Record, publish
-from benchmarks.servers import PARSED, vllm
+from benchmarks.servers import PARSED, suffice, vllm
 from suffice.run.files import read_json
-from suffice.run.layout import SUMMARY
+from suffice.run.layout import EVALUATIONS, SUMMARY
+
+FIGURES = ("accuracy", "thought_tokens", "tokens")
 
 
 def main(
@@ -32,15 +35,20 @@ def main(
 
 
 def served(folder: Path, name: str, checkpoint: str, problems: int) -> dict[str, Any]:
-    """What a served model thinks, answers and takes."""
-    out = f"served-{name}"
+    """What a served model thinks and answers, what it takes, and whether the server keeps a budget."""
+    model, out = (folder / checkpoint).name, f"served-{name}"
     with vllm(folder / checkpoint, PARSED, folder / f"{out}.log") as url:
-        model = (folder / checkpoint).name
-        run(folder, f"suffice doctor --base-url {url} --model {model} --tokenizer {checkpoint}".split())
-        asked = f"{TEST} {SAMPLED} --samples 1 --problems {problems}"
-        run(folder, f"suffice eval {model} --base-url {url} --tokenizer {checkpoint} {asked} --out {out}".split())
-    summary = read_json(folder / out / SUMMARY)
-    return {"case": name, "summary": summary}
+        found = suffice("doctor", "--base-url", url, "--model", model, "--tokenizer", str(folder / checkpoint))
+        kept = {each["what"]: each["state"] for each in found}
+        asked = f"{TEST} {SAMPLED} --samples 1 --problems {problems} --concurrency 32"
+        where = f"--base-url {url} --tokenizer {checkpoint} --out {out}"
+        began = time.monotonic()
+        run(folder, ["suffice", "eval", model, *asked.split(), *where.split()])
+        seconds = time.monotonic() - began
+    summary = read_json(folder / out / EVALUATIONS / "jsonl" / SUMMARY)
+    figures = {f"{each}_{end}": summary["metrics"][each][end] for each in FIGURES for end in ("mean", "low", "high")}
+    row = {"case": name, "requests": problems, "seconds": seconds, **figures}
+    return row | {"budget": kept.get("thinking budget")}
 
 
 if __name__ == "__main__":

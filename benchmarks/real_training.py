@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,13 +25,16 @@ import typer
 from benchmarks import findings, readme
 from benchmarks.think import Data, Model
 from suffice.model.checkpoint import latest_checkpoint
-from suffice.run.files import read_json
-from suffice.run.layout import DIAGNOSES, REQUEST, SUMMARY, TRAINER
+from suffice.run.files import read_json, read_jsonl
+from suffice.run.layout import DIAGNOSES, EVALUATIONS, RECORDS, REQUEST, SUMMARY, TRAINER
 
 PLANS = Path(__file__).parent / "plans" / "real"
 TEST = "--task jsonl --path test.jsonl --prompt answer-boxed --max-thought-tokens 128 --max-answer-tokens 24"
 SAMPLED = "--temperature 0.7 --top-p 1"
-BUDGETS = "16,24,32,40,48,64,80,96"
+BUDGETS = "16,24,32,48,64"
+DIAGNOSED = ("conclusion", "curve", "full", "saveable_fraction", "saveable_right", "safe_fraction")
+SHOWN = ("accuracy", "thought_tokens", "tokens")
+SAID = re.compile(r"So the answer is (-?[\d.,/]+)")
 STAGES = {
     "diagnosis": f"diagnose base {TEST} {SAMPLED} --problems 200 --out diagnosis",
     "stopped": f"eval base {TEST} {SAMPLED} --samples 2 --baselines --budgets {BUDGETS} --out stopped",
@@ -91,16 +96,55 @@ def run(folder: Path, command: list[str]) -> str:
 
 
 def keep(name: str, out: Path, comparison: dict[str, Any]) -> None:
-    """What the page shows beside the bench: how the base was taught, its diagnosis, and stopping it early."""
+    """What the page shows beside the bench: how the base was taught, its diagnosis, stopping it early, and thoughts."""
     checkpoint = latest_checkpoint(out)
     assert checkpoint is not None
+    diagnosis = read_json(out / "diagnosis" / DIAGNOSES / "jsonl" / SUMMARY)
+    (task,) = comparison["tasks"].values()
     found = {
         "taught": read_json(checkpoint / TRAINER),
-        "diagnosis": read_json(out / "diagnosis" / DIAGNOSES / "jsonl" / SUMMARY),
-        "stopped": comparison,
+        "diagnosis": {each: diagnosis[each] for each in DIAGNOSED},
+        "stopped": [
+            {"variant": row["variant"], "kind": row["kind"]} | {each: row["metrics"][each] for each in SHOWN}
+            for row in task["rows"]
+            if row["side"] == "base"
+        ],
         "over": readme.stops_of(comparison),
+        "first": first_answers(out / "stopped" / EVALUATIONS / "jsonl" / RECORDS),
+        "traces": traces(out),
     }
     readme.keep(readme.RESULTS / f"real-{name}.json", found)
+
+
+def first_answers(records: Path) -> dict[str, int]:
+    """Of how many thoughts the first answer that they say is right; what was lost again after it, and what mended."""
+    found = Counter[str]()
+    for each in read_jsonl(records):
+        said, ends = SAID.search(each["thought"]), each["verdict"] == "CORRECT"
+        right = said is not None and said[1].rstrip(".") == each["gold"]
+        found.update({"thoughts": 1, "right": right, "lost": right and not ends, "mended": ends and not right})
+    return dict(found)
+
+
+def traces(out: Path) -> list[dict[str, str]]:
+    """A thought of the base and, about the same problem, one after S-GRPO's last step: the first problem of which both
+    are right, and the first that was lost. Of SVAMP's alone: ASDiv's licence is not for every use."""
+    (trained,) = sorted(out.glob("bench/runs/s-grpo-seed-0-*/evaluations"))
+    folders = (out / "stopped" / EVALUATIONS / "jsonl", sorted(trained.glob("step-??????"))[-1])
+    before, after = (
+        {each["problem"]: each for each in read_jsonl(folder / RECORDS) if each["sample"] == 0} for folder in folders
+    )
+    found = []
+    for verdicts in (("CORRECT", "CORRECT"), ("CORRECT", "WRONG")):
+        each = next(
+            each
+            for each in before
+            if each.startswith("svamp") and (before[each]["verdict"], after[each]["verdict"]) == verdicts
+        )
+        said = [f"{side[each]['thought'].strip()}\n→ {side[each]['answer']}" for side in (before, after)]
+        question, gold = before[each]["prompt"].partition("\n")[0], before[each]["gold"]
+        found.append({"question": question, "gold": gold, "before": said[0], "after": said[1]})
+    return found
 
 
 if __name__ == "__main__":

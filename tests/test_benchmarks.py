@@ -7,7 +7,7 @@ import torch
 from benchmarks.dense_mask import dense, dense_mask
 from benchmarks.flops import Work, rows_work, spine_work
 from benchmarks.models import rows, serial_group, spines, update
-from benchmarks.performance import PAGE, RELIABILITY, SCALE, SERVERS, rendered
+from benchmarks.performance import PAGE, REAL, RELIABILITY, SCALE, SERVERS, rendered
 from benchmarks.record import merged
 from benchmarks.spine import compare
 from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -76,6 +76,6 @@ def test_a_case_measured_again_takes_the_place_of_its_row():
     assert merged(old, again | {"machine": {"cpu": "b"}}) == [{"case": "x", "ratio": 3}]
 
 
-@pytest.mark.parametrize("page", [PAGE, RELIABILITY, SCALE, SERVERS])
+@pytest.mark.parametrize("page", [PAGE, REAL, RELIABILITY, SCALE, SERVERS])
 def test_the_page_says_what_was_recorded(page):
     assert rendered(page.read_text()) == page.read_text()

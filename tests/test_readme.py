@@ -155,3 +155,9 @@ def test_the_sentences_of_findings_and_claims_say_what_was_recorded():
         number(100 * easy["GRPO-λ"]["difference"], signed=True) + " points by step 100 instead of −15.8"
         in (told["claims.md"])
     )
+    taught = {arm["arm"]: arm["steps"][-1]["change"] for arm in readme.bench(readme.LANGUAGE_MODEL)["arms"]}
+    assert {round(100 * change["thought_tokens_change"]["mean"]) for change in taught.values()} == {-61}
+    assert "they shorten by 61 %, S-GRPO at higher accuracy" in told["claims.md"]
+    assert taught["S-GRPO"]["accuracy"]["low"] > 0
+    assert taught["GRPO-λ"]["accuracy"]["low"] < -0.03 < 0 < taught["GRPO-λ"]["accuracy"]["high"]
+    assert "S-GRPO reaches and GRPO-λ does not" in told["real-models.md"]

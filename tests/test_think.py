@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.marks import marked
-from benchmarks.real_training import commands
+from benchmarks.real_training import commands, first_answers
 from benchmarks.think import Habits, Step, lesson, prepared, slip, split, think, worked, written
 from safetensors.torch import load_file, save_file
 
@@ -226,3 +226,16 @@ def test_stages_that_were_begun_go_on_and_others_start(tmp_path):
     assert first == ["suffice", "diagnose", "--resume", "diagnosis"]
     assert (second[:3], second[-2:]) == (["suffice", "eval", "base"], ["--out", "stopped"])
     assert third == ["suffice", "bench", "plan.toml", "--out", "bench"]  # which goes on by itself
+
+
+def test_first_answers_are_counted_with_what_thinking_on_lost_and_mended(tmp_path):
+    said = [
+        ("So the answer is 7.\nLet me check.\nSo the answer is 8.", "WRONG"),
+        ("So the answer is 8.\nNo.\nSo the answer is 7.", "CORRECT"),
+        ("So the answer is 7.", "CORRECT"),
+        ("I add 3 and", "WRONG"),
+    ]
+    rows = [{"thought": thought, "verdict": verdict, "gold": "7"} for thought, verdict in said]
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = first_answers(tmp_path / "records.jsonl")
+    assert found == {"thoughts": 4, "right": 2, "lost": 1, "mended": 1}
