@@ -1,4 +1,5 @@
-"""The commands of docs/tutorial.md, in their order, on the lab's model and a server of this machine."""
+"""The commands of docs/tutorial.md, in their order, on the lab's model and a server of this machine; and those of
+docs/quickstart.md and README.md that need neither a server nor a GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ from test_commands import commands
 
 pytestmark = pytest.mark.slow
 
-PAGE = Path(__file__).parents[1] / "docs" / "tutorial.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "tutorial.md"
 LAB = {
     "gsm8k": "arithmetic",
     "qwen3-1.7b-s-grpo-lora": "lab-s-grpo",
@@ -85,3 +87,37 @@ def test_the_tutorial_leads_from_a_served_model_to_a_shorter_one(run: Callable[.
             said.setdefault(words[0], []).append(run(here(words, url, shorter)))
     assert "accuracy" in said["compare"][0]
     assert (tmp_path / "page.html").exists()
+
+
+def test_the_quickstart_leads_from_a_diagnosis_to_a_model_card(run: Callable[..., str], tmp_path: Path):
+    steps = list(commands(ROOT / "docs" / "quickstart.md"))[:6]
+    assert [words[0] for words in steps] == ["diagnose", "train", "watch", "report", "compare", "export"]
+    little = {
+        "diagnose": ["--problems", "4"],
+        "train": sets("train.steps=1", "train.problems_per_step=2", "eval.problems=4", "eval.samples=1"),
+        "watch": ["--once"],
+    }
+    for words in steps:
+        run([*words, *little.get(words[0], [])])
+    assert (tmp_path / "runs" / "first" / "report.html").exists()
+    assert (tmp_path / "runs" / "first" / "export" / "README.md").exists()
+
+
+def test_the_readme_leads_from_a_model_to_a_shorter_one(run: Callable[..., str], tmp_path: Path):
+    steps = [words for words in commands(ROOT / "README.md") if "--base-url" not in words]
+    assert [words[0] for words in steps] == ["train", "eval", "eval", "compare", "export"]
+    named = {**LAB, "MODEL": str(base_path()), "model.path=MODEL": "model.path=lab/arithmetic"}
+    little = {
+        "eval": [*BUDGETS, "--problems", "4"],
+        "train": sets("train.problems_per_step=2", "train.eval_every=0", "rollout.max_thought_tokens=32"),
+    }
+    for words in steps:
+        here = [named.get(word, word) for word in words if word not in ("--engine", "verl")]
+        said = run([*here, *little.get(words[0], [])])
+        if words[0] == "compare":
+            assert "accuracy" in said
+    assert (tmp_path / "runs" / "mine" / "export" / "model.safetensors").exists()
+
+
+def sets(*values: str) -> list[str]:
+    return [part for value in values for part in ("--set", value)]
