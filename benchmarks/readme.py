@@ -39,6 +39,8 @@ TABLE = re.compile("[┏┃┡│└]|against the same")
 """Lines of a table and its caption."""
 LANGUAGE_MODEL = "real-qwen"
 """The bench of one, by its name."""
+WORDS = "ASDiv, SVAMP"
+"""Word problems that it was trained on."""
 SHORTER = -0.30
 """A reward that shortens changes thinking tokens by this or more."""
 
@@ -178,10 +180,13 @@ def summary_table(words: Words) -> str:
         lines.append(of_arm(words, label, "ballots", full[name], 100))
     aim = [cell["steps"][-1]["change"] for cell in bench("ballots-aim")["cells"] if cell["arm"] == "exits as baselines"]
     lines.append(of_seeds(words, f"`exit-baseline` ({words.ours})", "ballots", aim, 300))
-    real = {arm["arm"]: arm for arm in bench(LANGUAGE_MODEL)["arms"]}
+    real = bench(LANGUAGE_MODEL)
     for method, name in (("s-grpo", "S-GRPO"), ("grpo-lambda", "GRPO-λ")):
-        last = real[name]["steps"][-1]["step"]
-        lines.append(of_arm(words, f"`{method}`, {words.language_model}", "ASDiv, SVAMP", real[name], last))
+        label, own = f"`{method}`, {words.language_model}", [c for c in real["cells"] if c["arm"] == name]
+        last, arm = own[0]["steps"][-1]["step"], next(each for each in real["arms"] if each["arm"] == name)
+        changes = [cell["steps"][-1]["change"] for cell in own]
+        row = of_seeds(words, label, WORDS, changes, last) if len(own) > 1 else of_arm(words, label, WORDS, arm, last)
+        lines.append(row)
     return "\n".join(lines) + "\n"
 
 
