@@ -155,9 +155,12 @@ def test_the_sentences_of_findings_and_claims_say_what_was_recorded():
         number(100 * easy["GRPO-λ"]["difference"], signed=True) + " points by step 100 instead of −15.8"
         in (told["claims.md"])
     )
-    taught = {arm["arm"]: arm["steps"][-1]["change"] for arm in readme.bench(readme.LANGUAGE_MODEL)["arms"]}
-    assert {round(100 * change["thought_tokens_change"]["mean"]) for change in taught.values()} == {-61}
-    assert "they shorten by 61 %, S-GRPO at higher accuracy" in told["claims.md"]
-    assert taught["S-GRPO"]["accuracy"]["low"] > 0
-    assert taught["GRPO-λ"]["accuracy"]["low"] < -0.03 < 0 < taught["GRPO-λ"]["accuracy"]["high"]
-    assert "S-GRPO reaches and GRPO-λ does not" in told["real-models.md"]
+    cells = readme.bench(readme.LANGUAGE_MODEL)["cells"]
+    first, second, share = (cell["steps"][-1]["change"] for cell in cells)  # two seeds of S-GRPO, one of GRPO-λ
+    shorter = [round(-100 * change["thought_tokens_change"]["mean"]) for change in (first, second, share)]
+    assert f"they shorten by {min(shorter)} to {max(shorter)} % within ten steps, S-GRPO at higher" in told["claims.md"]
+    assert first["accuracy"]["low"] > -0.03
+    assert second["accuracy"]["difference"] > 0
+    assert shorter[0] > 35 > shorter[1]
+    assert share["accuracy"]["low"] < -0.03 < 0 < share["accuracy"]["high"]
+    assert "one of S-GRPO's two seeds reaches; GRPO-λ, in its one, does not" in told["real-models.md"]
