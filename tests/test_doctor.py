@@ -18,6 +18,7 @@ from suffice.doctor import Finding, examine_recipe, said_of
 from suffice.errors import RecipeError
 from suffice.lab import base_path
 from suffice.methods import list_methods
+from suffice.model.load import load_chat
 from suffice.model.shape import KNOWN, shape_of
 from suffice.tasks import list_tasks
 from tokens import CHATML, checkpoint, edit, tokenizer
@@ -318,3 +319,10 @@ def test_the_command_prints_what_was_found_and_an_estimate(
 def test_options_without_a_recipe_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     assert command(monkeypatch, "--gpu", "H100") == 2
     assert "give a recipe" in capsys.readouterr().err
+
+
+def test_the_estimate_takes_the_inducer_that_the_models_tokenizer_makes(tiny_qwen3):
+    recipe = load_recipe("lab-s-grpo", [f"model.path={tiny_qwen3}"])
+    _, found = examine_recipe(recipe)
+    assert found
+    assert found.assumptions.inducer == len(load_chat(str(tiny_qwen3), recipe.rollout.inducer).inducer) > 13
