@@ -12,14 +12,14 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from benchmarks.readme import CHANGES, LANGUAGE_MODEL, RECORD, RESULTS, ROOT, bench, end_of, headed
+from benchmarks.readme import CHANGES, LANGUAGE_MODEL, QWEN, RECORD, RESULTS, ROOT, WORDS, bench, end_of, headed
 from suffice.numbers import number
 
 SOURCE = RESULTS / "claims.json"
 PAGE = ROOT / "docs" / "claims.md"
 PLACE = re.compile(r"(<!-- claims (?P<method>[\w-]+) -->\n).*?(<!-- /claims -->)", re.DOTALL)
 ARMS = {"s-grpo": "S-GRPO", "grpo-lambda": "GRPO-λ"}
-LAB, TAUGHT = "the lab's, 100,000 parameters", "Qwen2.5-Coder-0.5B, taught to overthink"
+LAB, TAUGHT = "the lab's, 100,000 parameters", f"{QWEN}, taught to overthink"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def ours(method: str) -> list[Claim]:
     found = [(LAB, "`arithmetic`", len(cells), mean)]
     for model, problems, name, step in (
         (LAB, "`ballots`", "full", 100),
-        (TAUGHT, "ASDiv, SVAMP", LANGUAGE_MODEL, None),
+        (TAUGHT, WORDS, LANGUAGE_MODEL, None),
     ):
         arm = next(each for each in bench(name)["arms"] if each["arm"] == ARMS[method])
         end = end_of(arm, step or arm["steps"][-1]["step"])

@@ -37,10 +37,8 @@ CHANGES = {"thought_tokens_change": "mean", "accuracy": "difference"}
 DIAGNOSED, PRICE = "qwen3-8b-aime25", 0.60
 TABLE = re.compile("[┏┃┡│└]|against the same")
 """Lines of a table and its caption."""
-LANGUAGE_MODEL = "real-qwen"
-"""The bench of one, by its name."""
-WORDS = "ASDiv, SVAMP"
-"""Word problems that it was trained on."""
+LANGUAGE_MODEL, QWEN, WORDS = "real-qwen", "Qwen2.5-Coder-0.5B", "ASDiv, SVAMP"
+"""The bench of one by its name, the model, and the word problems that it was trained on."""
 SHORTER = -0.30
 """A reward that shortens changes thinking tokens by this or more."""
 
@@ -54,8 +52,6 @@ class Words:
     least: str
     """A reward, and of how many it loses least."""
     ours: str
-    language_model: str
-    """Which one was trained."""
 
 
 READMES = {
@@ -64,14 +60,12 @@ READMES = {
         "{} to {}",
         "{}, least loss of {}",
         "ours",
-        "Qwen2.5-Coder-0.5B",
     ),
     "README.zh-CN.md": Words(
         ("方法", "任务", "种子数", "步数", "思考 token，%", "准确率，百分点"),
         "{} 至 {}",
         "{}（{} 种中损失最少）",
         "我们的方法",
-        "Qwen2.5-Coder-0.5B",
     ),
 }
 
@@ -182,7 +176,7 @@ def summary_table(words: Words) -> str:
     lines.append(of_seeds(words, f"`exit-baseline` ({words.ours})", "ballots", aim, 300))
     real = bench(LANGUAGE_MODEL)
     for method, name in (("s-grpo", "S-GRPO"), ("grpo-lambda", "GRPO-λ")):
-        label, own = f"`{method}`, {words.language_model}", [c for c in real["cells"] if c["arm"] == name]
+        label, own = f"`{method}`, {QWEN}", [c for c in real["cells"] if c["arm"] == name]
         last, arm = own[0]["steps"][-1]["step"], next(each for each in real["arms"] if each["arm"] == name)
         changes = [cell["steps"][-1]["change"] for cell in own]
         row = of_seeds(words, label, WORDS, changes, last) if len(own) > 1 else of_arm(words, label, WORDS, arm, last)

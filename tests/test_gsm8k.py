@@ -22,7 +22,7 @@ from suffice.cli import app
 from suffice.config import DEFAULT_INDUCER
 from suffice.groups import Problem, Verdict
 from suffice.model.load import load_chat, load_model
-from suffice.run.files import read_jsonl
+from suffice.run.files import read_jsonl, write_jsonl
 from suffice.tasks import load_task
 
 pytestmark = pytest.mark.slow
@@ -60,15 +60,21 @@ def source(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         blank = make_qwen3(folder / "blank", list(golds), vocabulary=2000, width=96)
     else:
         data = folder
-        lines = [
-            {"question": question, "answer": f"{solution}\n#### {final}"}
-            for question, (solution, final, _) in HUB_FORMAT.items()
-        ]
-        (data / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        write_hub_format(data / "train.jsonl")
         golds = {question: gold for question, (_, _, gold) in HUB_FORMAT.items()}
         blank = request.getfixturevalue("tiny_qwen3")
     problems = load_task("gsm8k", path=str(data), split="train", limit=4, seed=0)
     return Source(learn_by_heart(blank, problems, folder / "taught"), data, golds)
+
+
+def write_hub_format(file: Path) -> None:
+    write_jsonl(
+        file,
+        [
+            {"question": question, "answer": f"{solution}\n#### {final}"}
+            for question, (solution, final, _) in HUB_FORMAT.items()
+        ],
+    )
 
 
 def learn_by_heart(blank: Path, problems: Sequence[Problem], target: Path) -> Path:

@@ -47,7 +47,7 @@ from suffice.run.directory import Run
 from suffice.run.files import read_json, read_jsonl, write_jsonl, write_text
 from suffice.run.layout import LOCK
 from suffice.run.lock import locked
-from verl_cpu import ENVIRONMENT, options
+from verl_cpu import ENVIRONMENT, begin, options
 from verl_making import configured, translated
 
 pytestmark = pytest.mark.slow
@@ -497,15 +497,6 @@ def test_settings_of_verls_own_are_read_as_toml():
         launch.own_settings(["verl.trainer.nnodes"])
 
 
-def suffice(*arguments):
-    command = [sys.executable, "-m", "suffice", *arguments]
-    # Ray counts the logical GPUs against those that are visible, and none are to be
-    surroundings = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings | ENVIRONMENT
-    )
-
-
 QUICK = ["train.problems_per_step=4", "train.refill_cap=0", "train.eval_every=0", "group.exits=4"]
 
 
@@ -526,7 +517,7 @@ def test_the_first_steps_of_verl_are_those_of_the_local_engine(tmp_path, updates
     wanted = [*QUICK, f"train.updates_per_batch={updates}", rate, "train.steps=2", "train.checkpoint_every=1"]
     for engine in ("local", "verl"):
         sets = [part for pair in wanted for part in ("--set", pair)] + (options() if engine == "verl" else [])
-        done = suffice("train", "lab-s-grpo", "--engine", engine, "--out", str(tmp_path / engine), *sets)
+        done = begin("train", "lab-s-grpo", "--engine", engine, "--out", str(tmp_path / engine), *sets)
         _, said = done.communicate()
         assert done.returncode == 0, said
     ours, theirs = (read_jsonl(tmp_path / engine / "metrics.jsonl") for engine in ("local", "verl"))
@@ -557,7 +548,7 @@ def test_adapters_are_trained_sampled_merged_and_published_with_weights_in_the_h
     """The server's log-probs are the trainer's in step 2, so it has the adapters; the checkpoint has them too."""
     own = ["model.lora=8", "cluster.offload=rollout", "train.learning_rate=1e-2", "train.steps=2"]
     sets = [part for pair in [*QUICK, *own, "train.checkpoint_every=1"] for part in ("--set", pair)]
-    done = suffice("train", "lab-s-grpo", "--engine", "verl", "--out", str(tmp_path / "run"), *sets, *options())
+    done = begin("train", "lab-s-grpo", "--engine", "verl", "--out", str(tmp_path / "run"), *sets, *options())
     _, said = done.communicate()
     assert done.returncode == 0, said
     lines = read_jsonl(tmp_path / "run" / "metrics.jsonl")
@@ -577,7 +568,7 @@ def test_adapters_are_trained_sampled_merged_and_published_with_weights_in_the_h
 def test_a_killed_worker_ends_the_run_in_one_line_and_resume_goes_on(tmp_path):
     run = tmp_path / "run"
     sets = [part for pair in [*QUICK, "train.steps=4", "train.checkpoint_every=1"] for part in ("--set", pair)]
-    started = suffice("train", "lab-s-grpo", "--engine", "verl", "--out", str(run), *sets, *options())
+    started = begin("train", "lab-s-grpo", "--engine", "verl", "--out", str(run), *sets, *options())
     while not (run / "metrics.jsonl").exists():
         assert started.poll() is None, started.communicate()
         time.sleep(0.5)
@@ -591,12 +582,12 @@ def test_a_killed_worker_ends_the_run_in_one_line_and_resume_goes_on(tmp_path):
     assert line.startswith("error: verl failed after step")
     assert "one of its processes died" in line
     assert f"suffice train --resume {run}" in line
-    resumed = suffice("train", "--resume", str(run))
+    resumed = begin("train", "--resume", str(run))
     _, said = resumed.communicate()
     assert resumed.returncode == 0, said
     assert [line["step"] for line in read_jsonl(run / "metrics.jsonl")] == [1, 2, 3, 4]
     assert read_json(run / "checkpoints/step-000004/config.json")["model_type"] == "qwen3"
-    finished = suffice("train", "--resume", str(run))
+    finished = begin("train", "--resume", str(run))
     _, said = finished.communicate()
     assert finished.returncode == 0
     assert said == f"{run} is finished: nothing is left to do\n"

@@ -1,7 +1,8 @@
 """The promise of docs/scale.md on this machine: one recipe for one GPU, from `doctor` to a compared, shorter model.
 
-The recipe is `qwen3-1.7b-s-grpo-lora` with budgets that fit, on a Qwen3 of 0.5M parameters with Qwen's tokenizer class
-that knows four problems by heart. verl runs on two logical GPUs. SUFFICE_VERL_RUN=1 asks for it: verl starts twice.
+The recipe is `qwen3-1.7b-s-grpo-lora` with budgets that fit, on a Qwen3 of 0.35M parameters with Qwen's tokenizer
+class that knows four problems by heart. verl runs on two logical GPUs. SUFFICE_VERL_RUN=1 asks for it: verl starts
+twice.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,8 +23,8 @@ from transformers import AutoTokenizer, Qwen2Tokenizer
 from making import make_qwen3
 from suffice.run.files import read_jsonl
 from suffice.tasks import load_task
-from test_gsm8k import HUB_FORMAT, learn_by_heart
-from verl_cpu import ENVIRONMENT, WORKERS, options
+from test_gsm8k import HUB_FORMAT, learn_by_heart, write_hub_format
+from verl_cpu import WORKERS, begin, options
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,31 +50,19 @@ BUDGETS = ["--max-thought-tokens", "32", "--max-answer-tokens", "12"]
 
 def suffice(*words: object, code: int = 0) -> str:
     """Standard output of a command that ends with this code."""
-    done = start(*words)
+    done = begin(*words)
     out, err = done.communicate()
     assert done.returncode == code, (words, out, err)
     return out
-
-
-def start(*words: object) -> subprocess.Popen[str]:
-    surroundings = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    command = [sys.executable, "-m", "suffice", *map(str, words)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings | ENVIRONMENT
-    )
 
 
 @pytest.fixture
 def asked(tmp_path: Path) -> list[str]:
     """What is set of the recipe: a taught model, its data and what is small."""
     torch.set_num_threads(1)
-    lines = [
-        {"question": question, "answer": f"{solution}\n#### {final}"}
-        for question, (solution, final, _) in HUB_FORMAT.items()
-    ]
-    (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    (tmp_path / "test.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    blank = make_qwen3(tmp_path / "blank", [str(line) for line in lines], vocabulary=800, width=128)
+    for split in ("train", "test"):
+        write_hub_format(tmp_path / f"{split}.jsonl")
+    blank = make_qwen3(tmp_path / "blank", [*HUB_FORMAT, *map(str, HUB_FORMAT.values())], vocabulary=800, width=128)
     tokenizer: Any = Qwen2Tokenizer.from_pretrained(blank)  # its rules of splitting over the words learnt
     tokenizer.save_pretrained(blank)
     model = learn_by_heart(blank, load_task("gsm8k", path=str(tmp_path), split="train"), tmp_path / "taught")
@@ -90,7 +77,7 @@ def test_one_recipe_goes_from_the_estimate_over_a_killed_run_to_a_compared_model
     found = json.loads(suffice(*doctor, code=2))
     assert {each["what"] for each in found["findings"] if not each["ok"]} == {"CUDA", "vllm", "flash-attn", "GPUs"}
 
-    started = start("train", RECIPE, "--engine", "verl", "--out", run, *asked, *options())
+    started = begin("train", RECIPE, "--engine", "verl", "--out", run, *asked, *options())
     while not (run / "checkpoints" / "step-000002").exists():
         assert started.poll() is None, started.communicate()
         time.sleep(0.2)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 ROLLOUT = "suffice-cpu"
@@ -44,3 +46,13 @@ def options() -> list[str]:
     """What to add to `suffice train --engine verl`."""
     own = [f"verl.{name}={json.dumps(value)}" for name, value in SETTINGS.items()]
     return [part for pair in [f"cluster.gpus={WORKERS}", *own] for part in ("--set", pair)]
+
+
+def begin(*words: object) -> subprocess.Popen[str]:
+    """`suffice …` as a process whose verl finds this machine's platform."""
+    # Ray counts the logical GPUs against those that are visible, and none are to be
+    surroundings = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    command = [sys.executable, "-m", "suffice", *map(str, words)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings | ENVIRONMENT
+    )

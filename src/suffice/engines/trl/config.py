@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from typing import Any
 
 import trl
+from packaging.version import Version
 
 from suffice.config import MICRO_BATCH, ObjectiveSection, Recipe, local_only
 from suffice.engines.policy import MARKS, training_dtype, weights_dtype
@@ -80,7 +80,7 @@ def check_version(recipe: Recipe) -> None:
     Raises:
         SufficeError: it is older, or lacks an argument that a recipe decides.
     """
-    tested, found = ".".join(map(str, TESTED)), tuple(map(int, re.findall(r"\d+", trl.__version__)[:2]))
+    tested, found = ".".join(map(str, TESTED)), Version(trl.__version__).release[:2]
     lacking = sorted(decided(recipe).keys() - trl.GRPOConfig.__dataclass_fields__.keys())
     if found < TESTED or lacking:
         lack = f"has no {lacking[0]}" if lacking else f"is older than {tested}"

@@ -75,11 +75,10 @@ class SufficeTrainer(PPOTrainerSync):  # type: ignore[misc]
     def step(self, metrics: dict[str, Any], timing_raw: dict[str, float]) -> Any:
         """A step is logged before it may be saved: a run that is killed between the two has its line nevertheless."""
         batch = super().step(metrics, timing_raw)
-        now = time.monotonic()
-        line = {"step": self.global_steps, **self.said, **update_metrics(metrics, timing_raw, self.synced)}
+        began, self.since = self.since, time.monotonic()
+        found = self.said | update_metrics(metrics, timing_raw, self.synced) | {"seconds": self.since - began}
         self.run.append(self.rollouts)
-        self.run.append([Step.model_validate(line | {"seconds": now - self.since})])
-        self.since = now
+        self.run.append([Step.model_validate({"step": self.global_steps, **found})])
         return batch
 
     def _compute_old_log_prob(self, batch: Any, metrics: dict[str, Any]) -> Any:
