@@ -17,6 +17,7 @@ from suffice.evaluation.source import Forced, Sampling, Trace, switches
 from suffice.grading import Grader
 from suffice.groups import Verdict
 from suffice.model.load import load_chat, load_model
+from suffice.run.directory import Run
 from suffice.run.records import Stop
 from suffice.tasks import load_task
 
@@ -90,13 +91,14 @@ def lab():
 PROTOCOL = Sampling(samples=2, temperature=1.0, top_p=1.0, max_thought_tokens=256, max_answer_tokens=8)
 
 
-def test_baselines_stop_the_very_samples_of_the_plain_evaluation(lab):
+def test_baselines_stop_the_very_samples_of_the_plain_evaluation(lab, tmp_path):
     source, problems = lab
+    run = Run(tmp_path)
     with Grader() as grader:
         traces = collect(source, problems, PROTOCOL, stops([16, 64]))
         grade(traces, problems, grader)
-        alone = evaluate(source, problems, PROTOCOL, grader)
-        short = evaluate(source, problems, replace(PROTOCOL, max_thought_tokens=64), grader)
+        alone = evaluate(source, problems, PROTOCOL, grader, run, "alone")
+        short = evaluate(source, problems, replace(PROTOCOL, max_thought_tokens=64), grader, run, "short")
     plain = evaluation_of(source, problems, PROTOCOL, traces)
     assert plain.records == alone.records
     found = baselines(plain, owned(problems, traces), [16, 64])

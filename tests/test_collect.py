@@ -55,8 +55,10 @@ def test_what_the_journal_holds_is_not_sampled_again(lab, tmp_path):
     source, problems = lab
     with Journal(tmp_path / "j.jsonl") as journal:
         whole = collect(source, problems, PROTOCOL, None, journal)
+    nobody = LocalSource("no model", None, None)
+    nobody.lot = source.lot
     with Journal(tmp_path / "j.jsonl") as journal:
-        assert collect(LocalSource("no model", None, None), problems, PROTOCOL, None, journal) == whole
+        assert collect(nobody, problems, PROTOCOL, None, journal) == whole
 
 
 @pytest.mark.parametrize(

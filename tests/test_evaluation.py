@@ -228,14 +228,42 @@ def test_the_shipped_base_is_evaluated_and_the_records_give_the_summary_again(la
 
     source, problems = lab
     with Grader() as grader:
-        found = evaluate(source, problems, PROTOCOL, grader)
-        again = evaluate(source, problems[:7], PROTOCOL, grader)
+        found = evaluate(source, problems, PROTOCOL, grader, Run(tmp_path), "e")
+        again = evaluate(source, problems[:7], PROTOCOL, grader, Run(tmp_path), "less")
     assert len(found.records) == 80
     assert again.records == found.records[:14]  # what is sampled does not depend on the company
-    Run(tmp_path).write_evaluation("e", found)
+    assert found.summary.seconds > 0
     back = Run(tmp_path).evaluation("e")
     assert back == found
     assert metrics_of(back.records) == found.summary.metrics
+
+
+def test_an_evaluation_that_was_stopped_goes_on_where_it_was(lab, tmp_path):
+    from suffice.grading import Grader
+
+    source, problems = lab
+    run, asked = Run(tmp_path), []
+
+    class Stopped(LocalSource):
+        lot = 16
+
+        def sample(self, draws, *more):
+            asked.append(len(draws))
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+            return super().sample(draws, *more)
+
+    stopped = Stopped("base", source.model, source.chat)
+    with Grader() as grader:
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(stopped, problems, PROTOCOL, grader, run, "e")
+        assert not run.is_evaluated("e")
+        found = evaluate(stopped, problems, PROTOCOL, grader, run, "e")
+        whole = evaluate(source, problems, PROTOCOL, grader, run, "whole")
+    assert asked == [16] * 6  # five lots, the third of which was begun twice
+    assert found.records == whole.records
+    assert found.summary.seconds is None  # nobody knows
+    assert not (tmp_path / "journal").exists()
 
 
 def test_the_shipped_base_overthinks(lab):

@@ -80,8 +80,13 @@ def test_recurrent_layers_never_read_padding(monkeypatch):
 
 def test_prefixes_are_read_with_little_padding_or_none():
     prefixes = [(9,) * n for n in (4, 4, 5, 6, 10, 12, 13)]
-    assert [[len(p) for p in lot] for lot in read_together(prefixes, 1.25)] == [[4, 4, 5], [6], [10, 12], [13]]
-    assert [[len(p) for p in lot] for lot in read_together(prefixes, 1.0)] == [[4, 4], [5], [6], [10], [12], [13]]
+
+    def lots(padded, tokens):
+        return [[len(p) for p in lot] for lot in read_together(prefixes, padded, tokens)]
+
+    assert lots(1.25, 99) == [[4, 4, 5], [6], [10, 12], [13]]
+    assert lots(1.0, 99) == [[4, 4], [5], [6], [10], [12], [13]]
+    assert lots(1.25, 12) == [[4, 4], [5, 6], [10], [12], [13]]  # with padding, three of five are fifteen tokens
 
 
 def test_the_states_of_recurrent_layers_count_towards_a_wave():

@@ -548,6 +548,31 @@ def test_reused_keys_and_values_give_what_pushing_every_prefix_again_gives(kind,
     assert found[False][1].prefill > count.prefill
 
 
+@pytest.mark.parametrize("gold", [False, True])
+def test_a_slow_model_is_asked_in_small_lots_for_what_it_says_at_once(gold, monkeypatch):
+    problems = [Problem(str(i), "t", " ".join(["9"] * (i + 1)), "!") for i in range(9)]
+    sampled, largest = [], []
+    for tokens in (2**14, 24):
+        sampler = words("qwen3")
+        sampler.gold, sampler.chat.answer = gold, lambda text: [7, 8]
+        monkeypatch.setattr("suffice.model.device.WORK", tokens * sampler.model.num_parameters())
+        pushed = []
+        sampler.model.register_forward_pre_hook(
+            lambda module, args, kwargs, pushed=pushed: pushed.append(kwargs["input_ids"].numel()), with_kwargs=True
+        )
+        sampled.append(sampler.groups(problems, 2, "seed", random_exits(3)))
+        largest.append(max(pushed))
+    assert largest[0] > 48
+    assert largest[1] <= 24
+    for group, other in zip(*sampled, strict=True):
+        for spine, same in zip(group.spines, other.spines, strict=True):
+            assert spine.tokens == same.tokens
+            for branch, alike in zip(spine.branches, same.branches, strict=True):
+                assert branch.answer == alike.answer
+                assert branch.logprobs == pytest.approx(alike.logprobs, abs=1e-10)
+                assert branch.value == (pytest.approx(alike.value, rel=1e-10) if gold else None)
+
+
 def test_small_waves_sample_what_one_wave_samples():
     problems = [Problem(str(i), "t", "9 10 11", "!") for i in range(6)]
     whole, small = words("qwen3"), words("qwen3")

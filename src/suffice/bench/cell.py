@@ -102,9 +102,7 @@ def evaluate_step(recipe: Recipe, path: str, run: Run, step: int, greedily: bool
     problems = held_out_problems(recipe.eval, recipe.task, model, chat)
     changes = {"temperature": 0.0, "samples": 1} if greedily else {}
     protocol = Sampling.of(recipe.eval, cache_gb=recipe.rollout.cache_gb, **changes)
-    found = evaluate(LocalSource(path, model, chat), problems, protocol, grader)
-    run.write_evaluation(label(step, greedily), found)
-    print(f"evaluated {path}: {found.summary.seconds:.1f} s", file=sys.stderr)
+    evaluate(LocalSource(path, model, chat), problems, protocol, grader, run, label(step, greedily))
 
 
 def main() -> None:

@@ -290,8 +290,9 @@ def evaluate_both(
             evaluation = Run(run).evaluation(name)
         else:
             with policy.precision():
-                evaluation = evaluate(LocalSource(name, policy.model, policy.chat), problems, asked, grader)
-            Run(run).write_evaluation(name, evaluation)
+                evaluation = evaluate(
+                    LocalSource(name, policy.model, policy.chat), problems, asked, grader, Run(run), name
+                )
         prefix, metrics = "eval_greedy" if is_greedy(name) else "eval", evaluation.summary.metrics
         found |= {
             f"{prefix}_accuracy": metrics.accuracy.mean,

@@ -13,18 +13,28 @@ from suffice.evaluation.source import Sampling, Source, Trace
 from suffice.evaluation.summary import levels_of, metrics_of
 from suffice.grading import Grader
 from suffice.groups import Problem
-from suffice.run.directory import Evaluation
+from suffice.run.directory import Evaluation, Run
 from suffice.run.records import EvaluationSummary, Protocol, Sample
 
 
-def evaluate(source: Source, problems: Sequence[Problem], protocol: Sampling, grader: Grader) -> Evaluation:
-    """Sample and grade every problem; the summary holds the `seconds` it took."""
+def evaluate(
+    source: Source, problems: Sequence[Problem], protocol: Sampling, grader: Grader, run: Run, label: str
+) -> Evaluation:
+    """Sample and grade every problem, and write the evaluation under its label.
+
+    What an interrupted attempt had sampled is not sampled again; the `seconds` that it took are then not known.
+    """
     started = time.perf_counter()
-    traces = collect(source, problems, protocol)
-    grade(traces, problems, grader)
-    found = evaluation_of(source, problems, protocol, traces)
-    seconds = time.perf_counter() - started
-    return replace(found, summary=found.summary.model_copy(update={"seconds": seconds}))
+    with run.journal(label) as journal:
+        whole = not journal.lines
+        traces = collect(source, problems, protocol, journal=journal)
+        grade(traces, problems, grader)
+        found = evaluation_of(source, problems, protocol, traces)
+        if whole:
+            took = {"seconds": time.perf_counter() - started}
+            found = replace(found, summary=found.summary.model_copy(update=took))
+        run.write_evaluation(label, found)
+    return found
 
 
 def evaluation_of(

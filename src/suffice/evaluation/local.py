@@ -11,6 +11,7 @@ from typing import Any, Literal
 from suffice.errors import ModelError
 from suffice.evaluation.source import Advance, Draw, ExitRule, Forced, Sampling, Trace, switches
 from suffice.groups import Branch, Group, Problem, Spine, answer_length
+from suffice.model.device import tokens_at_once
 from suffice.objective.spine import check_model
 from suffice.rollout import Chat, Sampler
 
@@ -26,8 +27,12 @@ class LocalSource:
     name: str
     model: Any
     chat: Chat
-    lot: int | None = field(default=256, init=False)
     counts: Literal["tokenizer"] = field(default="tokenizer", init=False)
+
+    @cached_property
+    def lot(self) -> int:
+        """Few samples of a model that is slow: those of a lot that is stopped are lost."""
+        return min(256, max(32, tokens_at_once(self.model) // 16))
 
     def sample(
         self, draws: Sequence[Draw], sampling: Sampling, exits: ExitRule | None, advance: Advance

@@ -92,17 +92,13 @@ def _perform_task(work: Work, run: Run, task: str, grader: Grader) -> Performed:
         return {label: run.evaluation(label) for label in (task, *beside)}
     if work.request.verb == "diagnose" and run.is_diagnosed(task):
         return {task: run.diagnosis(task)}
-    path = run.path / layout.JOURNAL / f"{task}.jsonl"
-    with Journal(path) as journal:
+    with run.journal(task) as journal:
         if work.request.verb == "eval":
             found = _evaluate(work, run, task, grader, journal)
         else:
             found = _diagnose(work, run, task, grader, journal)
-        path.unlink()
     for doubt in found[task].summary.doubts:
         print(f"{task}: {doubt}", file=sys.stderr)
-    if not any(path.parent.iterdir()):
-        path.parent.rmdir()
     return found
 
 

@@ -99,7 +99,9 @@ class Source(Protocol):
     """
 
     name: str
-    lot: int | None
+
+    @property
+    def lot(self) -> int | None: ...
 
     @property
     def counts(self) -> Literal["tokenizer", "server", "characters"]: ...

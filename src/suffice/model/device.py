@@ -10,6 +10,8 @@ import torch
 
 from suffice.errors import ModelError
 
+WORK = 2**39  # parameters times tokens of one forward on a CPU: some ten seconds on two cores
+LARGEST = 2**14  # tokens of one forward anywhere
 SMALL = 10_000_000  # parameters below which a second thread gains little and, on a busy machine, costs much
 
 
@@ -28,6 +30,11 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)
+
+
+def tokens_at_once(model: Any) -> int:
+    """Tokens that one forward reads at most, so that progress is seen and memory lasts."""
+    return min(LARGEST, max(1, WORK // model.num_parameters())) if model.device.type == "cpu" else LARGEST
 
 
 def set_threads(model: Any, threads: int = 0) -> None:

@@ -16,6 +16,7 @@ from suffice.grading.verdicts import give_verdicts
 from suffice.groups import Branch, Group, Problem, Spine
 from suffice.model.cache import Footprint, KeyValues, footprint, growing_cache, is_plain
 from suffice.model.chat import NONE, Chat
+from suffice.model.device import tokens_at_once
 from suffice.model.vocabulary import check_ids
 from suffice.rollout.decode import Ask, Count, Decoder, Sampled, Stream, keyed
 from suffice.rollout.streams import BranchStream, PromptStream, read_alone
@@ -168,8 +169,7 @@ class Sampler:
             self.answer(ended, stream, exits)
 
     def answer(self, ended: Sequence[Ended], stream: PromptStream, exits: Exits) -> None:
-        """Branches of spines of a stream, all in one batch, in place; what the stream kept of them is let go."""
-        kept = [stream.kept.pop(each.place) for each in ended if self.reuse]
+        """Branches of spines of a stream, in place; what the stream kept of them is let go."""
         for each in ended:
             spine = each.spine
             for position in exits(spine, each.ask.key):
@@ -179,7 +179,22 @@ class Sampler:
                     stopping = math.exp(spine.watched[at]) if at < len(spine.watched) else 0.0
                 spine.branches.append(Branch(position, [], [], truncated=False, stopping=stopping))
         answered = self.read_gold if self.gold else self.sample_answers
-        answered(ended, kept)
+        for some in self.together(ended):
+            answered(some, [stream.kept.pop(each.place) for each in some if self.reuse])
+
+    def together(self, ended: Sequence[Ended]) -> Iterator[list[Ended]]:
+        """Spines whose branches are answered in one batch: as many as may be sent their inducers and gold answers at
+        once, at least one."""
+        most, tokens = tokens_at_once(self.model), 0
+        some: list[Ended] = []
+        for each in ended:
+            own = len(each.spine.branches) * (len(self.inducer) + len(each.gold))
+            if some and tokens + own > most:
+                yield some
+                some, tokens = [], 0
+            some.append(each)
+            tokens += own
+        yield some
 
     def sample_answers(self, ended: Sequence[Ended], kept: Sequence[KeyValues]) -> None:
         """What the model answers at the exits of some spines, from the keys and values that were `kept` of them."""

@@ -18,6 +18,7 @@ from transformers import DynamicCache
 
 from suffice.model.attention import no_mask, use_layouts
 from suffice.model.cache import KeyValues, growing_cache, is_plain, is_recurrent, joined
+from suffice.model.device import tokens_at_once
 from suffice.rollout.decode import Ask, Count, sampling_dtype
 
 PADDED = 1.25  # times its own length that a prefix is padded to at most, where padding is harmless
@@ -73,7 +74,8 @@ class PromptStream:
         distinct = sorted(dict.fromkeys(tuple(ask.prefix) for ask in asks), key=len)
         row = {prefix: i for i, prefix in enumerate(distinct)}
         device, caches, widths, logits = self.model.device, [], [], []
-        for prefixes in read_together(distinct, 1.0 if self.recurrent else PADDED):
+        padded = 1.0 if self.recurrent else PADDED
+        for prefixes in read_together(distinct, padded, tokens_at_once(self.model)):
             width = len(prefixes[-1])
             tokens = torch.tensor([[self.pad_id] * (width - len(p)) + list(p) for p in prefixes], device=device)
             padding = torch.tensor([width - len(p) for p in prefixes], device=device)[:, None]
@@ -142,11 +144,12 @@ class Read(NamedTuple):
     place: Tensor
 
 
-def read_together(prefixes: Sequence[tuple[int, ...]], padded: float) -> list[list[tuple[int, ...]]]:
-    """Prefixes, the shortest first, in lots none of which is longer than `padded` times the shortest of its lot."""
+def read_together(prefixes: Sequence[tuple[int, ...]], padded: float, tokens: int) -> list[list[tuple[int, ...]]]:
+    """Prefixes, the shortest first, in lots none of which is longer than `padded` times the shortest of its lot, nor
+    has more `tokens` with its padding, unless it is alone."""
     lots: list[list[tuple[int, ...]]] = []
     for prefix in prefixes:
-        if not lots or len(prefix) > padded * len(lots[-1][0]):
+        if not lots or len(prefix) > padded * len(lots[-1][0]) or len(prefix) * (len(lots[-1]) + 1) > tokens:
             lots.append([])
         lots[-1].append(prefix)
     return lots

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from suffice.config import Recipe, explain
 from suffice.errors import RunError
 from suffice.run import layout
 from suffice.run.files import append_jsonl, read_json, read_jsonl, whole_directory, write_json, write_jsonl
+from suffice.run.journal import Journal
 from suffice.run.records import (
     Chosen,
     Comparison,
@@ -143,6 +145,16 @@ class Run:
 
     def is_evaluated(self, label: str) -> bool:
         return (self.evaluation_folder(label) / layout.SUMMARY).exists()
+
+    @contextmanager
+    def journal(self, label: str) -> Iterator[Journal]:
+        """What is sampled for a label, kept until all that it is for is written."""
+        path = self.path / layout.JOURNAL / f"{label}.jsonl"
+        with Journal(path) as journal:
+            yield journal
+            path.unlink()
+        if not any(path.parent.iterdir()):
+            path.parent.rmdir()
 
     def diagnosis(self, label: str) -> Diagnosis:
         folder = self.diagnosis_folder(label)
