@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,8 +17,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
+from benchmarks import taught
 from benchmarks.claims import ARMS, Claim, claims
-from benchmarks.readme import ROOT
+from benchmarks.readme import LANGUAGE_MODEL, ROOT
 from suffice.bench.figures import PALETTE, label_points
 from suffice.report.plots import GRID, INK, MUTED, STYLE
 
@@ -66,7 +68,26 @@ class Claims:
     methods: tuple[str, ...]
 
 
-Picture = Plane | Course | Claims
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """A language model that was trained, and its base stopped without training."""
+
+    bench: str
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A model, and how it was stopped or trained, if it was: thinking tokens, accuracy in % with its interval."""
+
+    name: str
+    kind: str | None
+    thought: float
+    accuracy: float
+    low: float
+    high: float
+
+
+Picture = Plane | Course | Claims | Stops
 
 SHOWN: dict[str, Picture] = {
     "ballots-step-100": Plane(100, {"full": None, "ballots-aim": ("exits as baselines",)}, "exits as baselines"),
@@ -80,6 +101,7 @@ SHOWN: dict[str, Picture] = {
         "arithmetic-tokens", ("sampled, constant", "sampled+close, constant", "all, constant", "sampled, sequence")
     ),
     "claims": Claims(("s-grpo", "grpo-lambda")),
+    "language-model": Stops(LANGUAGE_MODEL),
 }
 
 
@@ -105,6 +127,8 @@ def data(what: Picture, load: Load) -> list[Any]:
     """Everything that a picture shows, as points or claims."""
     if isinstance(what, Claims):
         return [each for method in what.methods for each in claims(method)]
+    if isinstance(what, Stops):
+        return spots(load(what.bench))
     if isinstance(what, Course):
         return [point for arm in what.arms for point in points(load(what.bench), arm)]
     return [
@@ -113,6 +137,27 @@ def data(what: Picture, load: Load) -> list[Any]:
         for arm in arms or [each["arm"] for each in load(bench)["arms"]]
         for point in points(load(bench), arm)
         if point.step == what.step
+    ]
+
+
+def spots(record: dict[str, Any]) -> list[Spot]:
+    """The base, what stopping makes of it, and every run after its last step."""
+    seeds = Counter(cell["arm"] for cell in record["cells"])
+    ends = [
+        (f"{cell['arm']}, seed {cell['seed']}" if seeds[cell["arm"]] > 1 else cell["arm"], cell["arm"], end["metrics"])
+        for cell in record["cells"]
+        for end in cell["steps"][-1:]
+    ]
+    stopped = [(row["variant"] or "base", row["kind"], row) for row in taught.record()["stopped"]]
+    return [
+        Spot(
+            name,
+            kind,
+            round(found["thought_tokens"]["mean"], 1),
+            *(round(100 * found["accuracy"][key], 2) for key in ("mean", "low", "high")),
+        )
+        for name, kind, found in [*stopped, *ends]
+        if kind != "budget"  # cut and wrong: hardly any thought of the base ends before
     ]
 
 
@@ -204,6 +249,32 @@ def reported(methods: tuple[str, ...]) -> Figure:
     return figure
 
 
+@rc_context({**STYLE, "font.size": 9.0})
+def stopped(shown: list[Spot]) -> Figure:
+    """Accuracy against thinking tokens: the base, what stopping makes of it, and what training does."""
+    figure = Figure(figsize=(8.4, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    told = sorted((each for each in shown if each.kind == "inducer"), key=lambda each: each.thought)
+    axes.plot([each.thought for each in told], [each.accuracy for each in told], "s-", color=MUTED, markersize=4,
+              label="base, told to answer after so many tokens", zorder=2)  # fmt: skip
+    trained = list(dict.fromkeys(each.kind for each in shown if each.kind not in (None, "inducer", "deer")))
+    colours = {None: INK, "deer": MUTED} | dict(zip(trained, PALETTE, strict=False))
+    named: list[tuple[str, Any, tuple[float, float]]] = []
+    for each in shown:
+        if each.kind != "inducer":
+            whiskers = [[each.accuracy - each.low], [each.high - each.accuracy]]
+            axes.errorbar([each.thought], [each.accuracy], yerr=whiskers, fmt="o", color=colours[each.kind],
+                          markersize=7, elinewidth=1.0, zorder=4)  # fmt: skip
+            name = "base, DEER" if each.kind == "deer" else each.name
+            named.append((name, colours[each.kind], (each.thought, each.accuracy)))
+    axes.set_xlim(left=0)
+    axes.set_xlabel("thinking tokens")
+    axes.set_ylabel("accuracy, %")
+    axes.legend(loc="lower right")
+    label_points(figure, axes, named)
+    return figure
+
+
 def short(claim: Claim) -> str:
     return claim.model.replace("R1-Distill-Qwen-", "R1 ").removesuffix("-Thinking-2507")
 
@@ -211,6 +282,8 @@ def short(claim: Claim) -> str:
 def drawn(what: Picture, load: Load) -> Figure:
     if isinstance(what, Claims):
         return reported(what.methods)
+    if isinstance(what, Stops):
+        return stopped(data(what, load))
     return plane(data(what, load), what.ours) if isinstance(what, Plane) else course(data(what, load))
 
 

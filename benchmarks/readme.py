@@ -203,8 +203,11 @@ def of_seeds(words: Words, label: str, task: str, changes: Sequence[dict[str, An
     """A row with the least and the most that seeds gave."""
     ends = []
     for (key, centre), digits in zip(CHANGES.items(), (0, 1), strict=True):
-        found = sorted((100 * change[key][centre] for change in changes), key=abs)
-        ends.append(words.to.format(*(number(found[i], digits, signed=True) for i in (0, -1))))
+        found = sorted(100 * change[key][centre] for change in changes)
+        if found[-1] < 0:
+            found.reverse()  # the least change first
+        first, last = (number(found[i], digits, signed=True) for i in (0, -1))
+        ends.append(first if first == last else words.to.format(first, last))
     return f"| {' | '.join([label, task, str(len(changes)), str(step), *ends])} |"
 
 

@@ -26,7 +26,7 @@ from benchmarks import findings, readme
 from benchmarks.think import Data, Model
 from suffice.model.checkpoint import latest_checkpoint
 from suffice.run.files import read_json, read_jsonl
-from suffice.run.layout import DIAGNOSES, EVALUATIONS, RECORDS, REQUEST, SUMMARY, TRAINER
+from suffice.run.layout import DIAGNOSES, RECORDS, REQUEST, SUMMARY, TRAINER
 
 PLANS = Path(__file__).parent / "plans" / "real"
 TEST = "--task jsonl --path test.jsonl --prompt answer-boxed --max-thought-tokens 128 --max-answer-tokens 24"
@@ -37,7 +37,7 @@ SHOWN = ("accuracy", "thought_tokens", "tokens")
 SAID = re.compile(r"So the answer is (-?[\d.,/]+)")
 STAGES = {
     "diagnosis": f"diagnose base {TEST} {SAMPLED} --problems 200 --out diagnosis",
-    "stopped": f"eval base {TEST} {SAMPLED} --samples 2 --baselines --budgets {BUDGETS} --out stopped",
+    "stopped": f"eval base {TEST} {SAMPLED} --samples 1 --baselines --budgets {BUDGETS} --out stopped",
     "bench": "bench plan.toml --out bench",
 }
 """What follows the teaching, by the folder that each fills."""
@@ -110,10 +110,15 @@ def keep(name: str, out: Path, comparison: dict[str, Any]) -> None:
             if row["side"] == "base"
         ],
         "over": readme.stops_of(comparison),
-        "first": first_answers(out / "stopped" / EVALUATIONS / "jsonl" / RECORDS),
+        "first": first_answers(base_evaluation(out) / RECORDS),
         "traces": traces(out),
     }
     readme.keep(readme.RESULTS / f"real-{name}.json", found)
+
+
+def base_evaluation(out: Path) -> Path:
+    (found,) = out.glob("bench/runs/base-*/evaluations/step-000000")
+    return found
 
 
 def first_answers(records: Path) -> dict[str, int]:
@@ -130,7 +135,7 @@ def traces(out: Path) -> list[dict[str, str]]:
     """A thought of the base and, about the same problem, one after S-GRPO's last step: the first problem of which both
     are right, and the first that was lost. Of SVAMP's alone: ASDiv's licence is not for every use."""
     (trained,) = sorted(out.glob("bench/runs/s-grpo-seed-0-*/evaluations"))
-    folders = (out / "stopped" / EVALUATIONS / "jsonl", sorted(trained.glob("step-??????"))[-1])
+    folders = (base_evaluation(out), sorted(trained.glob("step-??????"))[-1])
     before, after = (
         {each["problem"]: each for each in read_jsonl(folder / RECORDS) if each["sample"] == 0} for folder in folders
     )

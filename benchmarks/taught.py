@@ -1,0 +1,75 @@
+"""What docs/real-models.md shows, beside its bench, of the model that was taught to overthink: `python -m
+benchmarks.taught` renders it from what `benchmarks.real_training` kept.
+
+The page takes a part between `<!-- taught PART -->` and `<!-- /taught -->`: `base`, `over` or `traces`.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import Any
+
+from benchmarks.readme import LANGUAGE_MODEL, RESULTS, ROOT, figure, headed
+from suffice.numbers import interval, number
+
+PAGE = ROOT / "docs" / "real-models.md"
+PLACE = re.compile(r"(<!-- taught (?P<part>\w+) -->\n).*?(<!-- /taught -->)", re.DOTALL)
+RIVALS = ("inducer", "deer")
+"""Ways to stop the base that are shown; cut at a budget, hardly any of its thoughts has ended."""
+
+
+def record() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / f"{LANGUAGE_MODEL}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def base() -> str:
+    """The base, whole and stopped without training."""
+    lines = headed(["", "accuracy, %", "thinking tokens", "generated tokens"])
+    for row in record()["stopped"]:
+        if row["kind"] in (None, *RIVALS):
+            accuracy = interval(*(row["accuracy"][key] for key in ("mean", "low", "high")), 100)
+            tokens = " | ".join(number(row[each]["mean"]) for each in ("thought_tokens", "tokens"))
+            lines.append(f"| {named(row)} | {accuracy} | {tokens} |")
+    return "\n".join(lines) + "\n"
+
+
+def named(row: dict[str, Any]) -> str:
+    at = (row["variant"] or "").partition("-")[2]
+    return {None: "to its end", "inducer": f"told to answer after {at}", "deer": f"DEER, when {at} sure"}[row["kind"]]
+
+
+def over() -> str:
+    """What each trained model has over the ways to stop the base, in points of accuracy."""
+    lines = headed(["trained", "accuracy, %", "thinking tokens", "over the inducer", "over DEER"])
+    for row in record()["over"]:
+        lead = (figure(row["over"][kind], 100, "difference") for kind in RIVALS)
+        accuracy = interval(*(row["accuracy"][key] for key in ("mean", "low", "high")), 100)
+        lines.append(f"| {row['run']} | {accuracy} | {number(row['thought_tokens']['mean'])} | {' | '.join(lead)} |")
+    return "\n".join(lines) + "\n"
+
+
+def traces() -> str:
+    """Thoughts before and after, side by side."""
+    rows = [
+        f'<tr><td colspan="2"><b>{broken(each["question"])}</b> ({each["gold"]})</td></tr>\n'
+        f"<tr><td>{broken(each['before'])}</td><td>{broken(each['after'])}</td></tr>"
+        for each in record()["traces"]
+    ]
+    return "<table>\n<tr><th>before</th><th>after</th></tr>\n" + "\n".join(rows) + "\n</table>\n"
+
+
+def broken(text: str) -> str:
+    return html.escape(text).replace("\n", "<br>")
+
+
+def rendered(page: str) -> str:
+    """The page with its parts replaced."""
+    parts = {"base": base, "over": over, "traces": traces}
+    return PLACE.sub(lambda place: f"{place[1]}{parts[place['part']]()}{place[3]}", page)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
