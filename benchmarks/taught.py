@@ -1,7 +1,7 @@
 """What docs/real-models.md shows, beside its bench, of the model that was taught to overthink: `python -m
 benchmarks.taught` renders it from what `benchmarks.real_training` kept.
 
-The page takes a part between `<!-- taught PART -->` and `<!-- /taught -->`: `base`, `over` or `traces`.
+The page takes a part between `<!-- taught PART -->` and `<!-- /taught -->`: `diagnosis`, `base`, `over` or `traces`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,16 @@ RIVALS = ("inducer", "deer")
 def record() -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / f"{LANGUAGE_MODEL}.json").read_text(encoding="utf-8"))
     return found
+
+
+def diagnosis() -> str:
+    """What `suffice diagnose` concludes, and the curve."""
+    found = record()["diagnosis"]
+    cells = [[f"{100 * point['fraction']:.0f} %", number(100 * point["accuracy"]["mean"])] for point in found["curve"]]
+    kept, right = (" | ".join(row) for row in zip(*cells, strict=True))
+    rule = "---|" * (len(cells) + 1)
+    table = f"| thought kept | {kept} |\n|{rule}\n| right, % | {right} |\n"
+    return f"> {found['conclusion']}\n\n{table}"
 
 
 def base() -> str:
@@ -67,7 +77,7 @@ def broken(text: str) -> str:
 
 def rendered(page: str) -> str:
     """The page with its parts replaced."""
-    parts = {"base": base, "over": over, "traces": traces}
+    parts = {"diagnosis": diagnosis, "base": base, "over": over, "traces": traces}
     return PLACE.sub(lambda place: f"{place[1]}{parts[place['part']]()}{place[3]}", page)
 
 
