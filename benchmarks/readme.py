@@ -174,13 +174,10 @@ def summary_table(words: Words) -> str:
         lines.append(of_arm(words, label, "ballots", full[name], 100))
     aim = [cell["steps"][-1]["change"] for cell in bench("ballots-aim")["cells"] if cell["arm"] == "exits as baselines"]
     lines.append(of_seeds(words, f"`exit-baseline` ({words.ours})", "ballots", aim, 300))
-    real = bench(LANGUAGE_MODEL)
     for method, name in (("s-grpo", "S-GRPO"), ("grpo-lambda", "GRPO-λ")):
-        label, own = f"`{method}`, {QWEN}", [c for c in real["cells"] if c["arm"] == name]
-        last, arm = own[0]["steps"][-1]["step"], next(each for each in real["arms"] if each["arm"] == name)
-        changes = [cell["steps"][-1]["change"] for cell in own]
-        row = of_seeds(words, label, WORDS, changes, last) if len(own) > 1 else of_arm(words, label, WORDS, arm, last)
-        lines.append(row)
+        ends = [cell["steps"][-1] for cell in bench(LANGUAGE_MODEL)["cells"] if cell["arm"] == name]
+        changes = [end["change"] for end in ends]
+        lines.append(of_seeds(words, f"`{method}`, {QWEN}", WORDS, changes, ends[0]["step"]))
     return "\n".join(lines) + "\n"
 
 

@@ -40,9 +40,8 @@ def base() -> str:
     lines = headed(["", "accuracy, %", "thinking tokens", "generated tokens"])
     for row in record()["stopped"]:
         if row["kind"] in (None, *RIVALS):
-            accuracy = interval(*(row["accuracy"][key] for key in ("mean", "low", "high")), 100)
             tokens = " | ".join(number(row[each]["mean"]) for each in ("thought_tokens", "tokens"))
-            lines.append(f"| {named(row)} | {accuracy} | {tokens} |")
+            lines.append(f"| {named(row)} | {accuracy(row)} | {tokens} |")
     return "\n".join(lines) + "\n"
 
 
@@ -51,13 +50,17 @@ def named(row: dict[str, Any]) -> str:
     return {None: "to its end", "inducer": f"told to answer after {at}", "deer": f"DEER, when {at} sure"}[row["kind"]]
 
 
+def accuracy(row: dict[str, Any]) -> str:
+    return interval(*(row["accuracy"][key] for key in ("mean", "low", "high")), 100)
+
+
 def over() -> str:
     """What each trained model has over the ways to stop the base, in points of accuracy."""
     lines = headed(["trained", "accuracy, %", "thinking tokens", "over the inducer", "over DEER"])
     for row in record()["over"]:
         lead = (figure(row["over"][kind], 100, "difference") for kind in RIVALS)
-        accuracy = interval(*(row["accuracy"][key] for key in ("mean", "low", "high")), 100)
-        lines.append(f"| {row['run']} | {accuracy} | {number(row['thought_tokens']['mean'])} | {' | '.join(lead)} |")
+        thought = number(row["thought_tokens"]["mean"])
+        lines.append(f"| {row['run']} | {accuracy(row)} | {thought} | {' | '.join(lead)} |")
     return "\n".join(lines) + "\n"
 
 

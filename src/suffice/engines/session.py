@@ -290,9 +290,8 @@ def evaluate_both(
             evaluation = Run(run).evaluation(name)
         else:
             with policy.precision():
-                evaluation = evaluate(
-                    LocalSource(name, policy.model, policy.chat), problems, asked, grader, Run(run), name
-                )
+                source = LocalSource(name, policy.model, policy.chat)
+                evaluation = evaluate(source, problems, asked, grader, Run(run), name)
         prefix, metrics = "eval_greedy" if is_greedy(name) else "eval", evaluation.summary.metrics
         found |= {
             f"{prefix}_accuracy": metrics.accuracy.mean,
