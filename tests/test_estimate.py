@@ -19,7 +19,7 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from suffice.config import load_recipe, recipe_names
+from suffice.config import DEFAULT_INDUCER, load_recipe, recipe_names
 from suffice.devices import DEVICES, GIB, SPEEDS, Device, Speed
 from suffice.errors import ModelError
 from suffice.estimate import (
@@ -34,7 +34,10 @@ from suffice.estimate import (
     tokens_of,
     width_of,
 )
+from suffice.groups import Problem
 from suffice.lab import base_path
+from suffice.model.load import load_chat
+from suffice.model.positions import longest_prompt, mean_prompt
 from suffice.model.shape import KNOWN, read_shape, shape_of
 
 QWEN3_8B = KNOWN["Qwen/Qwen3-8B"]
@@ -194,12 +197,13 @@ def test_an_unknown_model_is_told_what_is_known():
 # -- tokens
 
 S_GRPO, LAMBDA = load_recipe("qwen3-8b-s-grpo"), load_recipe("qwen3-8b-grpo-lambda")
-A = Assumptions(thought=8192, answer=480, prompt=256)
+A = Assumptions(thought=8192, answer=480, prompt=256, longest_prompt=256)
 
 
 def test_defaults_are_half_the_thoughts_budget_and_a_published_answer():
     assert Assumptions.of(S_GRPO) == A
-    assert Assumptions.of(S_GRPO, mean_thought=5000, prompt=99) == Assumptions(thought=5000, answer=480, prompt=99)
+    said = Assumptions.of(S_GRPO, mean_thought=5000, prompts=(70.5, 99))
+    assert said == Assumptions(thought=5000, answer=480, prompt=70.5, longest_prompt=99)
     assert Assumptions.of(load_recipe("lab-s-grpo")).answer == 4
 
 
@@ -236,8 +240,18 @@ def test_pairs_of_rows_are_the_mean_over_exits():
     # by summing over every exit 1…n
     n, cut = 600, 256 + 13 + 480
     mean = sum((cut + exit) ** 2 / 2 for exit in range(1, n + 1)) / n
-    found = tokens_of(S_GRPO, Assumptions(thought=n, answer=480, prompt=256), "rows")
+    found = tokens_of(S_GRPO, Assumptions(thought=n, answer=480, prompt=256, longest_prompt=256), "rows")
     assert found.pairs == pytest.approx(128 * ((n + 736) ** 2 / 2 + 8 * mean), rel=2e-3)
+
+
+def test_the_mean_prompt_is_judged_by_some_and_the_longest_found():
+    chat = load_chat(str(base_path()), DEFAULT_INDUCER)
+    problems = [Problem(str(i), "t", "1+" * i + "1", "1") for i in range(1, 202)]
+    own = [len(chat.render(problem.prompt)) for problem in problems]
+    assert longest_prompt(chat, problems) == max(own) == own[-1]
+    assert mean_prompt(chat, problems) == pytest.approx(sum(own) / len(own), rel=0.01)
+    # of few every one counts
+    assert mean_prompt(chat, [problems[0], problems[9], problems[100]]) == (own[0] + own[9] + own[100]) / 3
 
 
 # -- memory
@@ -345,6 +359,29 @@ def test_a_pass_reads_all_weights_and_every_rows_keys_and_values():
     assert pass_seconds(QWEN3_8B, slow, WHOLE, 10, 0) == 10 * 2 * (QWEN3_8B.linear + QWEN3_8B.head) / 1e12
 
 
+def test_a_pass_computes_at_the_rate_of_few_rows_and_reading_at_that_of_many():
+    slow = Device("slow", 80, bandwidth=1e15, flops=1e12, few_rows=1e11)
+    assert pass_seconds(QWEN3_8B, slow, WHOLE, 10, 0) == 10 * 2 * (QWEN3_8B.linear + QWEN3_8B.head) / 1e11
+    recipe = load_recipe("lab-s-grpo", ["train.eval_every=0"])
+    many, few = (
+        estimate(recipe, QWEN3_8B, Device("plain", 80, bandwidth=1e15, flops=1e15, few_rows=rate), prompts=(100, 200))
+        for rate in (None, 1e12)
+    )
+    assert few.seconds_rollout > 10 * many.seconds_rollout
+    assert few.seconds_update == many.seconds_update
+
+
+def test_prompts_and_inducers_are_read_before_anything_is_sampled():
+    # 32 problems a step, eight exits of 13 tokens each: 32·(100 + 104) against 32·(300 + 104)
+    recipe = load_recipe("lab-s-grpo", ["train.eval_every=0"])
+    device = Device("plain", 1e9, bandwidth=1e30, flops=1e12, few_rows=1e30)
+    short, long = (estimate(recipe, QWEN3_8B, device, prompts=(mean, 300)) for mean in (100, 300))
+    read = [QWEN3_8B.flops(32 * (mean + 104), 32 * (mean + 104) * mean / 2, 0) for mean in (100, 300)]
+    rate = 1e12 * SPEEDS["local"].flops
+    assert long.seconds_rollout - short.seconds_rollout == pytest.approx((read[1] - read[0]) / rate)
+    assert long.memory == short.memory  # the longest prompt is what memory must hold
+
+
 def test_a_server_that_holds_all_rows_takes_as_many_passes_as_the_longest_has_tokens():
     cost = served_seconds(
         QWEN3_8B, PLAIN, WHOLE, rows=10, mean=2000, longest=5000, prompt=100, cache=1e15, branched=5000, kept=900
@@ -365,15 +402,15 @@ def test_a_server_whose_cache_is_small_takes_more_passes_but_reads_as_much():
 
 
 def test_rows_that_wait_take_the_places_of_others_in_the_local_sampler():
-    known = {"mean": 2000, "longest": 3000, "cache": 10 * 3000 * QWEN3_8B.cache_bytes}
-    together = 3000 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 10 * 2 / 3, 1500)
+    known = {"mean": 2000, "longest": 2900, "prompt": 100, "cache": 10 * 3000 * QWEN3_8B.cache_bytes}
+    together = 2900 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 10 * 2000 / 2900, 1550)
     assert local_seconds(QWEN3_8B, PLAIN, WHOLE, rows=10, **known) == pytest.approx(together)
     # ten places: 25 · 2000 / 10 passes, and half of the longest while places stand empty
-    waiting = 6500 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 50_000 / 6500, 1500)
+    waiting = 6450 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 50_000 / 6450, 1550)
     assert local_seconds(QWEN3_8B, PLAIN, WHOLE, rows=25, **known) == pytest.approx(waiting)
     # with branches only half as many spines have room
-    half = 11_500 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 50_000 / 11_500, 1500)
-    answers = 500 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 5 * 8 * 0.4, 1000)
+    half = 11_450 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 50_000 / 11_450, 1550)
+    answers = 500 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 5 * 8 * 0.4, 1100)
     branching = local_seconds(QWEN3_8B, PLAIN, WHOLE, rows=25, exits=8, answer=200, most=500, **known)
     assert branching == pytest.approx(half + 5 * answers)
 
@@ -383,7 +420,7 @@ def test_float32_reads_and_keeps_twice_as_much():
     assert pass_seconds(QWEN3_8B, PLAIN, WHOLE, 10, 1000, 4) == (weights + 10 * 1000 * 294_912) / 1e12
     layer = 16 * 128 * 40 + 24 * 4096 + 16 * 12288
     assert QWEN3_8B.activation_bytes(1, checkpointing=False, width=4) == 36 * layer
-    known = {"rows": 25, "mean": 2000, "longest": 3000, "cache": 10 * 3000 * QWEN3_8B.cache_bytes}
+    known = {"rows": 25, "mean": 2000, "longest": 3000, "prompt": 0, "cache": 10 * 3000 * QWEN3_8B.cache_bytes}
     # five places
     slow = 11_500 * pass_seconds(QWEN3_8B, PLAIN, WHOLE, 50_000 / 11_500, 1500, 4)
     assert local_seconds(QWEN3_8B, PLAIN, WHOLE, width=4, **known) == pytest.approx(slow)
@@ -415,6 +452,13 @@ def test_an_update_is_four_passes_with_checkpointing():
     assert found.gpu_hours == pytest.approx(8 * found.hours_steps)
     # four published in bfloat16; three whole in float32 while the last is saved, and that once more
     assert found.checkpoints_gib == pytest.approx((4 * 2 + 3 * 12 + 4) * 8_190_427_136 / GIB)
+
+
+def test_frozen_weights_get_no_gradient():
+    whole, adapters = (
+        estimate(load_recipe("qwen3-8b-s-grpo", [f"model.lora={rank}"]), QWEN3_8B, DEVICES["H100"]) for rank in (0, 32)
+    )
+    assert adapters.seconds_update == pytest.approx(whole.seconds_update * 3 / 4)
 
 
 def test_an_update_on_verl_is_in_spines_each_with_a_prompt_of_its_own():
@@ -455,7 +499,7 @@ def test_whatever_the_group_the_spine_layout_pushes_no_more_and_all_is_positive(
 ):
     recipe = S_GRPO.model_copy(deep=True)
     recipe.group.spines, recipe.group.exits, recipe.train.problems_per_step = spines, exits, problems
-    a = Assumptions(thought=thought, answer=480, prompt=256)
+    a = Assumptions(thought=thought, answer=480, prompt=256, longest_prompt=256)
     rows, spine = tokens_of(recipe, a, "rows"), tokens_of(recipe, a, "spine")
     assert spine.pushed <= rows.pushed
     assert spine.pairs <= rows.pairs * (1 + 1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import psutil
@@ -16,12 +17,14 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Memory in GiB, its bandwidth in bytes a second, dense bfloat16 operations a second."""
+    """Memory in GiB, its bandwidth in bytes a second, dense bfloat16 operations a second; `few_rows` where products of
+    few rows, as decoding makes, reach less."""
 
     name: str
     memory: float
     bandwidth: float
     flops: float
+    few_rows: float | None = None
 
 
 # the makers' data sheets, memory as drivers report it; the last is one CPU core in float32, as docs/performance.md
@@ -36,7 +39,7 @@ DEVICES = {
         Device("3090", 23.5, 0.936e12, 71e12),
         Device("A10", 22, 0.6e12, 125e12),
         Device("L4", 22, 0.3e12, 121e12),
-        Device("cpu", 16.0, 20e9, 70e9),
+        Device("cpu", 16.0, 6e9, 70e9, few_rows=45e9),
     )
 }
 
@@ -83,31 +86,33 @@ def memory_here() -> float:
 
 
 def cpu_here(threads: int) -> Device:
-    """This machine's processor with so many torch threads, measured in half a second: float32 products of 64 rows, and
-    the reading of a matrix larger than its caches."""
+    """This machine's processor with so many torch threads, measured in a second or two: float32 products with a matrix
+    larger than its caches. With few rows the matrix is what takes time: 4 say how fast it is read (one alone is read
+    faster than any two), 64 how fast a pass of many thoughts computes, 512 how fast prompts are read and updates made.
+    """
     import torch
+    from torch.nn.functional import linear
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        left, right = torch.randn(64, 1024), torch.randn(1024, 4096)
-        matrix, vector = torch.randn(2**13, 2**13), torch.randn(2**13)
-        products = _seconds(lambda: left @ right)
-        reading = _seconds(lambda: matrix @ vector)
+        matrix = torch.randn(2**13, 2**12)
+        seconds = {rows: _seconds(partial(linear, torch.randn(rows, 2**12), matrix)) for rows in (4, 64, 512)}
     finally:
         torch.set_num_threads(before)
     return Device(
         "cpu",
         memory=memory_here(),
-        bandwidth=matrix.nbytes / reading,
-        flops=2 * 64 * 1024 * 4096 / products,
+        bandwidth=matrix.nbytes / seconds[4],
+        flops=2 * 512 * matrix.numel() / seconds[512],
+        few_rows=2 * 64 * matrix.numel() / seconds[64],
     )
 
 
 def _seconds(work: Callable[[], object]) -> float:
     """The shortest of a few runs, which other work on the machine lengthens least."""
     found = []
-    for _ in range(6):
+    for _ in range(4):
         started = time.perf_counter()
         work()
         found.append(time.perf_counter() - started)

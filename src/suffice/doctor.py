@@ -78,7 +78,7 @@ def examine_recipe(
         return findings, None
     known: dict[str, Any] = {
         "mean_thought": mean_thought,
-        "prompt": _longest_prompt(recipe, chat) if chat and here else None,
+        "prompts": _prompts(recipe, chat) if chat and here else (256, 256),
         "inducer": len(chat.inducer) if chat else None,
     }
     device = DEVICES[gpu] if gpu else device_for(gpus, shape)
@@ -189,22 +189,23 @@ def _data(recipe: Recipe) -> tuple[bool, list[Finding]]:
     return here, findings
 
 
-def _longest_prompt(recipe: Recipe, chat: Chat) -> int:
-    """Of problems that are here, in tokens.
+def _prompts(recipe: Recipe, chat: Chat) -> tuple[float, int]:
+    """Tokens of the mean and of the longest prompt of problems that are here.
 
     Raises:
         DataError: they cannot be read.
     """
-    from suffice.model.positions import longest_prompt
+    from suffice.model.positions import longest_prompt, mean_prompt
     from suffice.tasks.provenance import training_problems
 
-    return longest_prompt(chat, training_problems(recipe.task, recipe.run.seed))
+    problems = training_problems(recipe.task, recipe.run.seed)
+    return mean_prompt(chat, problems), longest_prompt(chat, problems)
 
 
 def _positions(rollout: RolloutSection, shape: Shape, found: Estimate) -> Finding:
     a = found.assumptions
-    needed = a.prompt + rollout.max_thought_tokens + a.inducer + rollout.max_answer_tokens
-    text = f"{needed:,} needed with a prompt of {a.prompt} tokens, the model has {shape.positions:,}"
+    needed = a.longest_prompt + rollout.max_thought_tokens + a.inducer + rollout.max_answer_tokens
+    text = f"{needed:,} needed with a prompt of {a.longest_prompt} tokens, the model has {shape.positions:,}"
     if needed <= shape.positions:
         return Finding("positions", text)
     return Finding("positions", f"{text}; lower rollout.max_thought_tokens or max_answer_tokens", ok=False)
@@ -325,7 +326,7 @@ def said_of(found: Estimate) -> Iterator[tuple[str, str]]:
     yield (
         "assumed",
         f"{found.gpus} × {found.device}; thoughts of {a.thought:,.0f} tokens, answers of {a.answer:.0f}, prompts of "
-        f"{a.prompt}; no group replaced; speeds from {speeds}. --gpu, --mean-thought and "
+        f"{a.prompt:.0f}; no group replaced; speeds from {speeds}. --gpu, --mean-thought and "
         "--tokens-per-second say otherwise",
     )
 

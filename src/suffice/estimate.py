@@ -20,22 +20,28 @@ VARIATION = 0.25  # of lengths: variance / mean²
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """Mean tokens of a problem's parts, and the headroom of memory (context, fragments) in GiB."""
+    """Mean tokens of a problem's parts, those of the longest prompt, and the headroom of memory (context, fragments) in
+    GiB."""
 
     thought: float
     answer: float
-    prompt: int
+    prompt: float
+    longest_prompt: int
     inducer: int = 13
     headroom: float = 3.0
 
     @classmethod
     def of(
-        cls, recipe: Recipe, mean_thought: float | None = None, prompt: int | None = None, inducer: int | None = None
+        cls,
+        recipe: Recipe,
+        mean_thought: float | None = None,
+        prompts: tuple[float, int] = (256, 256),
+        inducer: int | None = None,
     ) -> Assumptions:
-        """Thoughts of half their budget, prompts of 256 tokens and inducers of 13, unless said; answers of 480, as in
-        S-GRPO's Fig. 4, or of half a budget below 960."""
+        """Thoughts of half their budget, prompts of 256 tokens (mean and longest) and inducers of 13, unless said;
+        answers of 480, as in S-GRPO's Fig. 4, or of half a budget below 960."""
         most, answer = recipe.rollout.max_thought_tokens, recipe.rollout.max_answer_tokens
-        return cls(mean_thought or most / 2, 480.0 if answer >= 960 else answer / 2, prompt or 256, inducer or 13)
+        return cls(mean_thought or most / 2, 480.0 if answer >= 960 else answer / 2, *prompts, inducer or 13)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +151,11 @@ def memory_of(recipe: Recipe, shape: Shape, engine: str, gpus: int, a: Assumptio
         weights = 4 * trained
     if recipe.objective.kl:  # the base beside it
         weights += (width if rank else 4) * shape.parameters
-    group = longest = a.prompt + rollout.max_thought_tokens + rollout.max_answer_tokens
+    group = longest = a.longest_prompt + rollout.max_thought_tokens + rollout.max_answer_tokens
     rows, kept = recipe.train.problems_per_step * recipe.group.spines, width // 2 * shape.cache_bytes
     if recipe.objective.layout == "spine" and engine == "local":
         own = recipe.group.exits * (a.inducer + rollout.max_answer_tokens)
-        group = a.prompt + recipe.group.spines * (longest - a.prompt + own)
+        group = a.longest_prompt + recipe.group.spines * (longest - a.longest_prompt + own)
     micro_batch = max(recipe.train.micro_batch_tokens or MICRO_BATCH, group)
     logits = 8 * micro_batch * shape.vocabulary if engine == "verl" else 16 * min(2**26, micro_batch * shape.vocabulary)
     a_token = shape.activation_bytes(1, checkpointing=recipe.model.gradient_checkpointing, width=width)
@@ -170,8 +176,8 @@ def pass_seconds(shape: Shape, device: Device, speed: Speed, rows: float, contex
     """Of one decoding pass of `rows` rows with `context` tokens behind each: the longer of reading all weights and
     every row's keys and values, each number `width` bytes, and of the operations, plus what a pass costs anyway."""
     read = width * (shape.read(rows) + shape.head + rows * context * shape.cache_bytes / 2)
-    work = shape.flops(rows, rows * context, rows)
-    return speed.pass_seconds + max(read / (device.bandwidth * speed.bandwidth), work / (device.flops * speed.flops))
+    work, rate = shape.flops(rows, rows * context, rows), device.few_rows or device.flops
+    return speed.pass_seconds + max(read / (device.bandwidth * speed.bandwidth), work / (rate * speed.flops))
 
 
 def served_seconds(
@@ -209,22 +215,24 @@ def local_seconds(
     rows: float,
     mean: float,
     longest: float,
+    prompt: float,
     cache: float,
     exits: int = 0,
     answer: float = 0.0,
     most: float = 0.0,
     width: int = 2,
 ) -> float:
-    """Of the local sampler: as many places as have room should every row be as long as `longest`; rows that wait take
-    the places of those that end, so that passes number as in `served_seconds`. Branches, `exits` a row, answer with
-    `answer` tokens and at most `most`, those of all places together; their spines' keys and values are held twice."""
-    held = longest * shape.cache_bytes * width / 2 * (2 if exits else 1)
+    """Of the local sampler: as many places as have room should every row be as long as `longest` after a prompt of
+    `prompt`; rows that wait take the places of those that end, so that passes number as in `served_seconds`. Branches,
+    `exits` a row, answer with `answer` tokens and at most `most`, those of all places together; their spines' keys and
+    values are held twice."""
+    held = (prompt + longest) * shape.cache_bytes * width / 2 * (2 if exits else 1)
     places = min(rows, max(1, cache // held))
     passes = longest if rows <= places else max(longest, rows * mean / places + longest / 2)
-    seconds = passes * pass_seconds(shape, device, speed, rows * mean / passes, longest / 2, width)
+    seconds = passes * pass_seconds(shape, device, speed, rows * mean / passes, prompt + longest / 2, width)
     if exits:
-        times = math.ceil(rows / places)
-        seconds += times * most * pass_seconds(shape, device, speed, places * exits * answer / most, mean / 2, width)
+        times, branches, seen = math.ceil(rows / places), places * exits * answer / most, prompt + mean / 2
+        seconds += times * most * pass_seconds(shape, device, speed, branches, seen, width)
     return seconds
 
 
@@ -280,7 +288,7 @@ def estimate(
     device: Device,
     *,
     mean_thought: float | None = None,
-    prompt: int | None = None,
+    prompts: tuple[float, int] = (256, 256),
     inducer: int | None = None,
     tokens_per_second: float | None = None,
 ) -> Estimate:
@@ -288,24 +296,28 @@ def estimate(
 
     Args:
         mean_thought: tokens of a thought; default: half of its budget.
-        prompt: tokens of a prompt; default: 256.
+        prompts: tokens of the mean and of the longest prompt.
         inducer: tokens of the inducer; default: 13.
         tokens_per_second: sampled by one GPU, if known; else from its bandwidth (`pass_seconds`).
     """
-    name, a = engine_of(recipe), Assumptions.of(recipe, mean_thought, prompt, inducer)
+    name, a = engine_of(recipe), Assumptions.of(recipe, mean_thought, prompts, inducer)
     gpus = recipe.cluster.nodes * max(1, recipe.cluster.gpus) if name == "verl" else 1
     tokens = tokens_of(recipe, a, layout_of(recipe), apart=name == "verl")
     local = SPEEDS["cpu"] if device.name == "cpu" else SPEEDS["local"]
     speed, cache = SPEEDS["verl"] if name == "verl" else local, recipe.rollout.cache_gb * GIB
     train, rollout, held_out, width = recipe.train, recipe.rollout, recipe.eval, width_of(recipe, device)
 
-    def alone(rows: float, mean: float, longest: float, **branches: Any) -> float:
-        """Seconds of `rows` rows of `mean` tokens with the local sampler on one GPU."""
+    def reading(read: float, speed: Speed) -> float:
+        """Seconds in which a device reads so many tokens of prompts and inducers."""
+        return shape.flops(read, read * a.prompt / 2, 0) / (device.flops * speed.flops)
+
+    def alone(read: float, rows: float, mean: float, longest: float, **branches: Any) -> float:
+        """Seconds of `rows` rows of `mean` tokens with the local sampler on one GPU, and of what it reads before."""
         if tokens_per_second:
             return rows * mean / tokens_per_second
-        return local_seconds(
-            shape, device, local, rows=rows, mean=mean, longest=longest, cache=cache, width=width, **branches
-        )
+        known: dict[str, Any] = {"prompt": a.longest_prompt, "cache": cache, "width": width}
+        sampling = local_seconds(shape, device, local, rows=rows, mean=mean, longest=longest, **known, **branches)
+        return reading(read, local) + sampling
 
     spines, exits = train.problems_per_step * recipe.group.spines, recipe.group.exits
     whole, answer = a.thought + a.answer, rollout.max_answer_tokens
@@ -313,10 +325,11 @@ def estimate(
     if tokens_per_second:
         seconds_rollout = tokens.sampled / (tokens_per_second * gpus)
     elif name == "local":
-        seconds_rollout = alone(spines, whole, a.prompt + longest, exits=exits, answer=a.answer, most=answer)
+        branches = {"exits": exits, "answer": a.answer, "most": answer}
+        seconds_rollout = alone(tokens.prefilled, spines, whole, longest, **branches)
     else:
         share = max(1.0, spines / gpus)
-        seconds_rollout = served_seconds(
+        seconds_rollout = reading(tokens.prefilled / gpus, speed) + served_seconds(
             shape,
             device,
             speed,
@@ -328,9 +341,11 @@ def estimate(
             branched=share * exits * a.answer,
             kept=a.prompt + a.thought / 2,
         )
-    # forward, backward twice that; with checkpointing forward again; once for old log-probs, if updates are
-    # several, and once by the base, if thoughts are held to it
-    passes = train.updates_per_batch * (3 + recipe.model.gradient_checkpointing) + (train.updates_per_batch > 1)
+    # forward, backward to inputs and, unless they are frozen, to weights; with checkpointing forward again; once for
+    # old log-probs, if updates are several, and once by the base, if thoughts are held to it
+    backward = 1 if recipe.model.lora else 2
+    passes = train.updates_per_batch * (1 + backward + recipe.model.gradient_checkpointing)
+    passes += train.updates_per_batch > 1
     passes += train.updates_per_batch * bool(recipe.objective.kl)
     work = passes * shape.flops(tokens.pushed, tokens.pairs, tokens.scored)
     seconds_update = work / (gpus * device.flops * speed.flops)
@@ -338,16 +353,18 @@ def estimate(
     looks = 0.0
     if train.held_out:  # the base at all of them, then at some now and then
         some = [train.held_out, *[min(LOOK_AT, train.held_out)] * (train.steps // LOOK_EVERY)]
-        looks = sum(alone(rows, whole, a.prompt + longest) for rows in some)
+        looks = sum(alone(rows * a.prompt, rows, whole, longest) for rows in some)
     sampled_first = recipe.task.solved and not recipe.task.solved_from
     evaluation, pass_rates = 0.0, None if sampled_first and recipe.task.limit is None else 0.0
     if train.eval_every:
         times = 1 + math.ceil(train.steps / train.eval_every)
-        rows = (held_out.problems or 500) * (held_out.samples + 1)  # sampled, and once greedy
+        problems = held_out.problems or 500
+        rows = problems * (held_out.samples + 1)  # sampled, and once greedy
         most = (held_out.max_thought_tokens or 0) + (held_out.max_answer_tokens or 0)
-        evaluation = times * alone(rows, min(whole, most), a.prompt + most)
+        evaluation = times * alone(2 * problems * a.prompt, rows, min(whole, most), most)
     if sampled_first and recipe.task.limit:
-        pass_rates = alone(recipe.task.limit * recipe.task.solved_of, whole, a.prompt + longest)
+        limit = recipe.task.limit
+        pass_rates = alone(limit * a.prompt, limit * recipe.task.solved_of, whole, longest)
     return Estimate(
         engine=name,
         device=device.name,
