@@ -51,9 +51,11 @@ results: $(VENV)/base
 	$(BIN)/python -m benchmarks.readme runs/bench-lab/bench.json runs/comparison.json
 
 # A real language model from overthinking to shorter, on this machine, in hours: MODEL is a hub id or a folder of an
-# instruct model that does not think, DATA files of worked problems (benchmarks/think.py). The same command goes on.
+# instruct model that does not think, DATA files of worked problems (benchmarks/think.py), OTHER one of problems that are
+# evaluated only. The same command goes on.
 real: $(VENV)/dev
-	@$(BIN)/python -m benchmarks.real_training $(MODEL) $(foreach file,$(DATA),--data $(file)) --out runs/real $(ARGS)
+	@$(BIN)/python -m benchmarks.real_training $(MODEL) $(foreach file,$(DATA),--data $(file)) $(if $(OTHER),--other $(OTHER)) \
+		--out runs/real $(ARGS)
 
 # The documentation as a site, in site/
 site: $(VENV)/dev

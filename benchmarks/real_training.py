@@ -1,8 +1,9 @@
 """A real language model from overthinking to shorter: taught, diagnosed, trained by several methods, compared.
 
-    python -m benchmarks.real_training MODEL --data FILE [--data FILE …] --out FOLDER [--record NAME]
+    python -m benchmarks.real_training MODEL --data FILE [--data FILE …] [--other FILE] --out FOLDER [--record NAME]
 
-MODEL is an instruct model without a thought and FILE holds worked problems, both as `benchmarks.think` takes them.
+MODEL is an instruct model without a thought and FILE holds worked problems, both as `benchmarks.think` takes them. On
+the problems of the other file, of another kind, the base and S-GRPO's first seed are evaluated alone.
 Every stage is a command that is printed before it runs, in FOLDER. What is done stands: the same command goes on where
 it was stopped. `--record` keeps the figures as benchmarks/results/real-NAME.json and bench-real-NAME.json.
 """
@@ -29,15 +30,16 @@ from suffice.run.files import read_json, read_jsonl
 from suffice.run.layout import DIAGNOSES, RECORDS, REQUEST, SUMMARY, TRAINER
 
 PLANS = Path(__file__).parent / "plans" / "real"
-TEST = "--task jsonl --path test.jsonl --prompt answer-boxed --max-thought-tokens 128 --max-answer-tokens 24"
-SAMPLED = "--temperature 0.7 --top-p 1"
+PROBLEMS = "--task jsonl --prompt answer-boxed --max-answer-tokens 24 --temperature 0.7 --top-p 1"
+TEST = f"{PROBLEMS} --path test.jsonl --max-thought-tokens 128"
+OTHER = f"{PROBLEMS} --path other.jsonl --max-thought-tokens 256 --samples 1"
 BUDGETS = "16,24,32,48,64"
 DIAGNOSED = ("conclusion", "curve", "full", "saveable_fraction", "saveable_right", "safe_fraction")
 SHOWN = ("accuracy", "thought_tokens", "tokens")
 SAID = re.compile(r"So the answer is (-?[\d.,/]+)")
 STAGES = {
-    "diagnosis": f"diagnose base {TEST} {SAMPLED} --problems 200 --out diagnosis",
-    "stopped": f"eval base {TEST} {SAMPLED} --samples 1 --baselines --budgets {BUDGETS} --out stopped",
+    "diagnosis": f"diagnose base {TEST} --problems 200 --out diagnosis",
+    "stopped": f"eval base {TEST} --samples 1 --baselines --budgets {BUDGETS} --out stopped",
     "bench": "bench plan.toml --out bench",
 }
 """What follows the teaching, by the folder that each fills."""
@@ -50,6 +52,7 @@ def main(
     examples: int = 480,
     operations: int = 1,
     rate: float = 2e-4,
+    other: Annotated[Path | None, typer.Option(help="Problems that are evaluated only.")] = None,
     record: Annotated[str | None, typer.Option(help="Keep the figures by this name.")] = None,
 ) -> None:
     files = [each for file in data for each in ("--data", str(file.resolve()))]
@@ -59,8 +62,12 @@ def main(
         shutil.copy(plan, out)
     taught = ["benchmarks.think", source, *files, "--out", "."]
     run(out, [*taught, "--examples", str(examples), "--operations", str(operations), "--rate", str(rate)])
-    for command in commands(out):
+    for command in commands(out, STAGES):
         run(out, command)
+    if other:
+        shutil.copy(other, out / "other.jsonl")
+        for command in commands(out, others(out)):
+            run(out, command)
     last = sorted({path.name for path in out.glob("bench/runs/*/evaluations/step-??????")})[-1]
     trained = [str(path.relative_to(out)) for path in sorted(out.glob(f"bench/runs/*-seed-*/evaluations/{last}"))]
     said = run(out, ["suffice", "compare", "stopped", *trained, "--out", "comparison.html", "--json"])
@@ -69,13 +76,22 @@ def main(
         keep(record, out, json.loads(said))
 
 
-def commands(out: Path) -> list[list[str]]:
+def commands(out: Path, stages: dict[str, str]) -> list[list[str]]:
     """A stage that was begun before goes on; what is done is only shown again."""
-    stages = {folder: shlex.split(command) for folder, command in STAGES.items()}
-    begun = {folder for folder in stages if (out / folder / REQUEST).exists()}
+    split = {folder: shlex.split(command) for folder, command in stages.items()}
+    begun = {folder for folder in split if (out / folder / REQUEST).exists()}
     return [
-        ["suffice", *([words[0], "--resume", folder] if folder in begun else words)] for folder, words in stages.items()
+        ["suffice", *([words[0], "--resume", folder] if folder in begun else words)] for folder, words in split.items()
     ]
+
+
+def others(out: Path) -> dict[str, str]:
+    """Evaluations on the other problems: of the base, and of S-GRPO's last checkpoint."""
+    (run,) = out.glob("bench/runs/s-grpo-seed-0-*")
+    checkpoint = latest_checkpoint(run)
+    assert checkpoint is not None
+    models = {"other-base": "base", "other-s-grpo": str(checkpoint.relative_to(out))}
+    return {folder: f"eval {model} {OTHER} --out {folder}" for folder, model in models.items()}
 
 
 def run(folder: Path, command: list[str]) -> str:
@@ -112,8 +128,22 @@ def keep(name: str, out: Path, comparison: dict[str, Any]) -> None:
         "over": readme.stops_of(comparison),
         "first": first_answers(base_evaluation(out) / RECORDS),
         "traces": traces(out),
+        "other": other_rows(out),
     }
     readme.keep(readme.RESULTS / f"real-{name}.json", found)
+
+
+def other_rows(out: Path) -> list[dict[str, Any]]:
+    """What the evaluations on other problems gave, if they were made: the base's first, then with the change to it."""
+    folders = [folder for folder in ("other-base", "other-s-grpo") if (out / folder).exists()]
+    if not folders:
+        return []
+    said = json.loads(run(out, ["suffice", "compare", *folders, "--out", "other.html", "--json"]))
+    (task,) = said["tasks"].values()
+    return [
+        {"questions": task["questions"], "change": row["change"]} | {each: row["metrics"][each] for each in SHOWN}
+        for row in task["rows"]
+    ]
 
 
 def base_evaluation(out: Path) -> Path:

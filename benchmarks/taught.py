@@ -1,7 +1,8 @@
 """What docs/real-models.md shows, beside its bench, of the model that was taught to overthink: `python -m
 benchmarks.taught` renders it from what `benchmarks.real_training` kept.
 
-The page takes a part between `<!-- taught PART -->` and `<!-- /taught -->`: `diagnosis`, `base`, `over` or `traces`.
+The page takes a part between `<!-- taught PART -->` and `<!-- /taught -->`: `diagnosis`, `base`, `over`, `other` or
+`traces`.
 """
 
 from __future__ import annotations
@@ -64,6 +65,21 @@ def over() -> str:
     return "\n".join(lines) + "\n"
 
 
+def other() -> str:
+    """The base and S-GRPO on problems of another kind."""
+    lines = headed(["", "accuracy, %", "thinking tokens", "generated tokens", "change: points", "thinking tokens, %"])
+    for name, row in zip(("base", "S-GRPO, seed 0"), record()["other"], strict=True):
+        tokens = " | ".join(number(row[each]["mean"]) for each in ("thought_tokens", "tokens"))
+        change = row["change"]
+        changes = " | | |" if change is None else f" | {' | '.join(changed(change))} |"
+        lines.append(f"| {name} | {accuracy(row)} | {tokens}{changes}")
+    return "\n".join(lines) + "\n"
+
+
+def changed(change: dict[str, Any]) -> list[str]:
+    return [figure(change["accuracy"], 100, "difference"), figure(change["thought_tokens_change"], 100, "mean")]
+
+
 def traces() -> str:
     """Thoughts before and after, side by side."""
     rows = [
@@ -80,7 +96,7 @@ def broken(text: str) -> str:
 
 def rendered(page: str) -> str:
     """The page with its parts replaced."""
-    parts = {"diagnosis": diagnosis, "base": base, "over": over, "traces": traces}
+    parts = {"diagnosis": diagnosis, "base": base, "over": over, "other": other, "traces": traces}
     return PLACE.sub(lambda place: f"{place[1]}{parts[place['part']]()}{place[3]}", page)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from benchmarks import real_training
 from benchmarks.marks import marked
-from benchmarks.real_training import commands, first_answers
+from benchmarks.real_training import STAGES, commands, first_answers, others
 from benchmarks.think import Habits, Step, lesson, prepared, slip, split, think, worked, written
 from safetensors.torch import load_file, save_file
 
@@ -222,10 +223,21 @@ def test_marks_that_are_one_vector_are_refused(tmp_path):
 def test_stages_that_were_begun_go_on_and_others_start(tmp_path):
     (tmp_path / "diagnosis").mkdir()
     (tmp_path / "diagnosis" / "request.json").touch()
-    first, second, third = commands(tmp_path)
+    first, second, third = commands(tmp_path, STAGES)
     assert first == ["suffice", "diagnose", "--resume", "diagnosis"]
     assert (second[:3], second[-2:]) == (["suffice", "eval", "base"], ["--out", "stopped"])
     assert third == ["suffice", "bench", "plan.toml", "--out", "bench"]  # which goes on by itself
+
+
+def test_other_problems_are_asked_of_the_base_and_of_the_first_seeds_last_checkpoint(tmp_path, monkeypatch):
+    run = tmp_path / "bench" / "runs" / "s-grpo-seed-0-0123abcd"
+    run.mkdir(parents=True)
+    monkeypatch.setattr(real_training, "latest_checkpoint", lambda folder: folder / "checkpoints" / "step-000010")
+    base, trained = commands(tmp_path, others(tmp_path))
+    assert base[:3] == ["suffice", "eval", "base"]
+    assert trained[2] == "bench/runs/s-grpo-seed-0-0123abcd/checkpoints/step-000010"
+    for command in (base, trained):
+        assert (command[command.index("--path") + 1], command[-2]) == ("other.jsonl", "--out")
 
 
 def test_first_answers_are_counted_with_what_thinking_on_lost_and_mended(tmp_path):
