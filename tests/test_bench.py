@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from running import PATIENCE
 from suffice.bench import record
 from suffice.bench.cell import wanted
-from suffice.bench.figures import spread
+from suffice.bench.figures import spread, whisker
 from suffice.bench.found import Budget
 from suffice.bench.plan import (
     Plan,
@@ -200,6 +200,13 @@ def test_what_is_said_to_be_the_default_leaves_the_digest():
         resolve(changed(arm=[{"name": "a", "method": "s-grpo", "set": given}])) for given in ({}, {"method.decay": 0.5})
     )
     assert plain.cells == said.cells
+
+
+def test_an_interval_that_leaves_the_scale_has_no_whiskers():
+    assert whisker(Interval(0.8, 0.7, 0.9), 1.0) == [[pytest.approx(0.1)], [pytest.approx(0.1)]]
+    assert whisker(Interval(0.8, 0.5, 1.1), 1.0) is None
+    assert whisker(Interval(9.0, -3.0, 21.0), float("inf")) is None
+    assert whisker(Interval(0.8, float("nan"), float("nan")), 1.0) is None  # one question
 
 
 # ---------------------------------------------------------------------------------------------------- figures by hand

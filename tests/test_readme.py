@@ -181,4 +181,5 @@ def test_the_page_about_the_language_model_says_what_was_recorded():
     papers = [row for row in record["over"] if row["run"].startswith(("s-grpo", "grpo-λ"))]
     beating = [row["run"] for row in papers if all(row["over"][kind]["low"] > 0 for kind in taught.RIVALS)]
     assert (len(papers), beating) == (4, ["s-grpo/seed-0"])
-    assert "on the language model by [one run of four](docs/real-models.md#a-language-model-trained)" in " ".join(README.split())
+    one = "on the language model by [one run of four](docs/real-models.md#a-language-model-trained)"
+    assert one in " ".join(README.split())

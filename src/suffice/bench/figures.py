@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from suffice.bench.found import BenchFound
 from suffice.bench.result import place
 from suffice.evaluation.compare import on_front
+from suffice.interval import Interval
 from suffice.report.plots import BEFORE, INK, MUTED, STYLE, cut, percent_label, smooth
 from suffice.run.files import whole_file
 from suffice.run.layout import DYNAMICS, DYNAMICS_SVG, PARETO
@@ -163,7 +165,7 @@ def pareto_figure(found: BenchFound, base: Figures) -> Figure:
     axes.yaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(percent_label)
     axes.plot([], [], "o", color=MUTED, markersize=3, label="earlier checkpoint")
-    axes.plot([], [], "o", color=MUTED, markersize=8, label="last, with 95 % intervals")
+    axes.plot([], [], "o", color=MUTED, markersize=8, label="last, with 95 % intervals within the scale")
     figure.legend(loc="outside upper left", ncols=3, handlelength=1.4, columnspacing=1.4, borderpad=0)
     colours = {name: colour for name, (colour, _) in styles(found).items()}
     label_points(figure, axes, [("base", INK, start), *((cut(name), colours[name], at) for name, at in final.items())])
@@ -172,12 +174,18 @@ def pareto_figure(found: BenchFound, base: Figures) -> Figure:
 
 def errorbar(axes: Axes, metrics: Figures, colour: str) -> None:
     """A big point with its intervals."""
-    (x, y), (across, along) = place(metrics), (metrics.thought_tokens, metrics.accuracy)
-    wide, high = ([[each.mean - each.low], [each.high - each.mean]] for each in (across, along))
+    x, y = place(metrics)
+    across, along = whisker(metrics.thought_tokens, inf), whisker(metrics.accuracy, 1.0)
     axes.errorbar(
-        [x], [y], xerr=wide, yerr=high, color=colour, marker="o", markersize=9, markeredgecolor="white",
+        [x], [y], xerr=across, yerr=along, color=colour, marker="o", markersize=9, markeredgecolor="white",
         markeredgewidth=1, elinewidth=1.3, zorder=4,
     )  # fmt: skip
+
+
+def whisker(each: Interval, most: float) -> list[list[float]] | None:
+    """Below and above a point. None where the interval leaves the scale from 0 to `most`: seeds that differ so much say
+    nothing of others, as in the tables."""
+    return [[each.mean - each.low], [each.high - each.mean]] if each.low >= 0 and each.high <= most else None
 
 
 def label_points(figure: Figure, axes: Axes, named: Iterable[tuple[str, str, tuple[float, float]]]) -> None:

@@ -150,8 +150,8 @@ class Guard:
         features = self.trail.features()
         length = 100 * math.exp(-features["shorter"])
         return [
-            f"a collapse within {HORIZON} steps is likely (score {score:.2f}): thoughts of the last {WINDOW} steps have "
-            f"{length:.0f} % of the length of the first {WINDOW}, and changed by "
+            f"a collapse within {HORIZON} steps is likely (score {score:.2f}): thoughts of the last {WINDOW} steps "
+            f"have {length:.0f} % of the length of the first {WINDOW}, and changed by "
             f"{100 * math.expm1(-features['shortening']):+.0f} % within them"
         ]
 
