@@ -10,7 +10,8 @@ python -m benchmarks.guard --render           the tables of docs/guard.md
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -24,7 +25,7 @@ from benchmarks import guard_outcomes
 from benchmarks.record import RESULTS, Json, publish, round_to
 from suffice.bench.result import collapse as onset
 from suffice.config import GuardSection
-from suffice.guard.foresight import COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
+from suffice.guard.foresight import COEFFICIENTS, COLUMNS, HORIZON, INTERCEPT, WINDOW, Trail
 from suffice.run.directory import Run
 from suffice.run.files import read_jsonl, write_jsonl
 from suffice.run.layout import METRICS
@@ -146,10 +147,16 @@ def fitted(runs: Sequence[Recorded]) -> tuple[float, dict[str, float]]:
 # ---------------------------------------------------------------------------------------------------- measuring
 
 
-def by_score(run: Recorded) -> list[bool]:
+def by_score(
+    run: Recorded, intercept: float = INTERCEPT, coefficients: Mapping[str, float] = COEFFICIENTS
+) -> list[bool]:
     """At every step, whether foresight gives an alarm."""
-    threshold = GuardSection().threshold
-    return [score is not None and score >= threshold for score in foresee(lines_of(run))]
+    threshold, trail, found = GuardSection().threshold, Trail(), []
+    for line in lines_of(run):
+        trail.add(line)
+        score = trail.score(intercept, coefficients)
+        found.append(score is not None and score >= threshold)
+    return found
 
 
 def by_drop(run: Recorded) -> list[bool]:
@@ -157,15 +164,31 @@ def by_drop(run: Recorded) -> list[bool]:
 
 
 def figures(runs: Sequence[Recorded]) -> list[dict[str, Any]]:
-    """A row for foresight and one for the naive rule, on the calibrating and on the testing runs."""
-    return [
+    """A row for foresight and one for the naive rule, on the testing and on the calibrating runs; then of the testing
+    runs those of one kind of method, and those of a task by a score that was fitted without it."""
+    odd, even = ([run for run in runs if calibrates(run) == which] for which in (False, True))
+    found = [
         {"case": f"{rule}, {which} seeds", "rule": rule, "seeds": which, **measured(chosen, alarms)}
-        for which, chosen in (
-            ("odd", [run for run in runs if not calibrates(run)]),
-            ("even", [run for run in runs if calibrates(run)]),
-        )
+        for which, chosen in (("odd", odd), ("even", even))
         for rule, alarms in (("score", by_score), ("drop", by_drop))
     ]
+    for method in sorted({run["method"] for run in odd}):
+        own = [run for run in odd if run["method"] == method]
+        found.append(
+            {"case": f"score, {method}", "rule": "score", "seeds": f"odd, `{method}`", **measured(own, by_score)}
+        )
+    for task in sorted({run["task"] for run in odd}):
+        own, fit = [run for run in odd if run["task"] == task], fitted([run for run in even if run["task"] != task])
+        alarms = partial(by_score, intercept=fit[0], coefficients=fit[1])
+        found.append(
+            {
+                "case": f"score, without {task}",
+                "rule": "score",
+                "seeds": f"odd, `{task}` left out",
+                **measured(own, alarms),
+            }
+        )
+    return found
 
 
 def measured(runs: Sequence[Recorded], alarms: Callable[[Recorded], list[bool]]) -> dict[str, Any]:

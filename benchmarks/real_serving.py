@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.real_training import SAMPLED, TEST, run
+from benchmarks.real_training import TEST, run
 from benchmarks.record import Json, Record, publish
 from benchmarks.servers import PARSED, suffice, vllm
 from suffice.run.files import read_json
@@ -40,7 +40,7 @@ def served(folder: Path, name: str, checkpoint: str, problems: int) -> dict[str,
     with vllm(folder / checkpoint, PARSED, folder / f"{out}.log") as url:
         found = suffice("doctor", "--base-url", url, "--model", model, "--tokenizer", str(folder / checkpoint))
         kept = {each["what"]: each["state"] for each in found}
-        asked = f"{TEST} {SAMPLED} --samples 1 --problems {problems} --concurrency 32"
+        asked = f"{TEST} --samples 1 --problems {problems} --concurrency 32"
         where = f"--base-url {url} --tokenizer {checkpoint} --out {out}"
         began = time.monotonic()
         run(folder, ["suffice", "eval", model, *asked.split(), *where.split()])

@@ -131,12 +131,12 @@ class Trail:
         }
         return {name: max(-LIMIT, min(LIMIT, value)) for name, value in found.items()}
 
-    def score(self) -> float | None:
+    def score(self, intercept: float = INTERCEPT, coefficients: Mapping[str, float] = COEFFICIENTS) -> float | None:
         """P(collapse within `HORIZON` steps); None before the first window is full."""
         if not self.full:
             return None
         features = self.features()
-        return 1 / (1 + math.exp(-INTERCEPT - sum(COEFFICIENTS[name] * features[name] for name in COEFFICIENTS)))
+        return 1 / (1 + math.exp(-intercept - sum(weight * features[name] for name, weight in coefficients.items())))
 
     def log_ratio(self, name: str) -> float:
         """ln(last window / start)."""
