@@ -1,8 +1,8 @@
 """What docs/real-models.md shows, beside its bench, of the model that was taught to overthink: `python -m
 benchmarks.taught` renders it from what `benchmarks.real_training` kept.
 
-The page takes a part between `<!-- taught PART -->` and `<!-- /taught -->`: `diagnosis`, `base`, `over`, `other` or
-`traces`.
+The page takes a part between `<!-- taught PART -->` and `<!-- /taught -->`: `diagnosis`, `greedy`, `base`, `over`,
+`other` or `traces`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any
 
-from benchmarks.readme import LANGUAGE_MODEL, RESULTS, ROOT, figure, headed
+from benchmarks.readme import LANGUAGE_MODEL, RESULTS, ROOT, bench, figure, headed
 from suffice.numbers import interval, number
 
 PAGE = ROOT / "docs" / "real-models.md"
@@ -34,6 +34,21 @@ def diagnosis() -> str:
     rule = "---|" * (len(cells) + 1)
     table = f"| thought kept | {kept} |\n|{rule}\n| right, % | {right} |\n"
     return f"> {found['conclusion']}\n\n{table}"
+
+
+def greedy() -> str:
+    """What one greedy thought a problem gives: the base, and each run that was asked so."""
+    found = bench(LANGUAGE_MODEL)
+    lines = headed(["greedy", "accuracy, %", "thinking tokens", "change: points", "thinking tokens, %"])
+    lines.append(
+        f"| base | {accuracy(found['base_greedy'])} | {number(found['base_greedy']['thought_tokens']['mean'])} | | |"
+    )
+    for cell in found["cells"]:
+        if end := cell["greedy"]:
+            thought = number(end["metrics"]["thought_tokens"]["mean"])
+            shown = [accuracy(end["metrics"]), thought, *changed(end["change"])]
+            lines.append(f"| {cell['arm']}, seed {cell['seed']} | {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"
 
 
 def base() -> str:
@@ -96,7 +111,7 @@ def broken(text: str) -> str:
 
 def rendered(page: str) -> str:
     """The page with its parts replaced."""
-    parts = {"diagnosis": diagnosis, "base": base, "over": over, "other": other, "traces": traces}
+    parts = {"diagnosis": diagnosis, "greedy": greedy, "base": base, "over": over, "other": other, "traces": traces}
     return PLACE.sub(lambda place: f"{place[1]}{parts[place['part']]()}{place[3]}", page)
 
 
