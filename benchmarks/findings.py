@@ -10,6 +10,10 @@ A page takes between a marker and `<!-- /bench -->`:
     <!-- bench NAME, ARM -->             the seeds of one arm
     <!-- bench NAME at equal cost -->    what equal budgets buy
 
+and, between a marker and `<!-- /tasks -->`,
+
+    <!-- tasks ARM: NAME; NAME -->       one arm of several benches, each of another task
+
 Curves of training are not kept.
 """
 
@@ -40,6 +44,7 @@ PLACE = re.compile(
     r".*?(<!-- /bench -->)",
     re.DOTALL,
 )
+TASKS = re.compile(r"(<!-- tasks (?P<arm>[^:]+): (?P<names>.+?) -->\n).*?(<!-- /tasks -->)", re.DOTALL)
 LOST, SAVED = -0.02, -0.40
 """The rule: accuracy surely not lower than this, thinking tokens changed by this or more."""
 
@@ -79,6 +84,20 @@ def chosen(record: dict[str, Any], names: str) -> str:
     lines = headed(["", "seeds", *(f"step {step}" for step in steps)])
     for arm in found:
         lines.append(f"| {' | '.join([arm['arm'], str(len(arm['seeds'])), *row(record, arm, steps)])} |")
+    return "\n".join(lines) + "\n"
+
+
+def tasks(arm: str, names: str) -> str:
+    """A row a bench: one arm's change to the base at every evaluated step, and how many seeds kept the rule."""
+    records = {bench(name)["protocol"]["task"]: bench(name) for name in names.split("; ")}
+    found = {task: next(each for each in record["arms"] if each["arm"] == arm) for task, record in records.items()}
+    steps = steps_of(list(found.values()))
+    lines = headed([arm, "seeds", *(f"step {step}" for step in steps), "keeps the rule"])
+    for task, record in records.items():
+        cells = [cell for cell in record["cells"] if cell["arm"] == arm]
+        kept = ", ".join(f"{sum(keeps(cell, step) for cell in cells)}" for step in steps)
+        shown = [f"`{task}`", str(len(cells)), *row(record, found[task], steps), kept]
+        lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -129,7 +148,8 @@ def keeps(cell: dict[str, Any], at: int) -> bool:
 
 def rendered(page: str) -> str:
     """A page with the tables of the benches that it names replaced."""
-    return PLACE.sub(lambda place: f"{place[1]}{shown(**place.groupdict())}{place[6]}", page)
+    page = PLACE.sub(lambda place: f"{place[1]}{shown(**place.groupdict())}{place[6]}", page)
+    return TASKS.sub(lambda place: f"{place[1]}{tasks(**place.groupdict())}{place[4]}", page)
 
 
 def shown(name: str, arm: str | None, arms: str | None, cost: str | None) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from matplotlib import rc_context
@@ -62,6 +62,14 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
+class Tasks:
+    """One arm on several tasks, over the steps."""
+
+    benches: tuple[str, ...]
+    arm: str
+
+
+@dataclass(frozen=True, slots=True)
 class Claims:
     """What papers report of methods, what others saw and what was measured here."""
 
@@ -87,7 +95,7 @@ class Spot:
     high: float
 
 
-Picture = Plane | Course | Claims | Stops
+Picture = Plane | Course | Tasks | Claims | Stops
 
 SHOWN: dict[str, Picture] = {
     "ballots-step-100": Plane(100, {"full": None, "ballots-aim": ("exits as baselines",)}, "exits as baselines"),
@@ -97,6 +105,7 @@ SHOWN: dict[str, Picture] = {
     "arithmetic": Course("arithmetic-lambda", ("length penalty", "GRPO-λ", "S-GRPO", "GRPO-λ at 3e-3")),
     "decay": Course("ballots-exits", ("S-GRPO", "decay 0.8", "decay 0.9")),
     "exit-baseline": Course("ballots-aim", ("exits as baselines", "S-GRPO, decay 0.9")),
+    "decide": Tasks(("decide-sums", "decide-arithmetic", "decide-ballots"), "decide"),
     "trained-tokens": Course(
         "arithmetic-tokens", ("sampled, constant", "sampled+close, constant", "all, constant", "sampled, sequence")
     ),
@@ -129,6 +138,9 @@ def data(what: Picture, load: Load) -> list[Any]:
         return [each for method in what.methods for each in claims(method)]
     if isinstance(what, Stops):
         return spots(load(what.bench))
+    if isinstance(what, Tasks):
+        benches = [load(name) for name in what.benches]
+        return [replace(point, arm=found["protocol"]["task"]) for found in benches for point in points(found, what.arm)]
     if isinstance(what, Course):
         return [point for arm in what.arms for point in points(load(what.bench), arm)]
     return [

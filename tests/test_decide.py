@@ -104,15 +104,15 @@ def test_an_adaptive_price_is_the_floors() -> None:
 
 def test_what_is_asked_falls_while_accuracy_is_above_the_floor_by_so_much_as_is_sure() -> None:
     floor = Floor()
-    floor.look(0.8, 100.0, 1024, target=0.5)
+    floor.look(0.8, 100.0, 1024, target=0.5, pace=0.15)
     assert (floor.asked, floor.base_length) == (1.0, 100.0)
-    floor.look(0.9, 100.0, 100, target=0.5)
+    floor.look(0.9, 100.0, 100, target=0.5, pace=0.15)
     assert floor.asked == pytest.approx(math.exp(-0.15))  # 11 points above the floor, more than one deviation
-    floor.look(0.68, 100.0, 100, target=0.5)
+    floor.look(0.68, 100.0, 100, target=0.5, pace=0.15)
     # the mean of two is 0.79, as much as the floor: nothing is sure
     assert floor.mean == pytest.approx(0.79)
     assert floor.asked == pytest.approx(math.exp(-0.15))
-    floor.look(0.76, 100.0, 100, target=0.5)
+    floor.look(0.76, 100.0, 100, target=0.5, pace=0.15)
     # a third of the way to 0.76 is 0.78, a point below the floor, with a variance of a third of 0.78·0.22/100
     below = -0.01 / math.sqrt(0.78 * 0.22 / 300 + 0.16 / 1024)
     assert floor.asked == pytest.approx(math.exp(-0.15 - 0.15 * below))
@@ -121,16 +121,16 @@ def test_what_is_asked_falls_while_accuracy_is_above_the_floor_by_so_much_as_is_
 @pytest.mark.parametrize(("accuracy", "asked"), [(1.0, 0.55), (0.0, 1.0)])
 def test_no_less_than_the_target_is_asked_for_and_no_more_than_the_bases_thought(accuracy: float, asked: float) -> None:
     floor = Floor(asked=0.7)
-    floor.look(0.5, 100.0, 1024, target=0.55)
+    floor.look(0.5, 100.0, 1024, target=0.55, pace=0.15)
     for _ in range(9):
-        floor.look(accuracy, 100.0, 128, target=0.55)
+        floor.look(accuracy, 100.0, 128, target=0.55, pace=0.15)
     assert floor.asked == asked
 
 
 def test_the_price_follows_what_thoughts_exceed_what_is_asked_at_once_and_for_good() -> None:
     floor = Floor(asked=0.5)
     assert floor.price == 0.2  # nothing is known
-    floor.look(0.8, 100.0, 1024, target=0.5)
+    floor.look(0.8, 100.0, 1024, target=0.5, pace=0.15)
     assert floor.price == pytest.approx(0.2 + 0.4)  # twice as long
     floor.observe(75.0)  # the running mean goes a fifth of the way, to 95
     assert floor.price == pytest.approx(0.2 + 0.4 * 0.9 + 0.01 * 0.9)

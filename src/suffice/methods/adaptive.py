@@ -15,7 +15,6 @@ START = 0.2  # a pressure until more is known; of λ the paper's
 FIRST = 8  # observations that say so
 SLACK = 0.01  # accuracy that the floor lies below the base's
 SHARE = 0.25  # of the newest look in the running mean of accuracy
-RATE = 0.15  # by which one look may change what is asked, as a fraction
 LENGTHS = 0.2  # of the newest step in the running mean of lengths
 GAIN = 0.4  # more of a price for thoughts twice as long as asked
 DRIFT = 0.01  # by which a step of such thoughts raises the price for good
@@ -80,9 +79,9 @@ class Floor:
     raised: float = START
     asked: float = 1.0
 
-    def look(self, accuracy: float, thought_tokens: float, looked: int, target: float) -> None:
+    def look(self, accuracy: float, thought_tokens: float, looked: int, target: float, pace: float) -> None:
         """Accuracy, 0…1, on so many problems not trained on, and mean thinking tokens; at first the base's. No less
-        than `target` of the base's thought is ever asked for."""
+        than `target` of the base's thought is ever asked for, and what is asked changes by at most `pace` of it."""
         if not self.base_looked:
             self.base, self.base_looked = accuracy, looked
             self.base_length = self.length = thought_tokens
@@ -92,7 +91,7 @@ class Floor:
         self.mean += (accuracy - self.mean) * share
         variance = share * self.mean * (1 - self.mean) / looked + self.base * (1 - self.base) / self.base_looked
         above = (self.mean - self.base + SLACK) / max(variance**0.5, 1e-9)
-        self.asked *= math.exp(-RATE * min(1.0, max(-1.0, above)))
+        self.asked *= math.exp(-pace * min(1.0, max(-1.0, above)))
         self.asked = min(1.0, max(target, self.asked))
 
     def observe(self, thought_tokens: float) -> None:

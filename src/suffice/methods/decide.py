@@ -42,6 +42,7 @@ class Decide(Priced):
         "adaptive", description="Accuracy that a thought as long as the base's may cost; adaptive: above a floor."
     )
     target: float = Field(0.55, gt=0, le=1, description="Part of the base's thought that an adaptive price aims at.")
+    pace: float = Field(0.06, gt=0, le=1, description="By which part one look may change what is asked.")
     step: Literal["natural", "policy"] = Field("natural", description="How a decision's weight hangs on π.")
     answer: float = Field(3.0, ge=0, description="Weight of the answer after the whole thought.")
     _floor: Floor = PrivateAttr(default_factory=Floor)
@@ -51,7 +52,7 @@ class Decide(Priced):
         return 1024 if self.price == "adaptive" else 0
 
     def look(self, accuracy: float, thought_tokens: float, rollouts: int) -> None:
-        self._floor.look(accuracy, thought_tokens, rollouts, self.target)
+        self._floor.look(accuracy, thought_tokens, rollouts, self.target, self.pace)
 
     def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
         self._floor.observe(thought_tokens)
