@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,52 @@ def observe_all(watched: Guard, lines: list[dict[str, float]]) -> list[str]:
 def probe(right: int, count: int = 128, tokens: float = 100.0) -> Probe:
     """The first `right` of `count` problems solved."""
     return Probe({str(i): [float(i < right)] for i in range(count)}, tokens)
+
+
+# -- what a probe can see
+
+
+def probed(count: int, right: int, **settings: object) -> Guard:
+    """A guard after a probe of the base: `count` problems, `right` of four answers to each right."""
+    watched = guard(**settings)
+    base = Probe({str(i): [float(sample < right) for sample in range(4)] for i in range(count)}, 100.0)
+    watched.observe(0, {}, base)
+    return watched
+
+
+def test_a_probe_says_which_loss_it_is_too_small_to_see():
+    # two of four: p(1 − p) is 1/4 · 4/3 without bias, and a difference's 5/4 of that; z of 99.9 % is 3.2905
+    least = 100 * (0.02 + 3.2905 * math.sqrt(5 / 12 / 256))
+    enough = math.ceil(5 / 12 * (3.290527 / 0.02) ** 2)
+    said = probed(256, 2).unseen()
+    assert said == (
+        f"256 problems set aside show a loss of {least:.1f} points of accuracy at once, none of 4.0; "
+        f"guard.problems = {enough} would"
+    )
+    assert probed(enough, 2).unseen() == ""
+    assert probed(enough - 1, 2).unseen() != ""
+
+
+def test_a_base_that_is_always_right_or_was_not_probed_leaves_nothing_to_say():
+    assert probed(16, 4).unseen() == guard().unseen() == ""
+
+
+def test_without_a_tolerance_a_point_is_what_a_probe_should_see():
+    assert "none of 1.0;" in probed(256, 2, tolerance=0.0).unseen()
+
+
+def test_a_loss_that_a_probe_is_said_to_see_raises_its_alarm_about_every_other_time():
+    draw, count, alarms, runs = random.Random(0), 256, 0, 400
+    shares = [draw.betavariate(2, 1) for _ in range(count)]
+    for _ in range(runs):
+        watched = guard()
+        base = {str(i): [float(draw.random() < p) for _ in range(4)] for i, p in enumerate(shares)}
+        watched.observe(0, {}, Probe(base, 100.0))
+        lost = float(re.search(r"loss of (\S+) points", watched.unseen())[1]) / 100
+        now = {str(i): [float(draw.random() < max(0.0, p - lost))] for i, p in enumerate(shares)}
+        alarms += bool(watched._harm(Probe(now, 100.0)))
+    # a share of 1/2 of 400 has a standard error of 0.025; problems that are seldom solved lose less than that
+    assert 0.3 < alarms / runs < 0.6
 
 
 # -- features, by hand

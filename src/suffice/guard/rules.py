@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
 from suffice.config import GuardSection
@@ -143,6 +144,29 @@ class Guard:
             if now - start - noise > ILL:
                 found.append(f"{words} rose from {100 * start:.0f} to {100 * now:.0f} %")
         return found
+
+    def unseen(self) -> str:
+        """Which loss a probe is too small to see, in a sentence; empty where it sees one of twice `tolerance`, or of a
+        point more than that where it is less than a point.
+
+        A loss L is an alarm where the upper end of its interval, about z·√(v/n) above −L, lies below −`tolerance`. v is
+        the variance of one answer less the mean of the base's k to the same problem, by the base's own answers: the
+        mean over problems of p·(1 − p)·(1 + 1/k), and p·(1 − p) without bias p̂·(1 − p̂)·k/(k − 1).
+        """
+        if self.base is None:
+            return ""
+        tolerance, problems = self.settings.tolerance, len(self.base.correct)
+        shares = [(sum(each) / len(each), len(each)) for each in self.base.correct.values()]
+        spread = sum(p * (1 - p) * (k + 1) / max(1, k - 1) for p, k in shares) / problems
+        z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+        beyond = max(tolerance, 0.01)
+        least, enough = tolerance + z * math.sqrt(spread / problems), math.ceil(spread * (z / beyond) ** 2)
+        if problems >= enough:
+            return ""
+        return (
+            f"{problems} problems set aside show a loss of {_points(least)} points of accuracy at once, none of "
+            f"{_points(tolerance + beyond)}; guard.problems = {enough} would"
+        )
 
     def _foreseen(self, score: float | None) -> list[str]:
         if score is None or score < self.settings.threshold:

@@ -79,6 +79,8 @@ class Keeper:
         if settings.probes:
             probe, tokens = self.probe(BASE_SAMPLES)
             self.record(0, self.guard.observe(0, {}, probe), probe, {"tokens_guard": tokens})
+            if unseen := self.guard.unseen():
+                say(unseen)
         if settings.action == "roll back":
             self.save(0)
 
