@@ -39,8 +39,7 @@ TABLE = re.compile("[┏┃┡│└]|against the same")
 """Lines of a table and its caption."""
 LANGUAGE_MODEL, QWEN, WORDS = "real-qwen", "Qwen2.5-Coder-0.5B", "ASDiv, SVAMP"
 """The bench of one by its name, the model, and the word problems that it was trained on."""
-SHORTER = -0.30
-"""A reward that shortens changes thinking tokens by this or more."""
+DECIDED = ("decide-arithmetic", "decide-ballots", "decide-sums")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +48,6 @@ class Words:
 
     heads: tuple[str, ...]
     to: str
-    least: str
-    """A reward, and of how many it loses least."""
     ours: str
 
 
@@ -58,13 +55,11 @@ READMES = {
     "README.md": Words(
         ("method", "task", "seeds", "step", "thinking tokens, %", "accuracy, points"),
         "{} to {}",
-        "{}, least loss of {}",
         "ours",
     ),
     "README.zh-CN.md": Words(
         ("方法", "任务", "种子数", "步数", "思考 token，%", "准确率，百分点"),
         "{} 至 {}",
-        "{}（{} 种中损失最少）",
         "我们的方法",
     ),
 }
@@ -166,14 +161,12 @@ def summary_table(words: Words) -> str:
         own = [row["change"] for row in rows if row["arm"] == f"lab-{method}"]
         lines.append(of_seeds(words, f"`{method}`", "arithmetic", own, 100))
     full = {arm["arm"]: arm for arm in bench("full")["arms"]}
-    ends = {name: end_of(arm, 100)["change"] for name, arm in full.items()}
-    shorter = [name for name, end in ends.items() if end["thought_tokens_change"]["mean"] <= SHORTER]
-    best = max(shorter, key=lambda name: ends[name]["accuracy"]["difference"])
-    least = words.least.format(best, len(shorter))
-    for label, name in (("`s-grpo`", "S-GRPO"), ("`grpo-lambda`", "GRPO-λ"), (least, best)):
+    for label, name in (("`s-grpo`", "S-GRPO"), ("`grpo-lambda`", "GRPO-λ")):
         lines.append(of_arm(words, label, "ballots", full[name], 100))
     aim = [cell["steps"][-1]["change"] for cell in bench("ballots-aim")["cells"] if cell["arm"] == "exits as baselines"]
     lines.append(of_seeds(words, f"`exit-baseline` ({words.ours})", "ballots", aim, 300))
+    decided = [cell["steps"][-1]["change"] for name in DECIDED for cell in bench(name)["cells"]]
+    lines.append(of_seeds(words, f"`decide` ({words.ours})", "arithmetic, ballots, sums", decided, 300))
     for method, name in (("s-grpo", "S-GRPO"), ("grpo-lambda", "GRPO-λ")):
         ends = [cell["steps"][-1] for cell in bench(LANGUAGE_MODEL)["cells"] if cell["arm"] == name]
         changes = [end["change"] for end in ends]

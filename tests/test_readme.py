@@ -171,6 +171,30 @@ def test_the_sentences_of_findings_and_claims_say_what_was_recorded():
     assert "GRPO, which asks for no short thoughts, loses 6 points" in told["real-models.md"]
 
 
+def test_the_sentences_about_decide_say_what_was_recorded():
+    told = " ".join((ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split())
+    benches = {task: readme.bench(f"decide-{task}") for task in ("sums", "arithmetic", "ballots")}
+    checks = [
+        (task, cell, step) for task, found in benches.items() for cell in found["cells"] for step in cell["steps"]
+    ]
+    lows = [step["change"]["accuracy"]["low"] for _, _, step in checks]
+    assert (len(checks), number(100 * min(lows))) == (27, "−0.9")
+    assert "**Accuracy was kept in all 27 checks**" in told
+    assert "the lowest of the paired 95 % intervals ends at −0.9 points" in told
+    assert all(low > 0 for (task, _, _), low in zip(checks, lows, strict=True) if task != "ballots")
+    kept = [(task, step["step"]) for task, cell, step in checks if findings.keeps(cell, step["step"])]
+    assert len(kept) == 22
+    assert "**Thoughts were 40 % shorter in 22 of the 27**" in told
+    assert [kept.count(("ballots", step)) for step in (100, 200, 300)] == [0, 1, 3]
+    by_200 = [next(step for step in found["arms"][0]["steps"] if step["step"] == 200) for found in benches.values()]
+    assert all(0.55e6 < each["tokens_train"] < 0.75e6 and 0.5e6 < each["tokens_decode"] < 0.75e6 for each in by_200)
+    aim = next(step for step in readme.bench("ballots-aim")["arms"][0]["steps"] if step["step"] == 200)
+    assert (round(aim["tokens_train"] / 1e6), round(aim["tokens_decode"] / 1e6, 1)) == (33, 2.7)
+    assert 40 < aim["tokens_train"] / by_200[-1]["tokens_train"] < 50  # a fortieth
+    (lost,) = (cell["steps"][-1] for cell in readme.bench("decide-ballots-fast")["cells"] if cell["seed"] == 1)
+    assert number(-100 * lost["change"]["accuracy"]["difference"]) == "7.7"
+
+
 def test_the_page_about_the_language_model_says_what_was_recorded():
     text = taught.PAGE.read_text(encoding="utf-8")
     assert taught.rendered(text) == text
