@@ -1,8 +1,8 @@
 """What the guard's foresight is worth, on recorded runs: its coefficients, its alarms, and what acting on them saves.
 
 python -m benchmarks.guard --collect RUNS     keep the metrics of all runs below a folder in results/guard-runs.jsonl
-python -m benchmarks.guard --fit              the coefficients of suffice.guard.foresight, by the runs of even seeds
-python -m benchmarks.guard --record           alarms on the runs of odd seeds, in results/guard.json
+python -m benchmarks.guard --fit              the coefficients of suffice.guard.foresight, by the calibrating runs
+python -m benchmarks.guard --record           alarms on the testing runs, in results/guard.json
 python -m benchmarks.guard --outcomes RUNS    train what collapses, with and without the guard, and evaluate it
 python -m benchmarks.guard --render           the tables of docs/guard.md
 """
@@ -35,6 +35,7 @@ CORPUS = RESULTS / "guard-runs.jsonl"
 KEPT = (*COLUMNS, "groups", "dropped")
 NAIVE = 0.05  # below the best window: an alarm of the rule to compare with
 RIDGE = 30.0  # steps of a run within a horizon of each other are nearly one observation
+LATER = ("decide",)  # methods whose runs the fit has not seen
 EITHER_WAY = ("gained", "entropy", "entropy_rising", "gradient")  # the other features may only raise the score
 
 Recorded = dict[str, Any]
@@ -93,8 +94,8 @@ def lines_of(run: Recorded) -> list[dict[str, Any]]:
 
 
 def calibrates(run: Recorded) -> bool:
-    """Runs of even seeds calibrate, those of odd seeds test."""
-    return bool(run["seed"] % 2 == 0)
+    """Runs of even seeds calibrate, those of odd seeds test, and all that came after the fit."""
+    return bool(run["seed"] % 2 == 0) and run["method"] not in LATER
 
 
 # ---------------------------------------------------------------------------------------------------- collapses
@@ -166,28 +167,24 @@ def by_drop(run: Recorded) -> list[bool]:
 def figures(runs: Sequence[Recorded]) -> list[dict[str, Any]]:
     """A row for foresight and one for the naive rule, on the testing and on the calibrating runs; then of the testing
     runs those of one kind of method, and those of a task by a score that was fitted without it."""
-    odd, even = ([run for run in runs if calibrates(run) == which] for which in (False, True))
+    testing, calibrating = ([run for run in runs if calibrates(run) == which] for which in (False, True))
+
+    def row(rule: str, which: str, chosen: list[Recorded], alarms: Callable[[Recorded], list[bool]]) -> dict[str, Any]:
+        return {"case": f"{rule}, {which}", "rule": rule, "which": which, **measured(chosen, alarms)}
+
     found = [
-        {"case": f"{rule}, {which} seeds", "rule": rule, "seeds": which, **measured(chosen, alarms)}
-        for which, chosen in (("odd", odd), ("even", even))
+        row(rule, which, chosen, alarms)
+        for which, chosen in (("testing", testing), ("calibrating", calibrating))
         for rule, alarms in (("score", by_score), ("drop", by_drop))
     ]
-    for method in sorted({run["method"] for run in odd}):
-        own = [run for run in odd if run["method"] == method]
-        found.append(
-            {"case": f"score, {method}", "rule": "score", "seeds": f"odd, `{method}`", **measured(own, by_score)}
-        )
-    for task in sorted({run["task"] for run in odd}):
-        own, fit = [run for run in odd if run["task"] == task], fitted([run for run in even if run["task"] != task])
-        alarms = partial(by_score, intercept=fit[0], coefficients=fit[1])
-        found.append(
-            {
-                "case": f"score, without {task}",
-                "rule": "score",
-                "seeds": f"odd, `{task}` left out",
-                **measured(own, alarms),
-            }
-        )
+    for method in sorted({run["method"] for run in testing}):
+        own = [run for run in testing if run["method"] == method]
+        found.append(row("score", f"testing, `{method}`", own, by_score))
+    for task in sorted({run["task"] for run in testing}):
+        own = [run for run in testing if run["task"] == task]
+        intercept, coefficients = fitted([run for run in calibrating if run["task"] != task])
+        alarms = partial(by_score, intercept=intercept, coefficients=coefficients)
+        found.append(row("score", f"testing, `{task}` left out", own, alarms))
     return found
 
 

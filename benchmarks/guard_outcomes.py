@@ -129,14 +129,14 @@ def rendered(page: str) -> str:
 
 
 def foresight(result: dict[str, Any]) -> str:
-    heads = ["rule", "seeds", "runs", "collapsed", "foreseen", "earlier", "missed", "healthy runs alarmed", "precision"]
+    heads = ["rule", "which", "runs", "collapsed", "foreseen", "earlier", "missed", "healthy runs alarmed", "precision"]
     heads += ["recall", "steps ahead, median (range)", "false alarms per 100 steps"]
     return table(
         heads,
         [
             [
                 {"score": "the score", "drop": "accuracy 5 points down"}[row["rule"]],
-                row["seeds"],
+                row["which"],
                 *(str(row[name]) for name in ("runs", "collapsed", "hits", "early", "missed", "false")),
                 *(f"{row[name]:.2f}" for name in ("precision", "recall")),
                 f"{row['lead']:g} ({row['lead_least']}–{row['lead_most']})" if row["lead"] is not None else "–",
