@@ -219,10 +219,10 @@ def many(count: int) -> list[Problem]:
 
 
 def test_hours_of_sampling_before_the_first_step_are_refused(tmp_path: Path):
-    """8,192 problems of Qwen3-8B eight times: the estimate says 768 hours of one H100."""
+    """8,192 problems of Qwen3-8B eight times: the estimate says 770 hours of one H100."""
     recipe, file = load_recipe("qwen3-8b-s-grpo"), tmp_path / "rates.jsonl"
     said = refusal(recipe, file, many(8192))
-    assert "8,192 problems 8 times here, about 768 hours on one H100" in said
+    assert "8,192 problems 8 times here, about 770 hours on one H100" in said
     assert "task.solved_from" in said
     assert "task.limit" not in said  # an hour is too little for the 128 problems of a step
     assert "\n" not in said
