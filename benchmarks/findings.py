@@ -63,10 +63,11 @@ def table(record: dict[str, Any]) -> str:
     heads = ["", "seeds", *(f"step {step}" for step in steps), "collapsed at", "keeps the rule"]
     lines = headed(heads)
     for arm in record["arms"]:
-        cells = [cell for cell in record["cells"] if cell["arm"] == arm["arm"] and cell["seed"] in arm["seeds"]]
-        kept = ", ".join(f"{sum(keeps(cell, step) for cell in cells)}" for step in steps)
+        cells = cells_of(record, arm)
         fell = ", ".join(str(cell["collapsed"] or "–") for cell in cells)
-        lines.append(f"| {' | '.join([arm['arm'], str(len(cells)), *row(record, arm, steps), fell, kept])} |")
+        lines.append(
+            f"| {' | '.join([arm['arm'], str(len(cells)), *row(record, arm, steps), fell, kept(cells, steps)])} |"
+        )
     base, protocol = record["base"], record["protocol"]
     lines.append(
         f"\nBase: {100 * base['accuracy']['mean']:.1f} % at {base['thought_tokens']['mean']:.1f} thinking tokens, "
@@ -89,15 +90,13 @@ def chosen(record: dict[str, Any], names: str) -> str:
 
 def tasks(arm: str, names: str) -> str:
     """A row a bench: one arm's change to the base at every evaluated step, and how many seeds kept the rule."""
-    records = {bench(name)["protocol"]["task"]: bench(name) for name in names.split("; ")}
-    found = {task: next(each for each in record["arms"] if each["arm"] == arm) for task, record in records.items()}
-    steps = steps_of(list(found.values()))
+    records = [bench(name) for name in names.split("; ")]
+    found = [next(each for each in record["arms"] if each["arm"] == arm) for record in records]
+    steps = steps_of(found)
     lines = headed([arm, "seeds", *(f"step {step}" for step in steps), "keeps the rule"])
-    for task, record in records.items():
-        cells = [cell for cell in record["cells"] if cell["arm"] == arm]
-        kept = ", ".join(f"{sum(keeps(cell, step) for cell in cells)}" for step in steps)
-        shown = [f"`{task}`", str(len(cells)), *row(record, found[task], steps), kept]
-        lines.append(f"| {' | '.join(shown)} |")
+    for record, own in zip(records, found, strict=True):
+        cells, task = cells_of(record, own), f"`{record['protocol']['task']}`"
+        lines.append(f"| {' | '.join([task, str(len(cells)), *row(record, own, steps), kept(cells, steps)])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -138,6 +137,16 @@ def change(record: dict[str, Any], step: dict[str, Any], count: int = 1) -> str:
     thought = number(100 * step["change"]["thought_tokens_change"]["mean"], 0, signed=True) + " %"
     said = gained(Interval(accuracy["difference"], accuracy["low"], accuracy["high"]), base, count)
     return f"{said}, {thought}"
+
+
+def cells_of(record: dict[str, Any], arm: dict[str, Any]) -> list[dict[str, Any]]:
+    """An arm's cells, those that were finished."""
+    return [cell for cell in record["cells"] if cell["arm"] == arm["arm"] and cell["seed"] in arm["seeds"]]
+
+
+def kept(cells: list[dict[str, Any]], steps: list[int]) -> str:
+    """How many seeds keep the rule at each step."""
+    return ", ".join(f"{sum(keeps(cell, step) for cell in cells)}" for step in steps)
 
 
 def keeps(cell: dict[str, Any], at: int) -> bool:

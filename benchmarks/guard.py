@@ -10,8 +10,7 @@ python -m benchmarks.guard --render           the tables of docs/guard.md
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -25,7 +24,7 @@ from benchmarks import guard_outcomes
 from benchmarks.record import RESULTS, Json, publish, round_to
 from suffice.bench.result import collapse as onset
 from suffice.config import GuardSection
-from suffice.guard.foresight import COEFFICIENTS, COLUMNS, HORIZON, INTERCEPT, WINDOW, Trail
+from suffice.guard.foresight import COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
 from suffice.run.directory import Run
 from suffice.run.files import read_jsonl, write_jsonl
 from suffice.run.layout import METRICS
@@ -148,16 +147,10 @@ def fitted(runs: Sequence[Recorded]) -> tuple[float, dict[str, float]]:
 # ---------------------------------------------------------------------------------------------------- measuring
 
 
-def by_score(
-    run: Recorded, intercept: float = INTERCEPT, coefficients: Mapping[str, float] = COEFFICIENTS
-) -> list[bool]:
-    """At every step, whether foresight gives an alarm."""
-    threshold, trail, found = GuardSection().threshold, Trail(), []
-    for line in lines_of(run):
-        trail.add(line)
-        score = trail.score(intercept, coefficients)
-        found.append(score is not None and score >= threshold)
-    return found
+def by_score(run: Recorded, *fit: Any) -> list[bool]:
+    """At every step, whether foresight gives an alarm; with `fit`, an intercept and coefficients instead of its own."""
+    threshold = GuardSection().threshold
+    return [score is not None and score >= threshold for score in foresee(lines_of(run), *fit)]
 
 
 def by_drop(run: Recorded) -> list[bool]:
@@ -182,9 +175,8 @@ def figures(runs: Sequence[Recorded]) -> list[dict[str, Any]]:
         found.append(row("score", f"testing, `{method}`", own, by_score))
     for task in sorted({run["task"] for run in testing}):
         own = [run for run in testing if run["task"] == task]
-        intercept, coefficients = fitted([run for run in calibrating if run["task"] != task])
-        alarms = partial(by_score, intercept=intercept, coefficients=coefficients)
-        found.append(row("score", f"testing, `{task}` left out", own, alarms))
+        fit = fitted([run for run in calibrating if run["task"] != task])
+        found.append(row("score", f"testing, `{task}` left out", own, lambda run, fit=fit: by_score(run, *fit)))
     return found
 
 

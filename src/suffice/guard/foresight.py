@@ -41,7 +41,9 @@ COEFFICIENTS = {
 Line = Mapping[str, Any]
 
 
-def foresee(lines: Iterable[Line]) -> list[float | None]:
+def foresee(
+    lines: Iterable[Line], intercept: float = INTERCEPT, coefficients: Mapping[str, float] = COEFFICIENTS
+) -> list[float | None]:
     """P(collapse within `HORIZON` steps), in 0…1, at every line of a run's metrics.jsonl; None for its first steps.
 
     Works on the metrics of any engine. Where a guard rolled the run back, the windows begin anew.
@@ -49,7 +51,7 @@ def foresee(lines: Iterable[Line]) -> list[float | None]:
     trail, found = Trail(), []
     for line in lines:
         trail.add(line)
-        found.append(trail.score())
+        found.append(trail.score(intercept, coefficients))
         if "rolled_back_to" in line:
             trail = trail.restarted()
     return found

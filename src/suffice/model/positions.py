@@ -52,6 +52,6 @@ def longest_prompt(chat: Chat, problems: Sequence[Problem]) -> int:
 def mean_prompt(chat: Chat, problems: Sequence[Problem]) -> float:
     """Mean tokens of a prompt, judged by 64 that lie evenly among texts in the order of their lengths."""
     ordered = sorted(problems, key=lambda problem: len(problem.prompt))
-    every = len(ordered) / min(64, len(ordered))
-    some = [ordered[int((index + 0.5) * every)] for index in range(min(64, len(ordered)))]
-    return sum(len(chat.render(problem.prompt)) for problem in some) / len(some)
+    count = min(64, len(ordered))
+    some = [ordered[int((place + 0.5) * len(ordered) / count)] for place in range(count)]
+    return sum(len(chat.render(problem.prompt)) for problem in some) / count
