@@ -9,10 +9,12 @@ A page takes between a marker and `<!-- /bench -->`:
     <!-- bench NAME: ARM; ARM -->        these arms alone, without that
     <!-- bench NAME, ARM -->             the seeds of one arm
     <!-- bench NAME at equal cost -->    what equal budgets buy
+    <!-- bench NAME by seed -->          the seeds of every arm
 
 and, between a marker and `<!-- /tasks -->`,
 
     <!-- tasks ARM: NAME; NAME -->       one arm of several benches, each of another task
+    <!-- tasks: NAME; NAME -->           every arm of them, after the last step
 
 Curves of training are not kept.
 """
@@ -40,18 +42,19 @@ PAGES = [
     ROOT / "README.zh-CN.md",
 ]
 PLACE = re.compile(
-    r"(<!-- bench (?P<name>[\w-]+)(?:, (?P<arm>[^:]+?))?(?:: (?P<arms>.+?))?(?P<cost> at equal cost)? -->\n)"
+    r"(<!-- bench (?P<name>[\w-]+)(?:, (?P<arm>[^:]+?))?(?:: (?P<arms>.+?))?(?P<how> at equal cost| by seed)? -->\n)"
     r".*?(<!-- /bench -->)",
     re.DOTALL,
 )
-TASKS = re.compile(r"(<!-- tasks (?P<arm>[^:]+): (?P<names>.+?) -->\n).*?(<!-- /tasks -->)", re.DOTALL)
+TASKS = re.compile(r"(<!-- tasks(?: (?P<arm>[^:]+))?: (?P<names>.+?) -->\n).*?(<!-- /tasks -->)", re.DOTALL)
 LOST, SAVED = -0.02, -0.40
 """The rule: accuracy surely not lower than this, thinking tokens changed by this or more."""
 
 
 def keep(name: str, directory: Path) -> None:
-    """Copy a bench's record, without its curves."""
+    """Copy a bench's record, without its curves and the folders that it was made in; the page names its command."""
     record = json.loads((directory / BENCH).read_text(encoding="utf-8"))
+    del record["manifest"]["command"]
     for cell in record["cells"]:
         del cell["curve"], cell["run"]
     readme.keep(RESULTS / f"bench-{name}.json", record)
@@ -88,9 +91,8 @@ def chosen(record: dict[str, Any], names: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tasks(arm: str, names: str) -> str:
+def tasks(records: list[dict[str, Any]], arm: str) -> str:
     """A row a bench: one arm's change to the base at every evaluated step, and how many seeds kept the rule."""
-    records = [bench(name) for name in names.split("; ")]
     found = [next(each for each in record["arms"] if each["arm"] == arm) for record in records]
     steps = steps_of(found)
     lines = headed([arm, "seeds", *(f"step {step}" for step in steps), "keeps the rule"])
@@ -100,13 +102,27 @@ def tasks(arm: str, names: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def seeds(record: dict[str, Any], arm: str) -> str:
-    """A row a seed of one arm."""
-    cells = [cell for cell in record["cells"] if cell["arm"] == arm]
-    steps = [step["step"] for step in cells[0]["steps"]]
-    lines = headed([arm, *(f"step {step}" for step in steps)])
+def ends(records: list[dict[str, Any]]) -> str:
+    """A row an arm: what each bench found after its last step, and how many of its seeds kept the rule there."""
+    lines = headed(["", *(f"`{record['protocol']['task']}`" for record in records), "keeps the rule"])
+    for name in (arm["arm"] for arm in records[0]["arms"]):
+        found, keeping = [], []
+        for record in records:
+            arm = next(each for each in record["arms"] if each["arm"] == name)
+            last = steps_of([arm])[-1:]
+            found += row(record, arm, last)
+            keeping.append(kept(cells_of(record, arm), last))
+        lines.append(f"| {' | '.join([name, *found, ', '.join(keeping)])} |")
+    return "\n".join(lines) + "\n"
+
+
+def seeds(record: dict[str, Any], arm: str | None = None) -> str:
+    """A row a seed, of one arm or of all."""
+    cells = [cell for cell in record["cells"] if arm in (None, cell["arm"])]
+    lines = headed([arm or "", *(f"step {step['step']}" for step in cells[0]["steps"])])
     for cell in cells:
-        lines.append(f"| seed {cell['seed']} | {' | '.join(change(record, step) for step in cell['steps'])} |")
+        name = f"seed {cell['seed']}" if arm else f"{cell['arm']}, seed {cell['seed']}"
+        lines.append(f"| {name} | {' | '.join(change(record, step) for step in cell['steps'])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -158,14 +174,21 @@ def keeps(cell: dict[str, Any], at: int) -> bool:
 def rendered(page: str) -> str:
     """A page with the tables of the benches that it names replaced."""
     page = PLACE.sub(lambda place: f"{place[1]}{shown(**place.groupdict())}{place[6]}", page)
-    return TASKS.sub(lambda place: f"{place[1]}{tasks(**place.groupdict())}{place[4]}", page)
+    return TASKS.sub(lambda place: f"{place[1]}{across(**place.groupdict())}{place[4]}", page)
 
 
-def shown(name: str, arm: str | None, arms: str | None, cost: str | None) -> str:
+def shown(name: str, arm: str | None, arms: str | None, how: str | None) -> str:
     record = bench(name)
     if arms:
         return chosen(record, arms)
-    return seeds(record, arm) if arm else costs(record) if cost else table(record)
+    if arm or how == " by seed":
+        return seeds(record, arm)
+    return costs(record) if how else table(record)
+
+
+def across(arm: str | None, names: str) -> str:
+    records = [bench(name) for name in names.split("; ")]
+    return tasks(records, arm) if arm else ends(records)
 
 
 def main(benches: list[str]) -> None:

@@ -1,6 +1,6 @@
 """What the guard's foresight is worth, on recorded runs: its coefficients, its alarms, and what acting on them saves.
 
-python -m benchmarks.guard --collect RUNS     keep the metrics of all runs below a folder in results/guard-runs.jsonl
+python -m benchmarks.guard --collect RUNS     add the metrics of all runs below a folder to results/guard-runs.jsonl
 python -m benchmarks.guard --fit              the coefficients of suffice.guard.foresight, by the calibrating runs
 python -m benchmarks.guard --record           alarms on the testing runs, in results/guard.json
 python -m benchmarks.guard --outcomes RUNS    train what collapses, with and without the guard, and evaluate it
@@ -51,7 +51,8 @@ def main(
     as_json: Json = False,
 ) -> None:
     if collect:
-        write_jsonl(CORPUS, sorted(gather(collect), key=lambda run: run["run"]))
+        runs = {run["run"]: run for run in (*corpus(), *gather(collect))}
+        write_jsonl(CORPUS, sorted(runs.values(), key=lambda run: run["run"]))
     if fit:
         intercept, found = fitted([run for run in corpus() if calibrates(run)])
         print(f"INTERCEPT = {intercept:.2f}\nCOEFFICIENTS = {json.dumps(found, indent=4)}")

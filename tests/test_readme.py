@@ -207,3 +207,9 @@ def test_the_page_about_the_language_model_says_what_was_recorded():
     assert (len(papers), beating) == (4, ["s-grpo/seed-0"])
     one = "on the language model by [one run of four](docs/real-models.md#a-language-model-trained)"
     assert one in " ".join(README.split())
+
+
+def test_no_record_names_a_folder_of_the_machine_that_made_it():
+    absolute = re.compile(r"(?<![\w./:>-])/[A-Za-z]+/[\w./-]*")
+    for record in (ROOT / "benchmarks" / "results").iterdir():
+        assert absolute.findall(record.read_text(encoding="utf-8")) == [], record.name
