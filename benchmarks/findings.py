@@ -103,15 +103,16 @@ def tasks(records: list[dict[str, Any]], arm: str) -> str:
 
 
 def ends(records: list[dict[str, Any]]) -> str:
-    """A row an arm: what each bench found after its last step, and how many of its seeds kept the rule there."""
+    """A row an arm of the first bench: what each found after its last step, and how many of its seeds kept the rule
+    there; a dash where a bench has no such arm."""
     lines = headed(["", *(f"`{record['protocol']['task']}`" for record in records), "keeps the rule"])
     for name in (arm["arm"] for arm in records[0]["arms"]):
         found, keeping = [], []
         for record in records:
-            arm = next(each for each in record["arms"] if each["arm"] == name)
-            last = steps_of([arm])[-1:]
-            found += row(record, arm, last)
-            keeping.append(kept(cells_of(record, arm), last))
+            arm = next((each for each in record["arms"] if each["arm"] == name), None)
+            last = steps_of([arm])[-1:] if arm else []
+            found += row(record, arm, last) if arm else ["–"]
+            keeping.append(kept(cells_of(record, arm), last) if arm else "–")
         lines.append(f"| {' | '.join([name, *found, ', '.join(keeping)])} |")
     return "\n".join(lines) + "\n"
 

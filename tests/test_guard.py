@@ -112,14 +112,37 @@ def test_features_are_relative_to_the_first_ten_steps():
     for _ in range(10):
         trail.add(line(0.9))
     for _ in range(10):
-        trail.add(line(0.8, thought_tokens=50, entropy=1.0, unclosed=0.2))
-    found = trail.features()
-    assert found["shorter"] == pytest.approx(math.log(2))
-    assert found["entropy"] == pytest.approx(math.log(2))
-    # ten points, in tenths, less five standard errors of a difference: one step of 19 differs, by 0.1
-    assert found["drop"] == pytest.approx(1 - 50 * math.sqrt(2) * math.sqrt(0.01 / (2 * 19 * 10)))
-    assert found["broken"] == pytest.approx(2.0)
-    assert found["shortening"] == found["gradient"] == 0.0
+        trail.add(line(0.8, thought_tokens=50, entropy=1.0, grad_norm=0.3))
+    # ten points, less what chance explains: one of 19 pairs of steps differs, by 0.1
+    errors = math.sqrt(2 * math.log(19)) + 3.5
+    assert trail.features() == pytest.approx(
+        {
+            "shorter": math.log(2),
+            "shortening": 0.0,
+            "gained": 0.0,
+            "drop": 10 * (0.1 - errors * math.sqrt(0.01 / (2 * 19 * 10))),
+            "entropy": math.log(2),
+            "entropy_rising": 0.0,
+            "gradient": math.log(3),
+        }
+    )
+
+
+def test_a_slow_loss_is_a_drop_over_forty_steps_where_it_is_none_over_ten():
+    trail = Trail()
+    for step in range(160):
+        trail.add(line(0.9 - 0.04 * (step % 2) - 0.03 * (step >= 80)))
+    errors = math.sqrt(2 * math.log(159)) + 3.5
+    short, long = (0.03 - errors * trail.deviation(steps) for steps in (10, 40))
+    assert short < 0 < long
+    assert trail.features()["drop"] == pytest.approx(10 * long)
+
+
+def test_accuracy_that_is_not_told_has_not_changed():
+    trail = Trail()
+    for step in range(20):
+        trail.add(line(0.9) if step < 10 else {"thought_tokens": 100.0})
+    assert trail.features()["gained"] == trail.features()["drop"] == 0.0
 
 
 def test_trends_are_per_ten_steps():
@@ -715,7 +738,7 @@ def test_the_fit_finds_what_comes_before_a_collapse():
     assert intercept < 0
     assert found["shorter"] > 0
     assert found["shortening"] > 0
-    assert found["broken"] == 0.0
+    assert found["entropy"] == 0.0
 
 
 def test_the_tables_of_the_page_are_those_of_the_results():
@@ -739,10 +762,10 @@ def test_every_method_that_eases_names_a_parameter_of_its_own():
 def test_recorded_runs_score_as_they_did_when_their_alarms_were_measured():
     known = {run["run"]: run for run in bench.corpus()}
     scores = {
-        "bench/arithmetic-grpo-seed-0-95d89390": pytest.approx(0.002054688336242736, rel=1e-9),
-        "bench/ballots-λ-0.2-no-std-seed-1-6e90d2b7": pytest.approx(0.006116054120033567, rel=1e-9),
-        "other/ad2": pytest.approx(0.5769441027072725, rel=1e-9),
-        "other/sg_d.9_k4m4b1": pytest.approx(0.0012622027405977934, rel=1e-9),
+        "bench/arithmetic-grpo-seed-0-95d89390": pytest.approx(0.0005131709274899003, rel=1e-9),
+        "bench/ballots-λ-0.2-no-std-seed-1-6e90d2b7": pytest.approx(0.01637723955103628, rel=1e-9),
+        "other/ad2": pytest.approx(0.20549825994654575, rel=1e-9),
+        "other/sg_d.9_k4m4b1": pytest.approx(0.001929774603915699, rel=1e-9),
     }
     assert {name: foresee(bench.lines_of(known[name]))[-1] for name in scores} == scores
 

@@ -16,26 +16,22 @@ WINDOW = 10  # steps that a mean or a slope is taken over
 LONG = 40  # steps of a second mean of accuracy, which sees a slow loss that the short one cannot tell from noise
 HORIZON = 30  # steps that the warning looks ahead
 LIMIT = 3.0  # what a feature counts at most, either way: nothing is known beyond what was seen
-NOISE = 5.0
-"""Standard errors of a drop that noise may explain: the best of many windows is compared with the last, at every step,
-and noise alone must not pass in a long run."""
+CHANCE = 3.5  # standard errors by which the last mean of accuracy may lie below what is expected, without a meaning
 
-BROKEN = ("unclosed", "unparsed", "truncated")
-COLUMNS = ("accuracy", "thought_tokens", "entropy", "grad_norm", *BROKEN)
+COLUMNS = ("accuracy", "thought_tokens", "entropy", "grad_norm")
 """The metrics that the score reads; a step that lacks one, or whose value is not finite, says nothing of it."""
-WATCHED = (*COLUMNS, "looping")
-"""What is remembered of a step, the last for the rules of harm alone."""
+WATCHED = (*COLUMNS, "unclosed", "unparsed", "looping")
+"""What is remembered of a step, the last three for the rules of harm alone."""
 
-INTERCEPT = -1.73
+INTERCEPT = -2.16
 COEFFICIENTS = {
-    "shorter": 6.77,
-    "shortening": 3.78,
-    "gained": -3.4,
-    "drop": 38.45,
-    "entropy": 2.42,
-    "entropy_rising": 1.42,
-    "broken": 3.71,
-    "gradient": -1.26,
+    "shorter": 2.77,
+    "shortening": 4.57,
+    "gained": -3.49,
+    "drop": 12.21,
+    "entropy": 1.29,
+    "entropy_rising": 1.11,
+    "gradient": -1.77,
 }
 
 Line = Mapping[str, Any]
@@ -116,20 +112,28 @@ class Trail:
         questions = steps * self.questions
         return math.sqrt(max(scatter, 0.5 / (questions * (questions + 1))))
 
-    def features(self) -> dict[str, float]:
-        """By name, each within ±`LIMIT`; 0 where a metric is missing. Shares count in tenths, lengths as logarithms; of
-        a loss of accuracy only what exceeds `NOISE`, so that the score of small batches does not follow theirs.
+    def dropped(self) -> float:
+        """How far accuracy is below its best, over `WINDOW` or `LONG` steps, beyond what chance explains.
+
+        The best of n means lies about √(2 ln n) standard errors above what is expected, and the last `CHANCE` below.
         """
-        tokens, entropy, gradient = (self.log_ratio(name) for name in ("thought_tokens", "entropy", "grad_norm"))
+        errors, found = math.sqrt(2 * math.log(max(1, self.pairs))) + CHANCE, 0.0
+        for steps, best in ((WINDOW, self.best), (LONG, self.best_long)):
+            if len(self.recent) >= steps and (now := self.mean("accuracy", steps)) is not None:
+                found = max(found, best - now - errors * self.deviation(steps))
+        return found
+
+    def features(self) -> dict[str, float]:
+        """By name, each within ±`LIMIT`; 0 where a metric is missing. Accuracy counts in tenths, the others as
+        logarithms."""
         found = {
-            "shorter": -tokens,
+            "shorter": -self.log_ratio("thought_tokens"),
             "shortening": -self.trend("thought_tokens"),
             "gained": 10 * max(0.0, self.rise("accuracy")),
-            "drop": 10 * max(0.0, self.best - (self.mean("accuracy") or 0.0) - NOISE * math.sqrt(2) * self.deviation()),
-            "entropy": entropy,
+            "drop": 10 * self.dropped(),
+            "entropy": self.log_ratio("entropy"),
             "entropy_rising": self.trend("entropy"),
-            "broken": 10 * max(self.rise(name) for name in BROKEN),
-            "gradient": gradient,
+            "gradient": self.log_ratio("grad_norm"),
         }
         return {name: max(-LIMIT, min(LIMIT, value)) for name, value in found.items()}
 

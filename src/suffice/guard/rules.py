@@ -15,10 +15,13 @@ from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
 from suffice.config import GuardSection
-from suffice.guard.foresight import HORIZON, LONG, NOISE, WINDOW, Line, Trail
+from suffice.guard.foresight import HORIZON, LONG, WINDOW, Line, Trail
 from suffice.statistics import proportion_difference
 
 LEVEL = 0.999  # of the interval of a probe's difference from the base: there are many looks in a run
+NOISE = 5.0
+"""Standard errors of a drop that noise may explain: the best of many windows is compared with the last, at every step,
+and noise alone must not pass in a long run."""
 ILL = 0.1  # rise of one of these shares that is harm
 ILLS = {
     "unclosed": "thoughts that never close",
