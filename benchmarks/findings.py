@@ -107,14 +107,17 @@ def ends(records: list[dict[str, Any]]) -> str:
     there; a dash where a bench has no such arm."""
     lines = headed(["", *(f"`{record['protocol']['task']}`" for record in records), "keeps the rule"])
     for name in (arm["arm"] for arm in records[0]["arms"]):
-        found, keeping = [], []
-        for record in records:
-            arm = next((each for each in record["arms"] if each["arm"] == name), None)
-            last = steps_of([arm])[-1:] if arm else []
-            found += row(record, arm, last) if arm else ["–"]
-            keeping.append(kept(cells_of(record, arm), last) if arm else "–")
+        found, keeping = zip(*(end(record, name) for record in records), strict=True)
         lines.append(f"| {' | '.join([name, *found, ', '.join(keeping)])} |")
     return "\n".join(lines) + "\n"
+
+
+def end(record: dict[str, Any], name: str) -> tuple[str, str]:
+    for arm in record["arms"]:
+        if arm["arm"] == name:
+            last = steps_of([arm])[-1:]
+            return row(record, arm, last)[0], kept(cells_of(record, arm), last)
+    return "–", "–"
 
 
 def seeds(record: dict[str, Any], arm: str | None = None) -> str:

@@ -34,7 +34,7 @@ CORPUS = RESULTS / "guard-runs.jsonl"
 KEPT = (*COLUMNS, "groups", "dropped")
 NAIVE = 0.05  # below the best window: an alarm of the rule to compare with
 RIDGE = 30.0  # steps of a run within a horizon of each other are nearly one observation
-EITHER_WAY = ("gained", "entropy", "entropy_rising", "gradient")  # shrinking thoughts may only raise the score
+EITHER_WAY = ("gained", "entropy", "entropy_rising", "gradient")  # the other features may only raise the score
 
 Recorded = dict[str, Any]
 """A run of the corpus: `run`, `task`, `method`, `learning_rate`, `seed`, and a list by step for each of `KEPT`."""

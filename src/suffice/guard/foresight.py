@@ -117,11 +117,15 @@ class Trail:
 
         The best of n means lies about √(2 ln n) standard errors above what is expected, and the last `CHANCE` below.
         """
-        errors, found = math.sqrt(2 * math.log(max(1, self.pairs))) + CHANCE, 0.0
-        for steps, best in ((WINDOW, self.best), (LONG, self.best_long)):
-            if len(self.recent) >= steps and (now := self.mean("accuracy", steps)) is not None:
-                found = max(found, best - now - errors * self.deviation(steps))
-        return found
+        errors = math.sqrt(2 * math.log(max(1, self.pairs))) + CHANCE
+        lost = (best - now - errors * self.deviation(steps) for steps, best, now in self.bests())
+        return max([0.0, *lost])
+
+    def bests(self) -> list[tuple[int, float, float]]:
+        """(steps, best, now): the best mean accuracy over `WINDOW` and over `LONG` steps, and the last; a best of −1 is
+        none yet, and what is not told is left out."""
+        pairs = ((WINDOW, self.best), (LONG, self.best_long))
+        return [(steps, best, now) for steps, best in pairs if (now := self.mean("accuracy", steps)) is not None]
 
     def features(self) -> dict[str, float]:
         """By name, each within ±`LIMIT`; 0 where a metric is missing. Accuracy counts in tenths, the others as

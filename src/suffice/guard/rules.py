@@ -15,7 +15,7 @@ from statistics import NormalDist
 from typing import Any, Literal, NamedTuple
 
 from suffice.config import GuardSection
-from suffice.guard.foresight import HORIZON, LONG, WINDOW, Line, Trail
+from suffice.guard.foresight import HORIZON, WINDOW, Line, Trail
 from suffice.statistics import proportion_difference
 
 LEVEL = 0.999  # of the interval of a probe's difference from the base: there are many looks in a run
@@ -126,10 +126,9 @@ class Guard:
         return found
 
     def _fallen(self) -> list[str]:
-        trail = self.trail
-        for steps, best in ((WINDOW, trail.best), (LONG, trail.best_long)):
-            now, noise = trail.mean("accuracy", steps), NOISE * math.sqrt(2) * trail.deviation(steps)
-            if now is not None and best - now - noise > self.settings.tolerance:
+        for steps, best, now in self.trail.bests():
+            noise = NOISE * math.sqrt(2) * self.trail.deviation(steps)
+            if best - now - noise > self.settings.tolerance:
                 return [
                     f"accuracy over the last {steps} steps is {_points(best - now)} points below its best "
                     f"({100 * best:.1f} %), of which noise explains at most {_points(noise)}"
