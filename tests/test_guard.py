@@ -653,15 +653,18 @@ def test_only_checkpoints_that_are_needed_are_kept(tmp_path: Path):
     assert kept == {3, 6, 7, Run(run).chosen().step} - {0}
 
 
-def test_a_probe_is_the_same_whenever_it_is_taken(grader: Grader, tmp_path: Path):
-    recipe = tiny()
+def test_a_probe_of_a_step_is_always_the_same_and_that_of_another_has_luck_of_its_own(grader: Grader, tmp_path: Path):
+    recipe = tiny(guard__problems=32)
     engine, _ = build_engine(recipe, grader, None)
     keeper = kept_by(engine, recipe, tmp_path)
-    first, tokens = keeper.probe(1)
-    assert (first, tokens) == keeper.probe(1)
+    first, tokens = keeper.probe(10, 1)
+    assert (first, tokens) == keeper.probe(10, 1)
     assert tokens > 0
-    more, _ = keeper.probe(4)
+    more, _ = keeper.probe(10, 4)
     assert {name: outcomes[:1] for name, outcomes in more.correct.items()} == first.correct
+    other, _ = keeper.probe(20, 1)  # the same model
+    assert other.correct.keys() == first.correct.keys()
+    assert (other.correct, other.thought_tokens) != (first.correct, first.thought_tokens)
 
 
 # -- the chosen checkpoint is what eval and export take

@@ -77,7 +77,7 @@ class Keeper:
         settings = self.guard.settings
         (self.run / GUARD).unlink(missing_ok=True)  # of a run that was killed before its first checkpoint
         if settings.probes:
-            probe, tokens = self.probe(BASE_SAMPLES)
+            probe, tokens = self.probe(0, BASE_SAMPLES)
             self.record(0, self.guard.observe(0, {}, probe), probe, {"tokens_guard": tokens})
             if unseen := self.guard.unseen():
                 say(unseen)
@@ -96,7 +96,7 @@ class Keeper:
         probe: Probe | None = None
         found: dict[str, float] = {}
         if self.due(step):
-            probe, found["tokens_guard"] = self.probe(1)
+            probe, found["tokens_guard"] = self.probe(step, 1)
         decision = self.guard.observe(step, metrics, probe)
         if decision.action == "roll back":
             found["rolled_back_to"] = self.roll_back()
@@ -110,15 +110,15 @@ class Keeper:
             found = {**found, "learning_rate": self.engine.update.learning_rate}
         tell(self.run, step, decision, found)
 
-    def probe(self, samples: int) -> tuple[Probe, int]:
-        """The model on the problems set aside, and the tokens that took. The random numbers are the same every time, so
-        that two probes differ by the model alone as far as may be."""
+    def probe(self, step: int, samples: int) -> tuple[Probe, int]:
+        """The model after a step on the problems set aside, and the tokens that took. Each step has random numbers of
+        its own: a checkpoint is judged by three probes, which shared luck would make one."""
         engine = self.engine
         count = engine.sampler.count
         before = count.prefill + count.decode
         engine.model.eval()
         with engine.update.precision():
-            groups = engine.sampler.groups(engine.aside, samples, f"{engine.seed}/guard")
+            groups = engine.sampler.groups(engine.aside, samples, f"{engine.seed}/guard/{step}")
         grade_groups(groups, engine.chat, engine.grader)
         correct = {
             group.problem.id: [float(spine.verdict is Verdict.CORRECT) for spine in group.spines] for group in groups
