@@ -362,6 +362,15 @@ def test_the_shortest_that_holds_accuracy_together_with_its_neighbours_is_chosen
     assert choose([BASE, *probed], 0.06).step == 60
 
 
+def test_a_candidate_says_how_sure_its_change_is():
+    watched = guard()
+    watched.observe(0, {}, Probe({name: [1.0, 1.0] for name in "abcd"}, 100.0))
+    watched.observe(10, {}, Probe({name: [float(name != "a")] for name in "abcd"}, 50.0))
+    _, found = watched.candidates
+    # differences −1, 0, 0, 0: standard error 1/4, and t of 95 % at 3 degrees of freedom is 3.182446
+    assert (found.change, found.low, found.high) == pytest.approx((-0.25, -1.045612, 0.545612), abs=1e-6)
+
+
 def test_a_lucky_probe_between_two_bad_ones_is_not_chosen():
     assert choose([BASE, *candidates((-0.06, 60), (0.01, 40), (-0.06, 20))], 0.02) == BASE
 
@@ -606,7 +615,8 @@ def test_a_run_is_rolled_back_eased_and_in_the_end_stopped_in_good_order(rolled_
     probed = [line["step"] for line in lines if "tokens_guard" in line]
     assert probed == [4, 8, 12, 16, 20, 24, 28]
     assert (rolled_back / "comparison.json").exists()
-    assert Run(rolled_back).chosen() is not None
+    change = Run(rolled_back).chosen().change
+    assert change.low <= change.mean <= change.high
     assert read_state(Run(rolled_back), Run(rolled_back).recipe()).complete
     page = write_report(rolled_back).read_text()
     assert "rolled back to step" in page

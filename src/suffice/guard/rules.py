@@ -55,7 +55,8 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A checkpoint that may be chosen, by its probe: `change` is its accuracy less the base's, as a fraction.
+    """A checkpoint that may be chosen, by its probe: `change` is its accuracy less the base's, as a fraction, `low` to
+    `high` its 95 % interval.
 
     `stretch` counts the roll backs before it: what is of another stretch did not grow out of it.
     """
@@ -65,6 +66,8 @@ class Candidate:
     thought_tokens: float
     change: float = 0.0
     stretch: int = 0
+    low: float = 0.0
+    high: float = 0.0
 
 
 @dataclass
@@ -97,8 +100,9 @@ class Guard:
             self.rollbacks += 1
             self.trail = self.trail.restarted()
         elif probe is not None and self.base is not None:
-            change = probe.accuracy - self.base.accuracy
-            self.candidates.append(Candidate(step, probe.accuracy, probe.thought_tokens, change, self.rollbacks))
+            change, low, high = proportion_difference(probe.correct, self.base.correct)
+            found = (probe.accuracy, probe.thought_tokens, change, self.rollbacks, low, high)
+            self.candidates.append(Candidate(step, *found))
             if not reason and change >= -self.settings.tolerance:
                 self.good = step
         return Decision(action, reason, score)

@@ -201,6 +201,7 @@ class Chosen(Record):
     step: NonNegativeInt = Field(description="0: the base.")
     path: str = Field(description="In the run; of the base its own.")
     accuracy: float = Field(description="Of its probe, 0…1.")
+    change: Difference | None = Field(None, description="Of its probe's accuracy from the base's, paired.")
     thought_tokens: float = Field(description="Of its probe, mean.")
     rule: str = Field(description="What it was chosen by.")
 

@@ -18,6 +18,8 @@ from suffice.errors import RecipeError
 from suffice.groups import Problem, Verdict
 from suffice.guard.log import say, tell
 from suffice.guard.rules import RULE, Decision, Guard, Probe
+from suffice.interval import Interval
+from suffice.numbers import interval
 from suffice.rollout import grade_groups
 from suffice.rollout.decode import keyed
 from suffice.run.directory import Run
@@ -155,16 +157,23 @@ class Keeper:
         kept = run.checkpoint(chosen.step) if chosen.step else Path(self.base)
         path = str(kept.relative_to(self.run)) if chosen.step else self.base
         rule = RULE.format(tolerance=100 * settings.tolerance)
+        change = Interval(chosen.change, chosen.low, chosen.high)
         run.write(
             Chosen(
-                step=chosen.step, path=path, accuracy=chosen.accuracy, thought_tokens=chosen.thought_tokens, rule=rule
+                step=chosen.step,
+                path=path,
+                accuracy=chosen.accuracy,
+                change=change,
+                thought_tokens=chosen.thought_tokens,
+                rule=rule,
             )
         )
         if chosen.step == 0:
             say(f"training did not help: no checkpoint is shorter and as accurate; keep the base, {self.base}")
             return kept
         say(
-            f"chosen: step {chosen.step}, {100 * chosen.accuracy:.1f} % right at {chosen.thought_tokens:.1f} thinking "
-            f"tokens on the {len(self.engine.aside)} problems set aside; suffice eval and export take it"
+            f"chosen: step {chosen.step}, {interval(*change, 100, signed=True)} points of accuracy and "
+            f"{chosen.thought_tokens:.1f} thinking tokens for {self.guard.candidates[0].thought_tokens:.1f} on the "
+            f"{len(self.engine.aside)} problems set aside; suffice eval and export take it"
         )
         return kept
