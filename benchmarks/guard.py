@@ -33,6 +33,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "guard.md"
 CORPUS = RESULTS / "guard-runs.jsonl"
 KEPT = (*COLUMNS, "groups", "dropped")
 NAIVE = 0.05  # below the best window: an alarm of the rule to compare with
+AFTER = "after/"  # begins the name of a run that came once features were chosen and coefficients fitted
 RIDGE = 30.0  # steps of a run within a horizon of each other are nearly one observation
 EITHER_WAY = ("gained", "entropy", "entropy_rising", "gradient")  # the other features may only raise the score
 
@@ -93,8 +94,12 @@ def lines_of(run: Recorded) -> list[dict[str, Any]]:
 
 
 def calibrates(run: Recorded) -> bool:
-    """Runs of even seeds calibrate, those of odd seeds test."""
-    return bool(run["seed"] % 2 == 0)
+    """Runs of even seeds calibrate, those of odd seeds test; runs that came after the fit test alone."""
+    return bool(run["seed"] % 2 == 0) and not came_after(run)
+
+
+def came_after(run: Recorded) -> bool:
+    return bool(run["run"].startswith(AFTER))
 
 
 # ---------------------------------------------------------------------------------------------------- collapses
@@ -158,18 +163,23 @@ def by_drop(run: Recorded) -> list[bool]:
 
 
 def figures(runs: Sequence[Recorded]) -> list[dict[str, Any]]:
-    """A row for foresight and one for the naive rule, on the testing and on the calibrating runs; then of the testing
-    runs those of one kind of method, and those of a task by a score that was fitted without it."""
-    testing, calibrating = ([run for run in runs if calibrates(run) == which] for which in (False, True))
+    """A row for foresight and one for the naive rule, on the testing, the calibrating and the later runs; then of the
+    testing runs those of one kind of method, and those of a task by a score that was fitted without it."""
+    later = [run for run in runs if came_after(run)]
+    known = [run for run in runs if not came_after(run)]
+    testing, calibrating = ([run for run in known if calibrates(run) == which] for which in (False, True))
 
     def row(rule: str, which: str, chosen: list[Recorded], alarms: Callable[[Recorded], list[bool]]) -> dict[str, Any]:
         return {"case": f"{rule}, {which}", "rule": rule, "which": which, **measured(chosen, alarms)}
 
     found = [
         row(rule, which, chosen, alarms)
-        for which, chosen in (("testing", testing), ("calibrating", calibrating))
+        for which, chosen in (("testing", testing), ("calibrating", calibrating), ("after the fit", later))
         for rule, alarms in (("score", by_score), ("drop", by_drop))
     ]
+    for which, decides in (("`decide`", True), ("other methods", False)):
+        own = [run for run in later if (run["method"] == "decide") == decides]
+        found.append(row("score", f"after the fit, {which}", own, by_score))
     for method in sorted({run["method"] for run in testing}):
         own = [run for run in testing if run["method"] == method]
         found.append(row("score", f"testing, `{method}`", own, by_score))

@@ -754,6 +754,13 @@ def test_the_fit_finds_what_comes_before_a_collapse():
     assert found["entropy"] == 0.0
 
 
+@pytest.mark.skipif(not bench.CORPUS.exists(), reason="no recorded runs")
+def test_runs_that_came_after_the_fit_test_alone():
+    after = [run for run in bench.corpus() if bench.came_after(run)]
+    assert {run["seed"] % 2 for run in after} == {0, 1}
+    assert not any(bench.calibrates(run) for run in after)
+
+
 def test_the_tables_of_the_page_are_those_of_the_results():
     page = bench.PAGE.read_text()
     assert guard_outcomes.rendered(page) == page
