@@ -10,17 +10,17 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from benchmarks.performance import table
 from benchmarks.record import RESULTS
-from suffice.bench.tables import signed
 from suffice.config import load_recipe
 from suffice.evaluation.compare import compare
-from suffice.interval import Interval
 from suffice.model.checkpoint import latest_checkpoint
+from suffice.numbers import number
 from suffice.run.directory import Evaluation, Run
 from suffice.run.layout import RECIPE, REQUEST
 
@@ -38,9 +38,18 @@ class Cell(NamedTuple):
     split: str
 
 
+AT_3E_3 = ("train.steps=60", "train.learning_rate=3e-3")
 CELLS = (
     Cell("ballots, length-penalty", "lab-ballots-length-penalty", ("train.steps=100",), "final"),
-    Cell("arithmetic, grpo-lambda at 3e-3", "lab-grpo-lambda", ("train.steps=60", "train.learning_rate=3e-3"), "test"),
+    Cell("ballots, grpo-lambda", "lab-ballots-grpo-lambda", ("train.steps=100",), "final"),
+    Cell("arithmetic, grpo-lambda at 3e-3", "lab-grpo-lambda", AT_3E_3, "test"),
+    Cell("sums, length-penalty at 3e-3", "lab-sums-length-penalty", AT_3E_3, "final"),
+    Cell(
+        "arithmetic, s-grpo with its inducer trained, mean per sequence",
+        "lab-s-grpo",
+        ("train.steps=60", 'objective.train_on="all"', 'objective.aggregate="sequence"'),
+        "test",
+    ),
 )
 
 
@@ -148,34 +157,22 @@ def foresight(result: dict[str, Any]) -> str:
 
 
 def outcomes(result: dict[str, Any]) -> str:
-    heads = [
-        "run",
-        "seed",
-        "guard",
-        "weights",
-        "step",
-        "roll backs",
-        "accuracy, %",
-        "change, points",
-        "thinking tokens",
+    """A line a cell: the change of accuracy in points, seed by seed, and the mean change of thinking tokens."""
+    kinds = [
+        (action, which) for action in ACTIONS for which in ("last", "chosen") if (action, which) != ("off", "chosen")
     ]
-    return table(
-        heads,
-        [
-            [
-                row["cell"],
-                str(row["seed"]),
-                row["action"],
-                row["which"] if row["step"] else "the base",
-                str(row["step"]),
-                str(row["rollbacks"]),
-                f"{100 * row['accuracy']:.1f}",
-                signed(Interval(row["change"], row["change_low"], row["change_high"])),
-                f"{row['thought_tokens']:.1f} of {row['base_thought_tokens']:.1f}",
-            ]
-            for row in result["rows"]
-        ],
-    )
+    heads = ["run", "off", "stop", "stop: chosen", "roll back", "roll back: chosen"]
+    found: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {}
+    for row in result["rows"]:
+        found.setdefault(row["cell"], {}).setdefault((row["action"], row["which"]), []).append(row)
+    return table(heads, [[cell, *(seeds(of[kind]) for kind in kinds)] for cell, of in found.items()])
+
+
+def seeds(rows: Sequence[dict[str, Any]]) -> str:
+    """`−28.3, −32.3, −29.6; −87 %`."""
+    points = ", ".join(number(100 * row["change"], signed=True) for row in rows)
+    shorter = fmean(row["thought_tokens"] / row["base_thought_tokens"] - 1 for row in rows)
+    return f"{points}; {number(100 * shorter, 0, signed=True)} %"
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"foresight": foresight, "outcomes": outcomes}
