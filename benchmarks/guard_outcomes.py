@@ -158,17 +158,22 @@ def foresight(result: dict[str, Any]) -> str:
 
 def outcomes(result: dict[str, Any]) -> str:
     """A line a cell: the change of accuracy in points, seed by seed, and the mean change of thinking tokens."""
-    kinds = [
-        (action, which) for action in ACTIONS for which in ("last", "chosen") if (action, which) != ("off", "chosen")
-    ]
-    heads = ["run", "off", "stop", "stop: chosen", "roll back", "roll back: chosen"]
+    kinds = {
+        "off": ("off", "last"),
+        "stop": ("stop", "last"),
+        "stop: chosen": ("stop", "chosen"),
+        "roll back": ("roll back", "last"),
+        "roll back: chosen": ("roll back", "chosen"),
+    }
     found: dict[str, dict[tuple[str, str], list[dict[str, Any]]]] = {}
     for row in result["rows"]:
         found.setdefault(row["cell"], {}).setdefault((row["action"], row["which"]), []).append(row)
-    return table(heads, [[cell, *(seeds(of[kind]) for kind in kinds)] for cell, of in found.items()])
+    return table(
+        ["run", *kinds], [[cell, *(by_seed(of[kind]) for kind in kinds.values())] for cell, of in found.items()]
+    )
 
 
-def seeds(rows: Sequence[dict[str, Any]]) -> str:
+def by_seed(rows: Sequence[dict[str, Any]]) -> str:
     """`−28.3, −32.3, −29.6; −87 %`."""
     points = ", ".join(number(100 * row["change"], signed=True) for row in rows)
     shorter = fmean(row["thought_tokens"] / row["base_thought_tokens"] - 1 for row in rows)

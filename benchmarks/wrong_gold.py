@@ -1,4 +1,4 @@
-"""Arithmetic of which every third training problem has a false gold answer, as real data do: nobody can solve those.
+"""Arithmetic of which every third training problem has a false gold answer, so that its group is all wrong.
 
 python -m benchmarks.wrong_gold runs/wrong-gold.jsonl     then: suffice bench benchmarks/plans/wrong-gold.toml
 """

@@ -101,8 +101,9 @@ class Guard:
             self.trail = self.trail.restarted()
         elif probe is not None and self.base is not None:
             change, low, high = proportion_difference(probe.correct, self.base.correct)
-            found = (probe.accuracy, probe.thought_tokens, change, self.rollbacks, low, high)
-            self.candidates.append(Candidate(step, *found))
+            self.candidates.append(
+                Candidate(step, probe.accuracy, probe.thought_tokens, change, self.rollbacks, low, high)
+            )
             if not reason and change >= -self.settings.tolerance:
                 self.good = step
         return Decision(action, reason, score)
