@@ -173,7 +173,7 @@ class Keeper:
             return kept
         say(
             f"chosen: step {chosen.step}, {interval(*change, 100, signed=True)} points of accuracy and "
-            f"{chosen.thought_tokens:.1f} thinking tokens for {self.guard.candidates[0].thought_tokens:.1f} on the "
+            f"{chosen.thought_tokens:.1f} thinking tokens (base: {self.guard.candidates[0].thought_tokens:.1f}) on the "
             f"{len(self.engine.aside)} problems set aside; suffice eval and export take it"
         )
         return kept
