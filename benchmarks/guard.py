@@ -24,7 +24,7 @@ from benchmarks import guard_outcomes
 from benchmarks.record import RESULTS, Json, publish, round_to
 from suffice.bench.result import collapse as onset
 from suffice.config import GuardSection
-from suffice.guard.foresight import COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
+from suffice.guard.foresight import ASKED, COEFFICIENTS, COLUMNS, HORIZON, WINDOW, Trail, foresee
 from suffice.run.directory import Run
 from suffice.run.files import read_jsonl, write_jsonl
 from suffice.run.layout import METRICS
@@ -38,7 +38,8 @@ RIDGE = 30.0  # steps of a run within a horizon of each other are nearly one obs
 EITHER_WAY = ("gained", "entropy", "entropy_rising", "gradient")  # the other features may only raise the score
 
 Recorded = dict[str, Any]
-"""A run of the corpus: `run`, `task`, `method`, `learning_rate`, `seed`, and a list by step for each of `KEPT`."""
+"""A run of the corpus: `run`, `task`, `method`, `learning_rate`, `seed`, `floored` if its method holds accuracy above a
+floor itself, and a list by step for each of `KEPT`."""
 
 
 def main(
@@ -80,6 +81,7 @@ def gather(folder: Path) -> Iterable[Recorded]:
             "method": recipe.method.name,
             "learning_rate": recipe.train.learning_rate,
             "seed": recipe.run.seed,
+            **({"floored": True} if any(ASKED in line for line in lines) else {}),
             **{name: [round_to(line.get(name), 4) for line in lines] for name in KEPT},
         }
 
@@ -89,8 +91,10 @@ def corpus() -> list[Recorded]:
 
 
 def lines_of(run: Recorded) -> list[dict[str, Any]]:
-    """The run's metrics as metrics.jsonl had them."""
-    return [dict(zip(KEPT, values, strict=True)) for values in zip(*(run[name] for name in KEPT), strict=True)]
+    """The run's metrics as metrics.jsonl had them, as far as foresight reads them."""
+    floored = {ASKED: None} if run.get("floored") else {}
+    columns = zip(*(run[name] for name in KEPT), strict=True)
+    return [dict(zip(KEPT, values, strict=True)) | floored for values in columns]
 
 
 def calibrates(run: Recorded) -> bool:
@@ -164,9 +168,12 @@ def by_drop(run: Recorded) -> list[bool]:
 
 def figures(runs: Sequence[Recorded]) -> list[dict[str, Any]]:
     """A row for foresight and one for the naive rule, on the testing, the calibrating and the later runs; then of the
-    testing runs those of one kind of method, and those of a task by a score that was fitted without it."""
-    later = [run for run in runs if came_after(run)]
-    known = [run for run in runs if not came_after(run)]
+    testing runs those of one kind of method, and those of a task by a score that was fitted without it. Runs of methods
+    with a floor have a row of their own: what the score would say of them if it did not leave them out."""
+    floored = [{**run, "floored": False} for run in runs if run.get("floored")]
+    scored = [run for run in runs if not run.get("floored")]
+    later = [run for run in scored if came_after(run)]
+    known = [run for run in scored if not came_after(run)]
     testing, calibrating = ([run for run in known if calibrates(run) == which] for which in (False, True))
 
     def row(rule: str, which: str, chosen: list[Recorded], alarms: Callable[[Recorded], list[bool]]) -> dict[str, Any]:
@@ -177,7 +184,7 @@ def figures(runs: Sequence[Recorded]) -> list[dict[str, Any]]:
         for which, chosen in (("testing", testing), ("calibrating", calibrating), ("after the fit", later))
         for rule, alarms in (("score", by_score), ("drop", by_drop))
     ]
-    for which, decides in (("`decide`", True), ("other methods", False)):
+    for which, decides in (("`decide` at fixed prices", True), ("other methods", False)):
         own = [run for run in later if (run["method"] == "decide") == decides]
         found.append(row("score", f"after the fit, {which}", own, by_score))
     for method in sorted({run["method"] for run in testing}):
@@ -185,9 +192,9 @@ def figures(runs: Sequence[Recorded]) -> list[dict[str, Any]]:
         found.append(row("score", f"testing, `{method}`", own, by_score))
     for task in sorted({run["task"] for run in testing}):
         own = [run for run in testing if run["task"] == task]
-        fit = fitted([run for run in calibrating if run["task"] != task])
+        fit = fitted([run for run in runs if calibrates(run) and run["task"] != task])
         found.append(row("score", f"testing, `{task}` left out", own, lambda run, fit=fit: by_score(run, *fit)))
-    return found
+    return [*found, row("score", "`decide` with its floor, were it scored", floored, by_score)]
 
 
 def measured(runs: Sequence[Recorded], alarms: Callable[[Recorded], list[bool]]) -> dict[str, Any]:

@@ -99,6 +99,11 @@ def test_an_adaptive_price_is_the_floors() -> None:
     near(method.score(groups).reward, [[0.3 - 0.405 * 0.2, 0.9 - 0.405]])
 
 
+def test_metrics_say_what_is_asked_only_where_a_floor_is_held() -> None:
+    assert get_method("decide").observe(0.8, 70.0).keys() == {"asked", "price"}
+    assert get_method("decide", price=0.2).observe(0.8, 70.0) == {"price": 0.2}
+
+
 # The floor
 
 

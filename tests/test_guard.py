@@ -173,6 +173,22 @@ def test_the_score_rises_when_thoughts_shrink_fast_and_accuracy_falls():
     assert scores[35] > 0.5 > scores[9]
 
 
+def test_foresight_says_nothing_of_a_method_that_holds_a_floor_itself_and_harm_is_still_seen():
+    lines = [line(0.9 - 0.02 * step, thought_tokens=100 * 0.9**step) for step in range(40)]
+    assert max(foresee(lines)[9:]) > 0.9
+    floored = [each | {"asked": 1.0} for each in lines]
+    assert foresee(floored) == [None] * 40
+    assert foresee([*floored[:12], *lines[12:]]) == [None] * 40
+    trail = Trail()
+    trail.add(floored[0])
+    assert trail.restarted().floored
+    guard = Guard(GuardSection(action="stop"))
+    decisions = [guard.observe(step, each) for step, each in enumerate(floored, 1)]
+    assert {decision.score for decision in decisions} == {None}
+    assert "points below its best" in guard.stopped
+    assert "likely" not in guard.stopped
+
+
 def test_after_a_roll_back_the_windows_begin_anew_and_the_start_of_the_run_stays():
     lines = [line(0.9, thought_tokens=100 * 0.95**step) for step in range(20)]
     lines[-1]["rolled_back_to"] = 10
@@ -741,6 +757,22 @@ def test_alarms_are_counted_by_what_came_of_them():
     assert (found["precision"], found["recall"]) == (0.5, 0.5)
     assert (found["lead"], found["lead_least"], found["lead_most"]) == (9, 4, 14)
     assert found["false_per_100_steps"] == 100 / 160
+
+
+def test_runs_of_methods_with_a_floor_are_counted_apart_as_if_they_were_scored():
+    shrinking = [100.0] * 20 + [100 * 0.93**i for i in range(60)]
+    falls = [0.9] * 60 + [0.5] * 20
+    fitted = [recorded(falls, 0, thought_tokens=shrinking), recorded([0.9] * 80, 2)]
+    falls = recorded(falls, 1, thought_tokens=shrinking) | {"task": "sums", "method": "decide"}
+    floored = falls | {"floored": True}
+    assert any(bench.by_score(falls))
+    assert not any(bench.by_score(floored))
+    found = {
+        row["which"]: row for row in bench.figures([*(run | {"task": "ballots"} for run in fitted), falls, floored])
+    }
+    assert found["testing"]["runs"] == 1
+    apart = found["`decide` with its floor, were it scored"]
+    assert (apart["runs"], apart["missed"]) == (1, 0)
 
 
 def test_the_fit_finds_what_comes_before_a_collapse():

@@ -22,6 +22,9 @@ COLUMNS = ("accuracy", "thought_tokens", "entropy", "grad_norm")
 """The metrics that the score reads; a step that lacks one, or whose value is not finite, says nothing of it."""
 WATCHED = (*COLUMNS, "unclosed", "unparsed", "looping")
 """What is remembered of a step, the last three for the rules of harm alone."""
+ASKED = "asked"
+"""The metric of a method that asks for shorter thoughts only while accuracy on problems held out is above a floor. Its
+thoughts shrink without a collapse to come: there the score was noise (docs/guard.md)."""
 
 INTERCEPT = -2.16
 COEFFICIENTS = {
@@ -42,7 +45,8 @@ def foresee(
 ) -> list[float | None]:
     """P(collapse within `HORIZON` steps), in 0…1, at every line of a run's metrics.jsonl; None for its first steps.
 
-    Works on the metrics of any engine. Where a guard rolled the run back, the windows begin anew.
+    Works on the metrics of any engine. Where a guard rolled the run back, the windows begin anew. A run whose method
+    holds accuracy above a floor itself has no score.
     """
     trail, found = Trail(), []
     for line in lines:
@@ -63,6 +67,7 @@ class Trail:
         best: highest mean accuracy of `WINDOW` steps in a row, `best_long` of `LONG`; −1 before there is one.
         squares: sum of squared differences of the accuracies of neighbouring steps, and `pairs`, their number.
         questions: problems of a step, by its `groups` and `dropped`.
+        floored: whether the method itself holds accuracy above a floor, of which foresight says nothing.
     """
 
     start: dict[str, float] = field(default_factory=dict)
@@ -72,6 +77,7 @@ class Trail:
     squares: float = 0.0
     pairs: int = 0
     questions: float = 1.0
+    floored: bool = False
 
     def add(self, line: Line) -> None:
         """The next line of metrics.jsonl."""
@@ -81,6 +87,7 @@ class Trail:
             self.pairs += 1
         counts = [line.get(name) for name in ("groups", "dropped")]
         self.questions = max(1.0, sum(float(count) for count in counts if _finite(count)))
+        self.floored = self.floored or ASKED in line
         self.recent = [*self.recent, row][-LONG:]
         if self.full:
             self.start = self.start or {name: value for name in WATCHED if (value := self.mean(name)) is not None}
@@ -95,7 +102,7 @@ class Trail:
 
     def restarted(self) -> Trail:
         """The trail of a model that was rolled back: only where the run began is still known."""
-        return Trail(start=self.start)
+        return Trail(start=self.start, floored=self.floored)
 
     def mean(self, name: str, steps: int = WINDOW) -> float | None:
         """Over the last steps; None where none of them has the metric."""
@@ -142,8 +149,8 @@ class Trail:
         return {name: max(-LIMIT, min(LIMIT, value)) for name, value in found.items()}
 
     def score(self, intercept: float = INTERCEPT, coefficients: Mapping[str, float] = COEFFICIENTS) -> float | None:
-        """P(collapse within `HORIZON` steps); None before the first window is full."""
-        if not self.full:
+        """P(collapse within `HORIZON` steps); None before the first window is full, and of a method with a floor."""
+        if self.floored or not self.full:
             return None
         features = self.features()
         return 1 / (1 + math.exp(-intercept - sum(weight * features[name] for name, weight in coefficients.items())))
