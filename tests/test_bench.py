@@ -285,9 +285,11 @@ def test_no_interval_stays_none():
 
 def test_no_interval_of_accuracy_reaches_beyond_what_can_be():
     assert gained(Interval(-0.1, -0.79, 0.19), 0.8, 2) == "−10.0 (−79.0 to +19.0)"  # from 1 to 99 %
-    assert gained(Interval(-0.1, -0.81, 0.0), 0.8, 2) == "−10.0 (two seeds: no interval)"
-    assert gained(Interval(-0.1, -0.2, 0.21), 0.8, 6) == "−10.0 (6 seeds: no interval)"
-    assert gained(Interval(-0.1, -0.81, 0.21), 0.8, 1) == "−10.0 (−80.0 to +20.0)"  # of questions alone: cut
+    assert gained(Interval(-0.1, -0.81, 0.0), 0.8, 2) == "−10.0 (−80.0 to +0.0)"
+    assert gained(Interval(0.18, 0.16, 0.21), 0.8, 3) == "+18.0 (+16.0 to +20.0)"  # seeds that agree near 100 %
+    assert gained(Interval(-0.1, -0.81, 0.21), 0.8, 1) == "−10.0 (−80.0 to +20.0)"
+    assert gained(Interval(-0.1, -0.81, 0.21), 0.8, 2) == "−10.0 (two seeds: no interval)"
+    assert gained(Interval(-0.1, -0.9, 0.2), 0.8, 6) == "−10.0 (6 seeds: no interval)"
 
 
 @given(st.lists(st.floats(0, 1), max_size=8), st.floats(0.01, 0.3))

@@ -184,7 +184,7 @@ def errorbar(axes: Axes, metrics: Figures, colour: str) -> None:
 
 def whisker(each: Interval, most: float) -> list[list[float]] | None:
     """Below and above a point. None where the interval leaves the scale from 0 to `most`: seeds that differ so much say
-    nothing of others, as in the tables."""
+    little of others."""
     return [[each.mean - each.low], [each.high - each.mean]] if each.low >= 0 and each.high <= most else None
 
 

@@ -75,14 +75,14 @@ def place(metrics: Figures) -> list[str]:
 
 
 def gained(change: Interval, base: float, seeds: int) -> str:
-    """A change of accuracy in points. No interval reaches beyond 0 or 100 %: one of questions alone is cut there; seeds
-    that differ so much that theirs would reach further say nothing of others, `−16.3 (two seeds: no interval)`.
+    """A change of accuracy in points, its interval cut where accuracy would leave 0 to 100 %. Seeds that differ so much
+    that theirs holds all of that say nothing of others: `−16.3 (two seeds: no interval)`.
 
     Args:
         base: accuracy that the change is to, from 0 to 1.
     """
     cut = Interval(change.mean, max(change.low, -base), min(change.high, 1 - base))
-    if seeds > 1 and change.bounded and cut != change:
+    if seeds > 1 and (cut.low, cut.high) == (-base, 1 - base):
         return f"{number(100 * change.mean, signed=True)} ({COUNTS.get(seeds, seeds)} seeds: no interval)"
     return signed(cut if change.bounded else change)
 
