@@ -761,9 +761,9 @@ def test_alarms_are_counted_by_what_came_of_them():
 
 def test_runs_of_methods_with_a_floor_are_counted_apart_as_if_they_were_scored():
     shrinking = [100.0] * 20 + [100 * 0.93**i for i in range(60)]
-    falls = [0.9] * 60 + [0.5] * 20
-    fitted = [recorded(falls, 0, thought_tokens=shrinking), recorded([0.9] * 80, 2)]
-    falls = recorded(falls, 1, thought_tokens=shrinking) | {"task": "sums", "method": "decide"}
+    accuracy = [0.9] * 60 + [0.5] * 20
+    fitted = [recorded(accuracy, 0, thought_tokens=shrinking), recorded([0.9] * 80, 2)]
+    falls = recorded(accuracy, 1, thought_tokens=shrinking) | {"task": "sums", "method": "decide"}
     floored = falls | {"floored": True}
     assert any(bench.by_score(falls))
     assert not any(bench.by_score(floored))

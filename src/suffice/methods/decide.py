@@ -56,7 +56,8 @@ class Decide(Priced):
 
     def observe(self, accuracy: float, thought_tokens: float) -> dict[str, float]:
         self._floor.observe(thought_tokens)
-        return {**({"asked": self._floor.asked} if self.held_out else {}), "price": self.cost}
+        price = {"price": self.cost}
+        return {"asked": self._floor.asked, **price} if self.held_out else price
 
     def state_dict(self) -> dict[str, float]:
         return asdict(self._floor)
