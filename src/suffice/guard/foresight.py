@@ -23,8 +23,8 @@ COLUMNS = ("accuracy", "thought_tokens", "entropy", "grad_norm")
 WATCHED = (*COLUMNS, "unclosed", "unparsed", "looping")
 """What is remembered of a step, the last three for the rules of harm alone."""
 ASKED = "asked"
-"""The metric of a method that asks for shorter thoughts only while accuracy on problems held out is above a floor. Its
-thoughts shrink without a collapse to come: there the score was wrong more often than right (docs/guard.md)."""
+"""The metric of a method that asks for shorter thoughts only while accuracy on problems held out is above a floor. Of
+its runs the score was wrong more often than right (docs/guard.md)."""
 
 INTERCEPT = -2.16
 COEFFICIENTS = {
